@@ -1,0 +1,124 @@
+"""What an appliance is told and what it says, in our own values (h4-api 2 and 3)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from service.domain.ids import ApplianceName, TaskId
+from service.domain.thumbprint import Thumbprint, same_thumbprint
+
+Json = Mapping[str, object]
+"""A JSON object as it came: kept for the record, never decided on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiError:
+    """An error in H4's shape (h4-api 7). Ours have the same shape, so that callers read one."""
+
+    code: str
+    msg: str
+    args: tuple[str, ...] = ()
+    stacktrace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How the peers of an appliance reach it: what `POST /sites` tells them.
+
+    `version` grows whenever the appliance is registered anew; it tells a kept client from a
+    current one.
+    """
+
+    name: ApplianceName
+    api_url: str
+    api_thumbprint: Thumbprint
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One row of an appliance's `GET /sites` (ManagerPeerInfo, h4-api 2.2)."""
+
+    id: str | None
+    site: str | None
+    api_url: str | None
+    api_public_url: str | None
+    api_thumbprint: str | None
+    is_local: bool = False
+    incoming_error: ApiError | None = None
+    outgoing_error: ApiError | None = None
+    as_sent: Json = field(default_factory=dict, compare=False, repr=False)
+
+    def trusts(self, endpoint: Endpoint) -> bool:
+        """Whether this record pins the certificate that `endpoint` is registered with."""
+        return same_thumbprint(self.api_thumbprint, endpoint.api_thumbprint)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An appliance's long-running task (h4-api 3.1). Every field but the id may be missing."""
+
+    id: TaskId
+    state: str
+    type: str | None = None
+    progress: int = 0
+    start_time: int | None = None
+    end_time: int | None = None
+    result: Peer | None = None
+    error: ApiError | None = None
+    user: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Only this word is success (h4-api 3.2)."""
+        return self.state == "SUCCEEDED"
+
+    @property
+    def failed(self) -> bool:
+        """Only this word is failure."""
+        return self.state == "FAILED"
+
+    @property
+    def is_over(self) -> bool:
+        """Any other word, known or not, means: keep polling (h4-api 3.2)."""
+        return self.succeeded or self.failed
+
+
+def normalized_url(url: str) -> str:
+    """`url` so that two spellings of one endpoint compare equal (h4-api 2.2, apiPublicUrl).
+
+    Raises ValueError when it is no URL.
+    """
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower(), 0)
+    return (
+        f"{parts.scheme.lower()}://{(parts.hostname or '').lower()}:{port}{parts.path.rstrip('/')}"
+    )
+
+
+def find_peer(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = None) -> Peer | None:
+    """The record that an appliance holds of `endpoint`, or None.
+
+    Known by its id where an earlier answer told it, else by its public URL: `apiUrl` is often an
+    internal tunnel name, and the slash at the end comes and goes (h4-api 2.2). The local site may
+    be listed and is never a peer.
+    """
+    remote = [peer for peer in peers if not peer.is_local]
+    if peer_id is not None:
+        for peer in remote:
+            if peer.id == peer_id:
+                return peer
+    wanted = normalized_url(endpoint.api_url)
+    for peer in remote:
+        if any(_spells(url, wanted) for url in (peer.api_public_url, peer.api_url)):
+            return peer
+    return None
+
+
+def _spells(url: str | None, wanted: str) -> bool:
+    if not url:
+        return False
+    try:
+        return normalized_url(url) == wanted
+    except ValueError:
+        return False

@@ -1,0 +1,136 @@
+"""What can go wrong, as a tree. A branch says what to do, a leaf says what happened::
+
+SitepairError
+|-- ApplianceError              an appliance, or the way to it; `error` is in H4's shape
+|   |-- NotSent                 it had no effect: try again until the deadline
+|   |-- Ambiguous               it may have had an effect: look, then decide
+|   |-- Rejected                the appliance said no: the side fails with its words
+|   |   `-- LoginRefused        its credentials are refused
+|   `-- TaskForgotten           it no longer knows the task: look, then decide
+|-- LeaseLost                   another worker owns the pairing: stop at once
+|-- StoreUnavailable            the database could not be asked: try again later
+|-- IllegalTransition           an event that does not fit the state: a defect
+`-- RequestError                the caller's request, with its HTTP meaning in api/problems
+    |-- UnknownAppliance, UnknownPairing
+    |-- ApplianceBusy           pairings on it are active
+    |-- ApplianceExists         another appliance has the same apiUrl
+    |-- PairingActive           another pairing of the same two appliances is active
+    `-- IdempotencyKeyReused    the same key came with another body
+"""
+
+from service.domain.appliance import ApiError
+from service.domain.ids import ApplianceName, PairingId, TaskId
+
+
+class SitepairError(Exception):
+    """Anything that this service raises by itself."""
+
+
+class ApplianceError(SitepairError):
+    """A call to an appliance came to nothing. `error` is what the side would fail with."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(f"{error.code}: {error.msg}")
+        self.error = error
+
+
+class NotSent(ApplianceError):
+    """The appliance did not act on the call. `retry_after_s` is its own wish, if it had one."""
+
+    def __init__(self, error: ApiError, retry_after_s: float | None = None) -> None:
+        super().__init__(error)
+        self.retry_after_s = retry_after_s
+
+
+class Ambiguous(ApplianceError):
+    """The call was sent and no readable answer came."""
+
+
+class Rejected(ApplianceError):
+    """The appliance answered no. `status` is the HTTP status."""
+
+    def __init__(self, error: ApiError, status: int) -> None:
+        super().__init__(error)
+        self.status = status
+
+
+class LoginRefused(Rejected):
+    """The appliance refused the credentials, or the network they came from (h4-api 1)."""
+
+
+class TaskForgotten(ApplianceError):
+    """The appliance no longer knows, or no longer shows, this task."""
+
+    def __init__(self, task_id: TaskId) -> None:
+        super().__init__(
+            ApiError("TaskForgotten", f"The appliance no longer knows task {task_id}.", (task_id,))
+        )
+        self.task_id = task_id
+
+
+class LeaseLost(SitepairError):
+    """A write came under an epoch that is no longer the pairing's."""
+
+    def __init__(self, pairing_id: PairingId) -> None:
+        super().__init__(f"pairing {pairing_id} is owned by another worker now")
+        self.pairing_id = pairing_id
+
+
+class StoreUnavailable(SitepairError):
+    """The database did not answer. Whether the last write took effect is not known."""
+
+
+class IllegalTransition(SitepairError):
+    """An event that does not fit the state it met."""
+
+
+class RequestError(SitepairError):
+    """The request cannot be served as it stands."""
+
+
+class UnknownAppliance(RequestError):
+    """No appliance is registered under this name."""
+
+    def __init__(self, name: ApplianceName) -> None:
+        super().__init__(f"No appliance is registered as '{name}'.")
+        self.name = name
+
+
+class UnknownPairing(RequestError):
+    """There is no such pairing."""
+
+    def __init__(self, pairing_id: str) -> None:
+        super().__init__(f"There is no pairing {pairing_id}.")
+        self.pairing_id = pairing_id
+
+
+class ApplianceBusy(RequestError):
+    """The appliance has active pairings."""
+
+    def __init__(self, name: ApplianceName) -> None:
+        super().__init__(f"Pairings on '{name}' are active; wait for their end.")
+        self.name = name
+
+
+class ApplianceExists(RequestError):
+    """Another appliance is registered with the same apiUrl."""
+
+    def __init__(self, name: ApplianceName, api_url: str) -> None:
+        super().__init__(f"'{name}' is already registered with apiUrl {api_url}.")
+        self.name = name
+
+
+class PairingActive(RequestError):
+    """Another pairing of the same two appliances is not over yet."""
+
+    def __init__(self, pairing_id: PairingId) -> None:
+        super().__init__(f"Pairing {pairing_id} of the same two appliances is not over yet.")
+        self.pairing_id = pairing_id
+
+
+class IdempotencyKeyReused(RequestError):
+    """The same Idempotency-Key came with another body."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Idempotency-Key '{key}' was used for another request.")
+        self.key = key

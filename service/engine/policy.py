@@ -1,0 +1,35 @@
+"""How patient the engine is."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.domain.backoff import backoff_s
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Waiting times in seconds, and limits. `jitter` gives numbers in [0, 1).
+
+    `window` is how many pairings one worker drives at once, `claim_size` how many it takes at a
+    time. `verify_timeout_s` is how long the
+    appliances may take to clear their communication errors (refresh interval unknown, h4-api
+    2.3). `settle_s` lies between the two looks that must both miss a peer before a call whose
+    answer was lost is made again. `clock_margin_s` is how far an appliance's clock may be off.
+    `max_losses` is how often a call is made again after its answer or its task was lost.
+    `grace_s` is what a call that changes something gets to finish in when the worker stops.
+    """
+
+    window: int = 20_000
+    claim_size: int = 500
+    idle_s: float = 5.0
+    verify_timeout_s: float = 60.0
+    settle_s: float = 2.0
+    clock_margin_s: float = 3600.0
+    grace_s: float = 5.0
+    max_losses: int = 3
+    jitter: Callable[[], float] = random.random
+
+    def pause_s(self, attempt: int, at_least_s: float | None = None) -> float:
+        """How long to wait after the `attempt`-th failure."""
+        return max(backoff_s(attempt, self.jitter()), at_least_s or 0.0)

@@ -1,0 +1,63 @@
+"""On whose behalf the current task works. Travels with asyncio tasks, lands in every log line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import uuid_utils
+
+from service.domain.ids import OperationId
+
+
+@dataclass(frozen=True, slots=True)
+class WorkContext:
+    """The fields that every log line and every call to an appliance carries."""
+
+    operation_id: OperationId | None = None
+    pairing: str | None = None
+    appliance: str | None = None
+    task: str | None = None
+
+
+_NOBODY = WorkContext()
+_CURRENT: ContextVar[WorkContext] = ContextVar("work_context", default=_NOBODY)
+
+
+def current() -> WorkContext:
+    """The context of the running task."""
+    return _CURRENT.get()
+
+
+def operation_id() -> OperationId:
+    """The operationID in force; a new one where the service acts on its own account."""
+    return _CURRENT.get().operation_id or new_operation_id()
+
+
+def new_operation_id() -> OperationId:
+    """An operationID for a caller who sent none."""
+    return OperationId(f"sitepair-{uuid_utils.uuid7()}")
+
+
+@contextmanager
+def working_on(
+    *,
+    operation_id: OperationId | None = None,
+    pairing: str | None = None,
+    appliance: str | None = None,
+    task: str | None = None,
+) -> Iterator[None]:
+    """Within, the fields given replace those in force."""
+    before = _CURRENT.get()
+    token = _CURRENT.set(
+        WorkContext(
+            operation_id=operation_id or before.operation_id,
+            pairing=pairing or before.pairing,
+            appliance=appliance or before.appliance,
+            task=task or before.task,
+        )
+    )
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)

@@ -1,0 +1,98 @@
+"""Where log lines go: JSON for machines, colours on a terminal, never a secret."""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from dataclasses import fields
+from functools import cache
+from typing import IO
+
+import structlog
+
+from service.observe.context import current
+from service.observe.events import LogEvent
+
+_SECRET = re.compile(r"pass|secret|token|credential|authorization|x-vcav-auth", re.IGNORECASE)
+_LOGGER = structlog.stdlib.get_logger("sitepair")
+
+
+def configure(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
+    """Send our lines and every library's to `stream` (stderr), one JSON object a line unless it
+    is a terminal."""
+    out = stream if stream is not None else sys.stderr
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_context,
+        _redact,
+    ]
+    render: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if out.isatty()
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    target = logging.StreamHandler(out)
+    target.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [target]
+    root.setLevel(level)
+
+
+def emit(event: LogEvent, *, error: BaseException | None = None) -> None:
+    """Log `event`, with the traceback of `error` if given."""
+    if not _LOGGER.isEnabledFor(logging.getLevelName(event.level.upper())):
+        return
+    values = ((field.name, getattr(event, field.name)) for field in fields(event))
+    present = {key: value for key, value in values if value not in (None, ())}
+    _LOGGER.log(
+        logging.getLevelName(event.level.upper()),
+        event_name(type(event)),
+        exc_info=error,
+        **present,
+    )
+
+
+def event_name(kind: type[LogEvent]) -> str:
+    """The `event` field of the lines that `kind` makes."""
+    return _snake_case(kind.__name__)
+
+
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _add_context(
+    _logger: object, _method: str, line: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    work = current()
+    for key, value in (
+        ("operationID", work.operation_id),
+        ("pairing", work.pairing),
+        ("appliance", work.appliance),
+        ("task", work.task),
+    ):
+        if value is not None:
+            line.setdefault(key, value)
+    return line
+
+
+def _redact(
+    _logger: object, _method: str, line: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    for key in line:
+        if _SECRET.search(key):
+            line[key] = "[redacted]"
+    return line
