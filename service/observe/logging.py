@@ -14,6 +14,10 @@ from service.observe.context import current
 from service.observe.events import LogEvent
 
 _SECRET = re.compile(r"pass|secret|token|credential|authorization|x-vcav-auth", re.IGNORECASE)
+# Local variables, which are shown by default, would put passwords into the log.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 _LOGGER = structlog.stdlib.get_logger("sitepair")
 
 
@@ -28,9 +32,9 @@ def configure(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
         _redact,
     ]
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if out.isatty()
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,0 +1,140 @@
+"""The bare calls: asyncio and aiohttp, nothing kept, bulk polls. What cannot be beaten.
+
+One login an appliance, both sides at once, one poll loop an appliance, one look at each list of
+peers when tasks are over. No record, no retry, no second look: if anything fails, it raises.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+
+from bench.figures import Round
+
+_POLL_S = 0.1
+_VERIFY_S = 10.0
+_CONNECTIONS = 2
+
+
+class _Site:
+    """One appliance: a session, a poll loop, and whoever waits for its tasks."""
+
+    def __init__(self, described: dict[str, Any], session: aiohttp.ClientSession) -> None:
+        self.described = described
+        self.calls = 0
+        self._session = session
+        self._pin = aiohttp.Fingerprint(
+            bytes.fromhex(described["thumbprint"].removeprefix("SHA-256:").replace(":", ""))
+        )
+        self._token = ""
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._asked = asyncio.Event()
+        self._look: asyncio.Task[Any] | None = None
+
+    async def call(self, method: str, path: str, body: object = None) -> Any:
+        self.calls += 1
+        headers = {"X-VCAV-Auth": self._token} if self._token else {}
+        async with self._session.request(
+            method,
+            self.described["managementUrl"] + path,
+            json=body,
+            headers=headers,
+            ssl=self._pin,
+        ) as response:
+            response.raise_for_status()
+            self._token = response.headers.get("X-VCAV-Auth", self._token)
+            return await response.json(content_type=None)
+
+    async def pair(self, peer: "_Site") -> None:
+        task = await self.call(
+            "POST",
+            "/sites",
+            {
+                "apiUrl": peer.described["apiUrl"],
+                "apiThumbprint": peer.described["apiThumbprint"],
+                "description": "",
+            },
+        )
+        over = self._waiting[task["id"]] = asyncio.get_running_loop().create_future()
+        self._asked.set()
+        await over
+
+    async def poll(self) -> None:
+        while True:
+            await self._asked.wait()
+            await asyncio.sleep(_POLL_S)
+            table = await self.call("POST", "/tasks/poll", list(self._waiting))
+            names = table["propertyNames"]
+            key, state = names.index("id"), names.index("state")
+            for row in table["values"]:
+                if row[state] == "FAILED":
+                    raise RuntimeError("a task failed")
+                if row[state] == "SUCCEEDED":
+                    self._waiting.pop(row[key]).set_result(None)
+            if not self._waiting:
+                self._asked.clear()
+
+    async def peers(self) -> Any:
+        """Shared by all who ask within a moment."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.ensure_future(self._read_peers())
+        return await asyncio.shield(self._look)
+
+    async def _read_peers(self) -> Any:
+        await asyncio.sleep(0.01)
+        look, self._look = self._look, None
+        del look
+        return await self.call("GET", "/sites")
+
+
+async def _pair(one: _Site, other: _Site, slots: asyncio.Semaphore) -> float:
+    async with slots:
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(one.pair(other))
+            both.create_task(other.pair(one))
+        async with asyncio.timeout(_VERIFY_S):
+            while not (await _works(one, other) and await _works(other, one)):
+                await asyncio.sleep(_POLL_S)
+        return time.perf_counter() - began
+
+
+async def _works(site: _Site, peer: _Site) -> bool:
+    for row in await site.peers():
+        if row["apiPublicUrl"].rstrip("/") == peer.described["apiUrl"].rstrip("/"):
+            state = row["state"]
+            return not (state["incomingCommError"] or state["outgoingCommError"])
+    return False
+
+
+async def measure(
+    appliances: Sequence[dict[str, Any]], couples: Sequence[tuple[int, int]], in_flight: int
+) -> Round:
+    """Pair all `couples`, `in_flight` at once."""
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=_CONNECTIONS)
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
+        sites = [_Site(described, session) for described in appliances]
+        wall, cpu = time.perf_counter(), time.process_time()
+        async with asyncio.TaskGroup() as tasks:
+            for site in sites:
+                tasks.create_task(site.call("POST", "/sessions", site.described["credentials"]))
+        async with asyncio.TaskGroup() as tasks:
+            polls = [tasks.create_task(site.poll()) for site in sites]
+            slots = asyncio.Semaphore(in_flight)
+            pairs = [
+                tasks.create_task(_pair(sites[one], sites[other], slots)) for one, other in couples
+            ]
+            latencies = [await pair for pair in pairs]
+            for poll in polls:
+                poll.cancel()
+        return Round(
+            pairings=len(couples),
+            wall_s=time.perf_counter() - wall,
+            cpu_s=time.process_time() - cpu,
+            calls=sum(site.calls for site in sites),
+            latencies_s=latencies,
+        )

@@ -1,0 +1,61 @@
+"""The calls about appliances."""
+
+from aiohttp import web
+
+from service.api import asked, responses
+from service.api.faults import shown
+from service.api.middleware import author_of
+from service.api.parts import PARTS
+from service.api.requests import appliance_spec
+from service.domain.errors import UnknownAppliance
+from service.domain.ids import ApplianceName, is_appliance_name
+
+
+async def put_appliance(request: web.Request) -> web.Response:
+    """Register, or replace: 201 or 200."""
+    parts = request.app[PARTS]
+    wanted = await asked.read(request)
+    spec = appliance_spec(wanted, request.match_info["name"], parts.egress_forbids)
+    registration, created = await parts.appliances.put(spec, author_of(request))
+    return responses.respond(
+        responses.appliance(registration),
+        status=201 if created else 200,
+        headers={"Location": f"/v1/appliances/{spec.name}"} if created else None,
+    )
+
+
+async def get_appliance(request: web.Request) -> web.Response:
+    """One, without its secrets."""
+    (await asked.read(request)).insist()
+    registration = await request.app[PARTS].appliances.get(_name(request))
+    return responses.respond(responses.appliance(registration))
+
+
+async def list_appliances(request: web.Request) -> web.Response:
+    """All, by name."""
+    (await asked.read(request)).insist()
+    page = await request.app[PARTS].appliances.page()
+    return responses.respond({"items": [responses.appliance(one) for one in page]})
+
+
+async def delete_appliance(request: web.Request) -> web.Response:
+    """Take one out of the registry."""
+    (await asked.read(request)).insist()
+    await request.app[PARTS].appliances.delete(_name(request), author_of(request))
+    return web.Response(status=204)
+
+
+async def check_appliance(request: web.Request) -> web.Response:
+    """Look whether one could be paired now."""
+    (await asked.read(request)).insist()
+    parts = request.app[PARTS]
+    registration = await parts.appliances.get(_name(request))
+    report = await parts.check(registration)
+    return responses.respond(responses.check_report(registration.spec.name, report))
+
+
+def _name(request: web.Request) -> ApplianceName:
+    name = request.match_info["name"]
+    if not is_appliance_name(name):
+        raise UnknownAppliance(ApplianceName(shown(name)))
+    return ApplianceName(name)

@@ -1,0 +1,59 @@
+"""Request bodies as bytes arrive: refused by their headers before they are read."""
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
+
+from service.api.refusals import (
+    BodyTooLarge,
+    BodyTooSlow,
+    MalformedBody,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
+
+LIMIT = 64 * 1024
+"""Bytes in a body."""
+
+ARRIVAL_S = 30.0
+"""How long a body may take to arrive."""
+
+
+async def read_text(request: web.Request) -> str:
+    """The body as text. Raises what `refusals` has about bodies."""
+    _look_at_headers(request)
+    try:
+        async with asyncio.timeout(ARRIVAL_S):
+            content = await request.read()
+    except TimeoutError:
+        raise BodyTooSlow(ARRIVAL_S) from None
+    except HTTPRequestEntityTooLarge:
+        raise BodyTooLarge(LIMIT) from None
+    except web.RequestPayloadError as error:
+        raise MalformedBody("The body broke off, or its chunks are malformed.") from error
+    return decode(content)
+
+
+def decode(content: bytes) -> str:
+    """`content` as UTF-8 without a byte order mark. Raises MalformedBody."""
+    if not content:
+        raise MalformedBody("The body is empty; send a JSON object.")
+    if content.startswith(b"\xef\xbb\xbf"):
+        raise MalformedBody("The body begins with a byte order mark; leave it out.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedBody(f"The body is not UTF-8: byte {error.start}.") from None
+
+
+def _look_at_headers(request: web.Request) -> None:
+    encodings = request.headers.getall("Content-Encoding", [])
+    if any(encoding.strip().lower() not in {"", "identity"} for encoding in encodings):
+        raise UnsupportedEncoding
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType
+    if (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType
+    if request.content_length is not None and request.content_length > LIMIT:
+        raise BodyTooLarge(LIMIT)

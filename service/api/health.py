@@ -1,0 +1,26 @@
+"""The calls about the service itself."""
+
+from aiohttp import web
+
+from service.api import responses
+from service.api.asked import CONTRACT
+from service.api.parts import PARTS
+from service.api.refusals import NotReady
+
+
+async def get_health(_request: web.Request) -> web.Response:
+    """The process lives, or nobody would answer."""
+    return responses.respond({"status": "ok"})
+
+
+async def get_readiness(request: web.Request) -> web.Response:
+    """Whether requests can be served."""
+    readiness = await request.app[PARTS].ready()
+    if not readiness.ok:
+        raise NotReady(readiness.reasons)
+    return responses.respond({"status": "ok"})
+
+
+async def get_contract(request: web.Request) -> web.Response:
+    """`openapi.yaml`, as it judges."""
+    return web.Response(body=request.app[CONTRACT].text, content_type="application/yaml")

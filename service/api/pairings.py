@@ -1,0 +1,124 @@
+"""The calls about pairings."""
+
+import asyncio
+import re
+from collections.abc import Coroutine
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+
+from service.api import asked, requests, responses
+from service.api.asked import Asked
+from service.api.faults import Fault, shown
+from service.api.middleware import author_of
+from service.api.paging import ForeignCursor
+from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
+from service.api.refusals import UnknownAppliances
+from service.domain.errors import UnknownAppliance, UnknownPairing
+from service.domain.ids import PairingId
+from service.domain.pairing import Pairing
+from service.store.intake import PairingRequest
+from service.store.pairings import PairingFilter
+
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_ASK_AGAIN_S = 1
+
+
+async def create_pairing(request: web.Request) -> web.Response:
+    """Promise an end to a new pairing: 202 once it is durable."""
+    parts = request.app[PARTS]
+    wanted = await asked.read(request)
+    pairing = requests.pairing_request(wanted)
+    key = requests.idempotency_key(wanted, pairing)
+    try:
+        acceptance = await parts.intake.accept(pairing, author_of(request), key)
+    except UnknownAppliance as error:
+        raise _unknown(pairing, error) from error
+    headers = {
+        "Location": f"/v1/pairings/{acceptance.pairing.id}",
+        "Retry-After": str(_ASK_AGAIN_S),
+    }
+    if acceptance.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return responses.respond(responses.pairing(acceptance.pairing), status=202, headers=headers)
+
+
+async def get_pairing(request: web.Request) -> web.Response:
+    """One; with `waitSeconds`, when it is over or the time is."""
+    wanted = await asked.read(request)
+    wanted.insist()
+    parts, pairing_id = request.app[PARTS], _id(request)
+    timeout_s = requests.wait_s(wanted)
+    if timeout_s > 0:
+        pairing = await _when_over(parts, pairing_id, timeout_s, request.app[STOPPING])
+    else:
+        pairing = await parts.pairings.get(pairing_id)
+    return responses.respond(responses.pairing(pairing))
+
+
+async def list_pairings(request: web.Request) -> web.Response:
+    """One page, newest first."""
+    wanted = await asked.read(request)
+    filters, limit = requests.pairing_filter(wanted), requests.limit_of(wanted)
+    before = _position(request, wanted, filters)
+    # One more than asked for tells whether there is another page.
+    found = await request.app[PARTS].pairings.page(filters, limit + 1, before)
+    page = found[:limit]
+    more = request.app[CURSORS].after(page[-1].id, filters) if len(found) > limit else None
+    return responses.respond(responses.pairings(page, more))
+
+
+async def list_pairing_events(request: web.Request) -> web.Response:
+    """The audit trail of one."""
+    (await asked.read(request)).insist()
+    entries = await request.app[PARTS].pairings.events(_id(request))
+    return responses.respond(responses.events(entries))
+
+
+async def _when_over(
+    parts: ApiParts, pairing_id: PairingId, timeout_s: float, stopping: asyncio.Event
+) -> Pairing:
+    with parts.over.expect(pairing_id) as waiter:
+        pairing = await parts.pairings.get(pairing_id)
+        if pairing.is_over:
+            return pairing
+        await _first(waiter.wait(timeout_s), stopping.wait())
+    return await parts.pairings.get(pairing_id)
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of `waits` does; the others are cancelled."""
+    async with asyncio.TaskGroup() as group:
+        awaited = [group.create_task(wait) for wait in waits]
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        for task in awaited:
+            task.cancel()
+
+
+def _unknown(pairing: PairingRequest, error: UnknownAppliance) -> UnknownAppliances:
+    return UnknownAppliances(
+        [
+            Fault("is not registered", f"/appliances/{index}")
+            for index, name in enumerate(pairing.appliances)
+            if name in error.names
+        ]
+    )
+
+
+def _position(request: web.Request, wanted: Asked, filters: PairingFilter) -> PairingId | None:
+    cursor = wanted.parameters.get("cursor")
+    if cursor is None:
+        return None
+    try:
+        return request.app[CURSORS].position(str(cursor), filters)
+    except ForeignCursor:
+        wanted.insist(Fault("was not given for these filters", parameter="cursor"))
+        raise
+
+
+def _id(request: web.Request) -> PairingId:
+    text = request.match_info["id"]
+    if _UUID.fullmatch(text) is None:
+        raise UnknownPairing(shown(text))
+    return PairingId(UUID(text))

@@ -1,0 +1,99 @@
+"""What this layer refuses by itself; `problems` knows what that means in HTTP::
+
+RequestError (domain)
+|-- InvalidRequest          parameters or body: `faults` has all that is wrong
+|-- MalformedBody           it cannot be read as JSON
+|-- BodyTooLarge, BodyTooSlow
+|-- UnsupportedMediaType, UnsupportedEncoding
+|-- InvalidOperationId
+|-- NotAuthenticated
+|-- UnknownPath
+`-- NotReady                the service, not the request: asked by a prober
+"""
+
+from collections.abc import Sequence
+
+from service.api.faults import Fault
+from service.domain.errors import RequestError
+
+
+class InvalidRequest(RequestError):
+    """The request was read, and `faults` are all that is wrong with it."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        many = len(faults)
+        what = "1 thing is" if many == 1 else f"{many} things are"
+        super().__init__(f"{what} wrong with the request; see errors.")
+        self.faults = tuple(faults)
+
+    @property
+    def is_about_body(self) -> bool:
+        """Whether any fault lies in the body."""
+        return any(fault.pointer is not None for fault in self.faults)
+
+
+class UnknownAppliances(InvalidRequest):
+    """The body names appliances that are not registered."""
+
+
+class MalformedBody(RequestError):
+    """The body is not JSON in UTF-8."""
+
+
+class BodyTooLarge(RequestError):
+    """The body is larger than this call takes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body may have at most {limit} bytes.")
+
+
+class BodyTooSlow(RequestError):
+    """The body did not arrive in time."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"The body did not arrive within {timeout_s:.0f} s.")
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is of a kind that this call does not take."""
+
+    def __init__(self) -> None:
+        super().__init__("Send application/json in UTF-8, and say so in Content-Type.")
+
+
+class UnsupportedEncoding(RequestError):
+    """The body is compressed."""
+
+    def __init__(self) -> None:
+        super().__init__("Send the body without Content-Encoding.")
+
+
+class InvalidOperationId(RequestError):
+    """The operationID header cannot travel on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The operationID header must come once, with 1 to 64 characters "
+            "out of A-Z, a-z, 0-9, '.', '_', ':' and '-'."
+        )
+
+
+class NotAuthenticated(RequestError):
+    """No token, or not the right one: the caller is not told which."""
+
+    def __init__(self) -> None:
+        super().__init__("Send the service's token as 'Authorization: Bearer ...'.")
+
+
+class UnknownPath(RequestError):
+    """There is nothing here."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such path; /openapi.yaml has them all.")
+
+
+class NotReady(RequestError):
+    """The service cannot serve requests now."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons) or "The service is not ready.")

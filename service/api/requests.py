@@ -1,0 +1,132 @@
+"""From what was asked, judged by the contract, to the values that the inner layers take."""
+
+import hashlib
+from collections.abc import Callable
+
+import msgspec
+
+from service.api.asked import Asked
+from service.api.faults import Fault
+from service.api.urls import host_of
+from service.domain.ids import ApplianceName, OperationId, is_appliance_name
+from service.domain.pairing import Operation, PairingState
+from service.domain.registration import ApplianceSpec, Credentials, LocalUser, SsoUser
+from service.domain.thumbprint import parse_thumbprint
+from service.store.intake import IdempotencyKey, PairingRequest
+from service.store.pairings import PairingFilter
+
+DEFAULT_LIMIT = 100
+
+
+class _LocalUserBody(
+    msgspec.Struct, frozen=True, rename="camel", tag_field="type", tag="localUser"
+):
+    local_user: str
+    local_password: str
+
+
+class _SsoBody(msgspec.Struct, frozen=True, rename="camel", tag_field="type", tag="ssoCredentials"):
+    username: str
+    password: str
+
+
+class _ApplianceBody(msgspec.Struct, frozen=True, rename="camel"):
+    management_url: str
+    api_url: str
+    api_thumbprint: str
+    credentials: _LocalUserBody | _SsoBody
+    thumbprint: str | None = None
+    description: str = ""
+    max_in_flight: int = 4
+
+
+class _PairingBody(msgspec.Struct, frozen=True, rename="camel"):
+    appliances: tuple[str, str]
+    operation: Operation = Operation.PAIR
+    description: str = ""
+    timeout_seconds: int = 900
+    priority: int = 0
+
+
+def appliance_spec(
+    asked: Asked, name: str, egress_forbids: Callable[[str], str | None]
+) -> ApplianceSpec:
+    """The registration that is asked for under `name`. Raises InvalidRequest, with all faults."""
+    asked.insist(*_name_faults(name), *_egress_faults(asked, egress_forbids))
+    body = msgspec.convert(asked.body, _ApplianceBody)
+    return ApplianceSpec(
+        name=ApplianceName(name),
+        management_url=body.management_url,
+        api_url=body.api_url,
+        api_thumbprint=parse_thumbprint(body.api_thumbprint),
+        credentials=_credentials(body.credentials),
+        thumbprint=parse_thumbprint(body.thumbprint) if body.thumbprint is not None else None,
+        description=body.description,
+        max_in_flight=body.max_in_flight,
+    )
+
+
+def pairing_request(asked: Asked) -> PairingRequest:
+    """The pairing that is asked for. Raises InvalidRequest, with all faults."""
+    asked.insist()
+    body = msgspec.convert(asked.body, _PairingBody)
+    one, other = body.appliances
+    return PairingRequest(
+        appliances=(ApplianceName(one), ApplianceName(other)),
+        operation=body.operation,
+        description=body.description,
+        timeout_s=body.timeout_seconds,
+        priority=body.priority,
+    )
+
+
+def idempotency_key(asked: Asked, request: PairingRequest) -> IdempotencyKey | None:
+    """The caller's key for `request`, bound to what it asks, not to how its JSON is spelt."""
+    key = asked.parameters.get("Idempotency-Key")
+    if key is None:
+        return None
+    content = msgspec.json.encode(msgspec.to_builtins(request), order="sorted")
+    return IdempotencyKey(str(key), hashlib.sha256(content).digest())
+
+
+def pairing_filter(asked: Asked) -> PairingFilter:
+    """Which pairings are asked for. Raises InvalidRequest, with all faults."""
+    asked.insist()
+    state = asked.parameters.get("state")
+    appliance = asked.parameters.get("appliance")
+    operation_id = asked.parameters.get("operationID")
+    return PairingFilter(
+        state=PairingState(str(state)) if state is not None else None,
+        appliance=ApplianceName(str(appliance)) if appliance is not None else None,
+        operation_id=OperationId(str(operation_id)) if operation_id is not None else None,
+    )
+
+
+def limit_of(asked: Asked) -> int:
+    """How many items are asked for."""
+    return int(asked.parameters.get("limit", DEFAULT_LIMIT))
+
+
+def wait_s(asked: Asked) -> float:
+    """How long the caller is willing to wait."""
+    return float(asked.parameters.get("waitSeconds", 0.0))
+
+
+def _credentials(body: _LocalUserBody | _SsoBody) -> Credentials:
+    if isinstance(body, _LocalUserBody):
+        return LocalUser(body.local_user, body.local_password)
+    return SsoUser(body.username, body.password)
+
+
+def _name_faults(name: str) -> list[Fault]:
+    if is_appliance_name(name):
+        return []
+    return [Fault("must be 1 to 63 characters out of a-z, 0-9 and -", parameter="name")]
+
+
+def _egress_faults(asked: Asked, forbids: Callable[[str], str | None]) -> list[Fault]:
+    url = asked.body.get("managementUrl") if isinstance(asked.body, dict) else None
+    if not isinstance(url, str) or not asked.is_sound("/managementUrl"):
+        return []
+    reason = forbids(host_of(url))
+    return [Fault(reason, "/managementUrl")] if reason is not None else []

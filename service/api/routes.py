@@ -1,0 +1,58 @@
+"""Which call is served by what."""
+
+import asyncio
+
+from aiohttp import web
+
+from service.api import appliances, contract, health, pairings
+from service.api.asked import CONTRACT
+from service.api.bodies import LIMIT
+from service.api.middleware import accompanied, admitted
+from service.api.paging import Cursors
+from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
+
+OPERATIONS = {
+    "putAppliance": appliances.put_appliance,
+    "getAppliance": appliances.get_appliance,
+    "deleteAppliance": appliances.delete_appliance,
+    "listAppliances": appliances.list_appliances,
+    "checkAppliance": appliances.check_appliance,
+    "createPairing": pairings.create_pairing,
+    "getPairing": pairings.get_pairing,
+    "listPairings": pairings.list_pairings,
+    "listPairingEvents": pairings.list_pairing_events,
+    "getHealth": health.get_health,
+    "getReadiness": health.get_readiness,
+    "getContract": health.get_contract,
+}
+"""What serves each operation of the contract."""
+
+
+def build(parts: ApiParts) -> web.Application:
+    """The application; its paths and methods are the contract's, every one of them.
+
+    Serve it with `serving.ApiRunner`, so that bytes which are no HTTP get a problem too.
+    """
+    app = web.Application(middlewares=[accompanied, admitted], client_max_size=LIMIT)
+    app[PARTS] = parts
+    app[CONTRACT] = contract.load()
+    app[CURSORS] = Cursors(parts.cursor_key)
+    app[STOPPING] = asyncio.Event()
+    app.on_shutdown.append(_stop_waiting)
+    for (method, path), operation in app[CONTRACT].operations.items():
+        methods = ["GET", "HEAD"] if method == "GET" else [method]
+        for each in methods:
+            app.router.add_route(each, path, OPERATIONS[operation.id], expect_handler=_expect)
+    return app
+
+
+async def _stop_waiting(app: web.Application) -> None:
+    """Requests that wait for a pairing answer now, before the server closes their connections."""
+    app[STOPPING].set()
+
+
+async def _expect(request: web.Request) -> None:
+    """Promise a body's welcome to who asks for it; other expectations may be ignored (RFC 9110)."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0

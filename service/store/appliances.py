@@ -1,0 +1,227 @@
+"""The registry of appliances."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import uuid_utils.compat
+from sqlalchemy import Row, delete, exists, insert, or_, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain import chain
+from service.domain.appliance import normalized_url
+from service.domain.errors import ApplianceBusy, ApplianceExists, UnknownAppliance
+from service.domain.events import ApplianceEvent, ApplianceRegistered, ApplianceRemoved, Entry
+from service.domain.ids import ApplianceName
+from service.domain.pairing import ChainPosition
+from service.domain.registration import ApplianceSpec, Author, Credentials, Registration
+from service.domain.thumbprint import Thumbprint
+from service.store.database import Database
+from service.store.errors import violated_constraint
+from service.store.rows import to_text, to_time
+from service.store.tables import ACTIVE, appliance, event, pairing
+from service.store.vault import Sealed, Vault
+
+_SAME_NAME = "uq_appliance_name"
+_SAME_URL = "uq_appliance_api_url_normalized"
+
+
+class Appliances:
+    """Appliances as registered. Every change is an event in the chain of the registration, in the
+    same transaction; credentials are sealed before they leave this process."""
+
+    def __init__(self, database: Database, vault: Vault, clock: Callable[[], int]) -> None:
+        """`clock` gives the time in ms."""
+        self._database = database
+        self._vault = vault
+        self._clock = clock
+
+    async def put(self, spec: ApplianceSpec, author: Author) -> tuple[Registration, bool]:
+        """Register `spec`, or replace what is registered under its name; True if it is new.
+
+        The version grows with each replacement, but a spec that is registered already changes
+        nothing. Raises ApplianceExists when another name has the same apiUrl, ValueError when
+        that is no URL, StoreUnavailable.
+        """
+        spec = replace(spec, description=to_text(spec.description))
+        while True:
+            try:
+                async with self._database.transaction() as connection:
+                    return await self._put(connection, spec, author)
+            except IntegrityError as error:
+                if violated_constraint(error) not in {_SAME_NAME, _SAME_URL}:
+                    raise
+            # Somebody has the URL, or took the name a moment ago: then it is to be replaced.
+            owner = await self._owner_of(spec.api_url)
+            if owner is not None and owner != spec.name:
+                raise ApplianceExists(owner, spec.api_url)
+
+    async def get(self, name: ApplianceName) -> Registration:
+        """Raises UnknownAppliance, StoreUnavailable, Sealed."""
+        rows = await self._database.run(select(appliance).where(appliance.c.name == name))
+        if not rows:
+            raise UnknownAppliance(name)
+        return _registration(rows[0], self._vault.open(rows[0].credentials, rows[0].id))
+
+    async def page(self) -> Sequence[Registration]:
+        """All of them, by name. Raises StoreUnavailable, Sealed."""
+        rows = await self._database.run(select(appliance).order_by(appliance.c.name))
+        return [_registration(row, self._vault.open(row.credentials, row.id)) for row in rows]
+
+    async def delete(self, name: ApplianceName, author: Author) -> None:
+        """Raises UnknownAppliance, ApplianceBusy while pairings on it are active,
+        StoreUnavailable."""
+        async with self._database.transaction() as connection:
+            # Whoever accepts a pairing holds this row meanwhile: either we see the pairing below,
+            # or they see no appliance.
+            row = await _locked(connection, name, key_share=False)
+            if row is None:
+                raise UnknownAppliance(name)
+            involved = or_(pairing.c.couple_low == name, pairing.c.couple_high == name)
+            active = select(exists().where(involved, text(ACTIVE)))
+            if (await connection.execute(active)).scalar_one():
+                raise ApplianceBusy(name)
+            await connection.execute(delete(appliance).where(appliance.c.id == row.id))
+            await self._record(connection, ApplianceRemoved(name), _Chain.of(row), author)
+
+    async def _put(
+        self, connection: AsyncConnection, spec: ApplianceSpec, author: Author
+    ) -> tuple[Registration, bool]:
+        row = await _locked(connection, spec.name, key_share=True)
+        if row is None:
+            return await self._insert(connection, spec, author), True
+        credentials = self._opened(row)
+        if credentials is not None and _registration(row, credentials).spec == spec:
+            return _registration(row, credentials), False
+        registered = _registered(
+            spec, row.version + 1, credentials_changed=credentials != spec.credentials
+        )
+        entry = await self._record(connection, registered, _Chain.of(row), author)
+        after = Registration(row.id, spec, row.version + 1, row.created, entry.at)
+        changed = update(appliance).where(appliance.c.id == row.id)
+        await connection.execute(changed, self._columns(after, entry))
+        return after, False
+
+    async def _insert(
+        self, connection: AsyncConnection, spec: ApplianceSpec, author: Author
+    ) -> Registration:
+        registered = _registered(spec, 1, credentials_changed=True)
+        chain_of_it = _Chain(uuid_utils.compat.uuid7())
+        entry = await self._record(connection, registered, chain_of_it, author)
+        registration = Registration(chain_of_it.id, spec, 1, entry.at, entry.at)
+        await connection.execute(insert(appliance), self._columns(registration, entry))
+        return registration
+
+    async def _record(
+        self,
+        connection: AsyncConnection,
+        happened: ApplianceEvent,
+        chain_of_it: "_Chain",
+        author: Author,
+    ) -> Entry:
+        entry = chain.append(
+            happened,
+            chain_of_it.position,
+            chain=chain_of_it.id,
+            at=max(self._clock(), chain_of_it.last_updated),
+            actor=author.user,
+            operation_id=author.operation_id,
+        )
+        await connection.execute(
+            insert(event),
+            {
+                "chain": entry.chain,
+                "seq": entry.seq,
+                "at": to_time(entry.at),
+                "type": entry.type,
+                "appliance": entry.appliance,
+                "actor": entry.actor,
+                "operation_id": entry.operation_id,
+                "detail": dict(entry.detail),
+                "hash": entry.hash,
+            },
+        )
+        return entry
+
+    async def _owner_of(self, api_url: str) -> ApplianceName | None:
+        same = appliance.c.api_url_normalized == normalized_url(api_url)
+        rows = await self._database.run(select(appliance.c.name).where(same))
+        return ApplianceName(rows[0].name) if rows else None
+
+    def _columns(self, registration: Registration, entry: Entry) -> dict[str, object]:
+        spec = registration.spec
+        return {
+            "id": registration.id,
+            "name": spec.name,
+            "management_url": spec.management_url,
+            "api_url": spec.api_url,
+            "api_url_normalized": normalized_url(spec.api_url),
+            "thumbprint": spec.thumbprint,
+            "api_thumbprint": spec.api_thumbprint,
+            "credentials": self._vault.seal(spec.credentials, registration.id),
+            "description": spec.description,
+            "max_in_flight": spec.max_in_flight,
+            "version": registration.version,
+            "created": registration.created,
+            "last_updated": registration.last_updated,
+            "seq": entry.seq,
+            "head": entry.hash,
+        }
+
+    def _opened(self, row: Row[Any]) -> Credentials | None:
+        """The credentials of `row`, or None if the key for them is lost: then they are replaced."""
+        try:
+            return self._vault.open(row.credentials, row.id)
+        except Sealed:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Where the chain of a registration stands; at first, nowhere."""
+
+    id: UUID
+    position: ChainPosition = ChainPosition()
+    last_updated: int = 0
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> "_Chain":
+        return cls(row.id, ChainPosition(row.seq, row.head), row.last_updated)
+
+
+async def _locked(
+    connection: AsyncConnection, name: ApplianceName, *, key_share: bool
+) -> Row[Any] | None:
+    """The row, for us alone to change; with `key_share`, pairings may be accepted meanwhile."""
+    query = select(appliance).where(appliance.c.name == name).with_for_update(key_share=key_share)
+    return (await connection.execute(query)).one_or_none()
+
+
+def _registration(row: Row[Any], credentials: Credentials) -> Registration:
+    spec = ApplianceSpec(
+        name=ApplianceName(row.name),
+        management_url=row.management_url,
+        api_url=row.api_url,
+        api_thumbprint=Thumbprint(row.api_thumbprint),
+        credentials=credentials,
+        thumbprint=Thumbprint(row.thumbprint) if row.thumbprint is not None else None,
+        description=row.description,
+        max_in_flight=row.max_in_flight,
+    )
+    return Registration(row.id, spec, row.version, row.created, row.last_updated)
+
+
+def _registered(
+    spec: ApplianceSpec, version: int, *, credentials_changed: bool
+) -> ApplianceRegistered:
+    return ApplianceRegistered(
+        name=spec.name,
+        version=version,
+        management_url=spec.management_url,
+        api_url=spec.api_url,
+        thumbprint=spec.thumbprint,
+        api_thumbprint=spec.api_thumbprint,
+        credentials_changed=credentials_changed,
+    )

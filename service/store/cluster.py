@@ -1,0 +1,155 @@
+"""The files of our own PostgreSQL: where they lie, whose they are, which process serves them."""
+
+import hashlib
+import os
+import secrets
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from service.store.installation import Account, OwnDatabaseFailed, account_for, programs
+
+USER = "sitepair"
+PORT = 5432
+_LONGEST_SOCKET_DIR = 103 - len("/.s.PGSQL.5432")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A PostgreSQL data directory with all that belongs to it, in one place of mode 0700."""
+
+    home: Path
+    account: Account
+    programs: Path
+
+    @classmethod
+    def prepare(cls, data_dir: Path) -> "Cluster":
+        """The cluster below `data_dir`, which is made if it is missing.
+
+        Raises OwnDatabaseFailed.
+        """
+        data_dir = prepare_data_dir(data_dir)
+        home = data_dir / "postgres"
+        account = account_for(home)
+        if not account.can_reach(data_dir):
+            raise OwnDatabaseFailed(
+                f"PostgreSQL runs as '{account.name}', which may not enter {data_dir}. Allow it "
+                f"with: chmod o+x {data_dir} (and the directories above), or name another "
+                "directory with SITEPAIR_DATA_DIR, or start the service as another user than root."
+            )
+        try:
+            _make_private(home, account)
+        except PermissionError as error:
+            raise OwnDatabaseFailed(
+                f"{home} belongs to another user. Start the service as that user, or name another "
+                "directory with SITEPAIR_DATA_DIR."
+            ) from error
+        return cls(home, account, programs(account, home))
+
+    @property
+    def data(self) -> Path:
+        """What PostgreSQL calls its data directory."""
+        return self.home / "data"
+
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self.home / "log"
+
+    def password(self) -> str:
+        """The superuser's password, made up at the first call, kept in a file of mode 0600."""
+        path = self.home / "password"
+        if not path.exists():
+            draft = self.home / f"password.{os.getpid()}"
+            with os.fdopen(
+                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
+            ) as file:
+                file.write(secrets.token_hex(32))
+                file.flush()
+                os.fsync(file.fileno())
+            _give(draft, self.account)
+            draft.rename(path)
+        return path.read_text()
+
+    def socket_dir(self) -> Path:
+        """Where a server that starts now puts its socket; short enough for one, mode 0700.
+
+        Raises OwnDatabaseFailed when somebody else made that directory.
+        """
+        beside = self.home / "run"
+        fits = len(os.fsencode(beside)) <= _LONGEST_SOCKET_DIR and "," not in str(beside)
+        name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
+        place = beside if fits else Path(tempfile.gettempdir()) / f"sitepair-{name}"
+        _make_private(place, self.account)
+        return place
+
+    def url(self) -> str:
+        """Where the running server is reached, with the password."""
+        lines = (self.data / "postmaster.pid").read_text().splitlines()
+        host = quote(lines[4].strip(), safe="/")
+        return f"postgresql://{USER}:{self.password()}@/postgres?host={host}&port={PORT}"
+
+    def forget_stale_server(self) -> None:
+        """Remove the mark of a server that is gone, whose process id may be in use again."""
+        if not self.is_served():
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def is_served(self) -> bool:
+        """Whether a PostgreSQL runs on these files, ready or not."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            pid = int(lines[0])
+        except (FileNotFoundError, IndexError, ValueError):
+            return False
+        return str(self.data) in _command_line(pid)
+
+    def tail_of_log(self) -> str:
+        """The last lines of what the server said."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        return "\n".join(lines[-8:])
+
+
+def prepare_data_dir(data_dir: Path) -> Path:
+    """`data_dir`, made if it is missing: closed to others, but for passing through when we are
+    root, because PostgreSQL then runs under another account."""
+    data_dir = data_dir.absolute()
+    if not data_dir.exists():
+        mode = 0o711 if os.geteuid() == 0 else 0o700
+        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.chmod(mode)
+    return data_dir
+
+
+def _make_private(directory: Path, account: Account) -> None:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.lstat()
+    if status.st_uid == os.geteuid() != account.uid:
+        _give(directory, account)
+    elif status.st_uid != account.uid or not stat.S_ISDIR(status.st_mode):
+        raise OwnDatabaseFailed(
+            f"{directory} is not a directory of '{account.name}'; remove it if it is of no use."
+        )
+    directory.chmod(0o700)
+
+
+def _give(path: Path, account: Account) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, account.uid, account.gid)
+
+
+def _command_line(pid: int) -> str:
+    if Path("/proc/self").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+    listing = subprocess.run(  # noqa: S603 - a number is all that varies
+        ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listing.stdout

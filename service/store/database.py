@@ -1,0 +1,148 @@
+"""Connections: a pool for short questions, and connections of their own for who writes a lot."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import CursorResult, Executable, Row, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from service.store.errors import is_unavailability, translated
+from service.store.urls import DatabaseUrl
+
+APPLICATION_NAME = "sitepair"
+STATEMENT_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10
+_ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
+"""Ours is longer than the server's, which tells what it was."""
+
+Parameters = Mapping[str, object]
+Rows = Sequence[Row[Any]]
+
+
+class Database:
+    """One database, as this process reaches it."""
+
+    def __init__(self, url: DatabaseUrl, pooled: AsyncEngine, single: AsyncEngine) -> None:
+        self.url = url
+        self._pooled = pooled
+        self._single = single
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str, *, pool_size: int = 10) -> AsyncIterator["Database"]:
+        """Connections are opened when needed, at most `pool_size`, and closed on exit.
+
+        Raises ValueError when `url` is none.
+        """
+        parsed = DatabaseUrl.parse(url)
+        pooled = _engine(parsed, pool_size)
+        single = _engine(parsed, None)
+        try:
+            yield cls(parsed, pooled, single)
+        finally:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await pooled.dispose()
+                await single.dispose()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed when the block ends well. Raises StoreUnavailable."""
+        with translated("a transaction"):
+            async with self._pooled.begin() as connection:
+                yield connection
+
+    async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
+        """One statement as a transaction of its own; its rows. Raises StoreUnavailable."""
+        with translated("a statement"):
+            async with self._pooled.connect() as connection:
+                return await _alone(connection, statement, parameters, self.url)
+
+    async def check(self) -> None:
+        """Raises StoreUnavailable unless the database answers."""
+        await self.run(text("select 1"))
+
+    def lane(self) -> "Lane":
+        """A connection of its own, outside the pool."""
+        return Lane(self._single, self.url)
+
+
+class Lane:
+    """One connection, opened when first needed and opened anew after trouble.
+
+    For one caller at a time. Each statement is a transaction: one round trip.
+    """
+
+    def __init__(self, engine: AsyncEngine, url: DatabaseUrl) -> None:
+        self._engine = engine
+        self._url = url
+        self._connection: AsyncConnection | None = None
+
+    async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
+        """The rows of `statement`. Raises StoreUnavailable; then its effect is not known."""
+        with translated("a statement"):
+            try:
+                if self._connection is None:
+                    self._connection = await self._engine.connect()
+                return await _alone(self._connection, statement, parameters, self._url)
+            except BaseException as error:
+                # A statement that was merely refused leaves the connection as it was.
+                if not isinstance(error, DBAPIError) or is_unavailability(error):
+                    await self.close()
+                raise
+
+    async def close(self) -> None:
+        """Close the connection, if it is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await connection.close()
+
+
+async def _alone(
+    connection: AsyncConnection,
+    statement: Executable,
+    parameters: Parameters | None,
+    url: DatabaseUrl,
+) -> Rows:
+    async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+        if url.pgbouncer:
+            # Preparing and executing must reach the same server: only a transaction sees to it.
+            async with connection.begin():
+                return _rows(await connection.execute(statement, parameters))
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        return _rows(await connection.execute(statement, parameters))
+
+
+def _rows(result: CursorResult[Any]) -> Rows:
+    return result.all() if result.returns_rows else ()
+
+
+def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
+    """An engine with a pool of `pool_size`, or with none: each connection is a new one."""
+    arguments: dict[str, object] = {"dsn": url.dsn, "timeout": CONNECT_TIMEOUT_S}
+    if url.pgbouncer:
+        # The next transaction may meet another server, or this one with another's statements.
+        arguments["statement_cache_size"] = 0
+        arguments["prepared_statement_cache_size"] = 0
+        arguments["prepared_statement_name_func"] = lambda: f"sitepair_{uuid.uuid4().hex}"
+        arguments["server_settings"] = {"application_name": APPLICATION_NAME}
+    else:
+        arguments["server_settings"] = {
+            "application_name": APPLICATION_NAME,
+            "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+            "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S}s",
+            "jit": "off",
+        }
+    pool: dict[str, Any] = (
+        {"poolclass": NullPool}
+        if pool_size is None or url.pgbouncer
+        else {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": CONNECT_TIMEOUT_S}
+    )
+    return create_async_engine(
+        "postgresql+asyncpg://", connect_args=arguments, hide_parameters=True, **pool
+    )

@@ -1,0 +1,77 @@
+"""What the database's errors mean to us. The one place that knows SQLSTATEs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+
+from service.domain.errors import StoreUnavailable
+
+UNIQUE_VIOLATION = "23505"
+_ROLLED_BACK = "40"
+_UNAVAILABLE = (
+    "08",  # no connection, or a broken one
+    "25006",  # read-only: a replica, in the middle of a failover
+    "28",  # it does not let us in
+    "3D",  # there is no such database
+    _ROLLED_BACK,  # a deadlock
+    "53",  # out of connections, memory, disk
+    "55P03",  # a lock that was not to be had in time
+    "57",  # shut down, starting up, or the statement ran out of time
+    "58",  # an error of its operating system
+)
+_NEVER_ANSWERED = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+
+
+class RolledBack(StoreUnavailable):
+    """The database chose to undo all of it, to help another transaction: it may be asked again."""
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Within, a database that cannot be asked raises StoreUnavailable.
+
+    What the database refuses because of what it was asked stays as it is: it is a defect, or the
+    caller's to interpret.
+    """
+    try:
+        yield
+    except (DBAPIError, PoolExhausted, asyncpg.PostgresError, *_NEVER_ANSWERED) as error:
+        if not is_unavailability(error):
+            raise
+        is_undone = isinstance(error, DBAPIError) and str(sqlstate(error)).startswith(_ROLLED_BACK)
+        kind = RolledBack if is_undone else StoreUnavailable
+        raise kind(f"{doing}: {_cause(error)}") from error
+
+
+def is_unavailability(error: BaseException) -> bool:
+    """Whether `error` is about the database's state, not about what it was asked."""
+    if isinstance(error, DBAPIError):
+        state = sqlstate(error)
+        if state is None:
+            return error.connection_invalidated or isinstance(_driver_error(error), _NEVER_ANSWERED)
+        return state.startswith(_UNAVAILABLE)
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate).startswith(_UNAVAILABLE)
+    return isinstance(error, (PoolExhausted, *_NEVER_ANSWERED))
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The SQLSTATE that the database gave, if it was the database that spoke."""
+    return getattr(error.orig, "sqlstate", None)
+
+
+def violated_constraint(error: IntegrityError) -> str | None:
+    """The name of the constraint that `error` is about."""
+    return getattr(_driver_error(error), "constraint_name", None)
+
+
+def _driver_error(error: DBAPIError) -> BaseException | None:
+    return error.orig.__cause__ if error.orig is not None else None
+
+
+def _cause(error: Exception) -> str:
+    cause = _driver_error(error) if isinstance(error, DBAPIError) else error
+    return str(cause) or type(cause).__name__

@@ -1,0 +1,114 @@
+"""Group commit: what was handed over while the last transaction ran shares the next one."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from service.domain.errors import StoreUnavailable
+from service.store.errors import RolledBack
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+LARGEST_GROUP = 1000
+"""Bounds how long a transaction lasts, and so how long the next caller waits."""
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """One loop commits, any number of callers hand over and wait.
+
+    A caller that is cancelled stops waiting; what it handed over is committed all the same, and
+    the connection never hears of it. Items are committed in the order of their `submit` calls.
+    """
+
+    def __init__(
+        self, commit: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]]
+    ) -> None:
+        """`commit` makes a group durable in one transaction and answers each item, with an
+        exception for one that was refused by itself. If it raises StoreUnavailable the whole
+        group gets that; if it raises anything else nothing of the group may have been committed:
+        each item is then tried alone, so that it fails for nobody but the one to blame."""
+        self._commit = commit
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._work = asyncio.Event()
+        self._closed = False
+        self._ended = asyncio.Event()
+        self._ended.set()
+
+    async def submit(self, item: Item) -> Answer:
+        """Return the answer to `item` once it is durable, or raise it.
+
+        Raises StoreUnavailable when the outcome is not known, or when the loop has been stopped.
+        """
+        if self._closed:
+            raise StoreUnavailable("the service is shutting down")
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        self._work.set()
+        return await answer
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Commit until stopped. `ready` is set when it has begun."""
+        self._ended.clear()
+        if ready is not None:
+            ready.set()
+        try:
+            while await self._has_work():
+                await self._commit_next()
+        finally:
+            self._closed = True
+            _give_up([answer for _, answer in self._waiting])
+            self._waiting.clear()
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Take nothing more, and return when all that was handed over is through."""
+        self._closed = True
+        self._work.set()
+        await self._ended.wait()
+
+    async def _has_work(self) -> bool:
+        while not self._waiting and not self._closed:
+            self._work.clear()
+            await self._work.wait()
+        return bool(self._waiting)
+
+    async def _commit_next(self) -> None:
+        size = min(len(self._waiting), LARGEST_GROUP)
+        group = [self._waiting.popleft() for _ in range(size)]
+        try:
+            answers = await self._answers([item for item, _ in group])
+        except asyncio.CancelledError:
+            _give_up([answer for _, answer in group])
+            raise
+        for (_, future), answer in zip(group, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    async def _answers(self, items: Sequence[Item]) -> Sequence[Answer | Exception]:
+        try:
+            return await self._commit(items)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
+            if len(items) == 1:
+                return [error]
+            if isinstance(error, StoreUnavailable) and not isinstance(error, RolledBack):
+                return [_copy(error) for _ in items]
+        return [answer for item in items for answer in await self._answers([item])]
+
+
+def _copy(trouble: StoreUnavailable) -> StoreUnavailable:
+    """One for each caller, who adds to its traceback."""
+    copy = StoreUnavailable(str(trouble))
+    copy.__cause__ = trouble.__cause__
+    return copy
+
+
+def _give_up(answers: Sequence[asyncio.Future[Answer]]) -> None:
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(StoreUnavailable("the service is shutting down"))

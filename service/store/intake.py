@@ -1,0 +1,268 @@
+"""Where pairings come in: a promise to a caller is durable before it is given."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import uuid_utils.compat
+from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
+
+from service.domain import chain
+from service.domain.errors import IdempotencyKeyReused, PairingActive, UnknownAppliance
+from service.domain.events import Entry, PairingAccepted
+from service.domain.ids import ApplianceName, PairingId
+from service.domain.pairing import ChainPosition, Operation, Pairing, Side
+from service.domain.registration import Author
+from service.store.database import Database
+from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
+from service.store.group import GroupCommit
+from service.store.journal import entry_columns
+from service.store.pairings import as_accepted
+from service.store.rows import to_text
+from service.store.statements import statement
+
+_TRIES = 5
+"""How often a group may find that another process was quicker with one of its couples or keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairingRequest:
+    """What a caller asks for, in the order in which they named the two."""
+
+    appliances: tuple[ApplianceName, ApplianceName]
+    operation: Operation
+    description: str
+    timeout_s: int
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A caller's own name for a request, and what tells the request from others. The key counts
+    within the user it came from."""
+
+    key: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The pairing as it was accepted; `replayed` when that was for an earlier request."""
+
+    pairing: Pairing
+    replayed: bool
+
+
+class Intake:
+    """Accepts pairings in groups, on a connection of its own."""
+
+    def __init__(self, database: Database, clock: Callable[[], int]) -> None:
+        """`clock` gives the time in ms."""
+        self._lane = database.lane()
+        self._clock = clock
+        self._group: GroupCommit[_Candidate, Acceptance] = GroupCommit(self._commit)
+
+    async def accept(
+        self, request: PairingRequest, author: Author, key: IdempotencyKey | None = None
+    ) -> Acceptance:
+        """Promise an end to the pairing; it is durable, and due, when this returns.
+
+        Raises UnknownAppliance, PairingActive when another pairing of the same two is not over,
+        IdempotencyKeyReused when the key came with another fingerprint before, StoreUnavailable
+        when it is not known whether it was accepted.
+        """
+        return await self._group.submit(_candidate(request, author, key, self._clock()))
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Accept until stopped."""
+        try:
+            await self._group.run(ready)
+        finally:
+            await self._lane.close()
+
+    async def stop(self) -> None:
+        """Take nothing more, write what is there, return when `run` is through."""
+        await self._group.stop()
+
+    async def _commit(self, candidates: Sequence["_Candidate"]) -> Sequence[Acceptance | Exception]:
+        answers: dict[PairingId, Acceptance | Exception] = {}
+        couples: set[frozenset[ApplianceName]] = set()
+        keys: set[tuple[str, str]] = set()
+        left = list(candidates)
+        while left:
+            this_round, left = _without_rivals(left, couples, keys)
+            answers |= await self._ask(this_round)
+            for each in this_round:
+                _settle(each, answers[each.id], couples, keys)
+        return [answers[candidate.id] for candidate in candidates]
+
+    async def _ask(
+        self, candidates: Sequence["_Candidate"]
+    ) -> dict[PairingId, Acceptance | Exception]:
+        rows = await self._tell(candidates)
+        replays = [row.kept_id for row in rows if row.kept_matches]
+        first_time = await as_accepted(self._lane, replays) if replays else {}
+        found = {row.id: row for row in rows}
+        return {each.id: _answer(each, found[each.id], first_time) for each in candidates}
+
+    async def _tell(self, candidates: Sequence["_Candidate"]) -> Sequence[Row[Any]]:
+        # Whoever accepts at the same time takes the couples in the same order.
+        parameters = _parameters(sorted(candidates, key=lambda each: sorted(each.names)))
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._lane.run(statement("accept"), parameters)
+            except RolledBack:
+                continue
+            except IntegrityError as error:
+                if sqlstate(error) != UNIQUE_VIOLATION:
+                    raise
+                # Somebody was quicker; what they have committed is seen now.
+        return await self._lane.run(statement("accept"), parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A request as the pairing that it becomes if nothing is against it."""
+
+    pairing: Pairing
+    entry: Entry
+    key: IdempotencyKey | None
+
+    @property
+    def id(self) -> PairingId:
+        return self.pairing.id
+
+    @property
+    def names(self) -> tuple[ApplianceName, ApplianceName]:
+        one, other = self.pairing.sides
+        return one.appliance, other.appliance
+
+    @property
+    def couple(self) -> frozenset[ApplianceName]:
+        return frozenset(self.names)
+
+    @property
+    def scoped_key(self) -> tuple[str, str] | None:
+        return (self.pairing.user, self.key.key) if self.key is not None else None
+
+
+def _candidate(
+    request: PairingRequest, author: Author, key: IdempotencyKey | None, now: int
+) -> _Candidate:
+    one, other = request.appliances
+    pairing = Pairing(
+        id=PairingId(uuid_utils.compat.uuid7()),
+        operation=request.operation,
+        sides=(Side(one, other), Side(other, one)),
+        operation_id=author.operation_id,
+        user=author.user,
+        start_time=now,
+        last_updated=now,
+        timeout_s=request.timeout_s,
+        description=to_text(request.description),
+        priority=request.priority,
+    )
+    accepted = PairingAccepted(
+        request.appliances,
+        str(request.operation),
+        pairing.description,
+        request.timeout_s,
+        request.priority,
+    )
+    entry = chain.append(
+        accepted,
+        pairing.position,
+        chain=pairing.id,
+        at=now,
+        actor=author.user,
+        operation_id=author.operation_id,
+    )
+    return _Candidate(pairing.at_position(ChainPosition(entry.seq, entry.hash)), entry, key)
+
+
+def _without_rivals(
+    candidates: Sequence[_Candidate],
+    settled_couples: set[frozenset[ApplianceName]],
+    settled_keys: set[tuple[str, str]],
+) -> tuple[list[_Candidate], list[_Candidate]]:
+    """Those that can be asked for in one statement, and those that have to wait for its answers.
+
+    Of several that want the same couple or the same key the first one goes first, unless the
+    database is known to have the couple's or the key's answer by now.
+    """
+    now: list[_Candidate] = []
+    later: list[_Candidate] = []
+    couples: set[frozenset[ApplianceName]] = set()
+    keys: set[tuple[str, str]] = set()
+    for each in candidates:
+        is_settled = each.couple in settled_couples or each.scoped_key in settled_keys
+        if is_settled or not (each.couple in couples or each.scoped_key in keys):
+            now.append(each)
+        else:
+            later.append(each)
+        couples.add(each.couple)
+        if each.scoped_key is not None:
+            keys.add(each.scoped_key)
+    return now, later
+
+
+def _answer(
+    candidate: _Candidate, row: Row[Any], first_time: dict[PairingId, Pairing]
+) -> Acceptance | Exception:
+    if row.is_made:
+        return Acceptance(candidate.pairing, replayed=False)
+    if row.kept_matches:
+        return Acceptance(first_time[row.kept_id], replayed=True)
+    if row.kept_id is not None and candidate.key is not None:
+        return IdempotencyKeyReused(candidate.key.key)
+    one, other = candidate.names
+    if not row.one_known:
+        return UnknownAppliance(one)
+    if not row.other_known:
+        return UnknownAppliance(other)
+    return PairingActive(row.active_id)
+
+
+def _settle(
+    candidate: _Candidate,
+    answer: Acceptance | Exception,
+    couples: set[frozenset[ApplianceName]],
+    keys: set[tuple[str, str]],
+) -> None:
+    """Note what the database can answer by itself from now on."""
+    was_known = isinstance(answer, IdempotencyKeyReused) or (
+        isinstance(answer, Acceptance) and answer.replayed
+    )
+    if not was_known:
+        couples.add(candidate.couple)
+    if candidate.scoped_key is not None and isinstance(answer, Acceptance | IdempotencyKeyReused):
+        keys.add(candidate.scoped_key)
+
+
+def _parameters(candidates: Sequence[_Candidate]) -> dict[str, object]:
+    pairings = [each.pairing for each in candidates]
+    couples = [sorted(each.names) for each in candidates]
+    entries = entry_columns([each.entry for each in candidates])
+    entries["entry_operation_ids"] = entries.pop("operation_ids")
+    return entries | {
+        "ids": [pairing.id for pairing in pairings],
+        "operations": [str(pairing.operation) for pairing in pairings],
+        "ones": [each.names[0] for each in candidates],
+        "others": [each.names[1] for each in candidates],
+        "lows": [low for low, _ in couples],
+        "highs": [high for _, high in couples],
+        "operation_ids": [pairing.operation_id for pairing in pairings],
+        "users": [pairing.user for pairing in pairings],
+        "descriptions": [pairing.description for pairing in pairings],
+        "priorities": [pairing.priority for pairing in pairings],
+        "timeouts": [pairing.timeout_s for pairing in pairings],
+        "times": [pairing.start_time for pairing in pairings],
+        "heads": [pairing.position.hash for pairing in pairings],
+        "keys": [each.key.key if each.key is not None else None for each in candidates],
+        "fingerprints": [
+            each.key.fingerprint if each.key is not None else None for each in candidates
+        ],
+        "names": sorted({name for each in candidates for name in each.names}),
+    }

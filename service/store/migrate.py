@@ -1,0 +1,158 @@
+"""Brings a database's schema to what this release expects."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from service.domain.errors import StoreUnavailable
+from service.resources import resource
+from service.store.database import CONNECT_TIMEOUT_S
+from service.store.errors import translated
+from service.store.partitions import make_partitions
+from service.store.urls import DatabaseUrl
+
+_LOCK = 7_268_340_151
+"""Any number, as long as nobody else locks it in the same database."""
+
+_PATIENCE_S = 600
+
+
+class Standing(StrEnum):
+    """How a database's schema compares with what this release expects."""
+
+    BEHIND = "BEHIND"
+    CURRENT = "CURRENT"
+    AHEAD = "AHEAD"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """`found` is the database's revision, None before the first; `expected` is this release's."""
+
+    standing: Standing
+    found: str | None
+    expected: str
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this release may run on it."""
+        return self.standing is Standing.CURRENT
+
+
+async def current_state(url: str) -> SchemaState:
+    """Where the schema stands. A revision this release has never heard of is AHEAD of it.
+
+    Raises StoreUnavailable.
+    """
+    with translated("looking at the schema"):
+        async with _engine(url) as engine, engine.connect() as connection:
+            return await connection.run_sync(_state)
+
+
+async def upgrade(url: str, revision: str = "head") -> SchemaState:
+    """Upgrade to `revision` if the schema is behind it, and make the partitions of the months to
+    come. Returns where the schema stands then: a schema that is AHEAD is left as it is.
+
+    Of many who start at once, one upgrades and the others wait; whoever finds nothing to do does
+    not wait. Needs a connection of its own to the server, not one through PgBouncer. Raises
+    StoreUnavailable.
+    """
+    with translated("upgrading the schema"):
+        async with _engine(url) as engine:
+            async with engine.connect() as connection:
+                state = await connection.run_sync(_state)
+            if state.standing is Standing.BEHIND:
+                async with _alone(url):
+                    state = await _upgrade(engine, revision)
+            if state.standing is Standing.CURRENT:
+                async with engine.begin() as connection:
+                    await make_partitions(connection)
+            return state
+
+
+async def downgrade(url: str, revision: str) -> SchemaState:
+    """Downgrade to `revision`, or to "base": nothing. Raises StoreUnavailable."""
+    with translated("downgrading the schema"):
+        async with _engine(url) as engine, _alone(url), engine.connect() as connection:
+            await connection.run_sync(_migrate, "downgrade", revision)
+            return await connection.run_sync(_state)
+
+
+def configuration() -> Config:
+    """Alembic's, without a file."""
+    config = Config()
+    config.set_main_option("script_location", str(resource("migrations")))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+async def _upgrade(engine: AsyncEngine, revision: str) -> SchemaState:
+    async with engine.connect() as connection:
+        state = await connection.run_sync(_state)
+        await connection.rollback()
+        if state.standing is not Standing.BEHIND:
+            return state
+        await connection.run_sync(_migrate, "upgrade", revision)
+        return await connection.run_sync(_state)
+
+
+def _state(connection: Connection) -> SchemaState:
+    scripts = ScriptDirectory.from_config(configuration())
+    expected = scripts.get_current_head()
+    if expected is None:
+        raise FileNotFoundError("this release has no migrations")
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found == expected:
+        return SchemaState(Standing.CURRENT, found, expected)
+    known = {script.revision for script in scripts.walk_revisions()}
+    is_behind = found is None or found in known
+    return SchemaState(Standing.BEHIND if is_behind else Standing.AHEAD, found, expected)
+
+
+def _migrate(connection: Connection, direction: str, revision: str) -> None:
+    config = configuration()
+    config.attributes["connection"] = connection
+    {"upgrade": command.upgrade, "downgrade": command.downgrade}[direction](config, revision)
+
+
+@asynccontextmanager
+async def _engine(url: str) -> AsyncIterator[AsyncEngine]:
+    arguments = {"dsn": DatabaseUrl.parse(url).dsn, "timeout": CONNECT_TIMEOUT_S}
+    engine = create_async_engine(
+        "postgresql+asyncpg://", connect_args=arguments, poolclass=NullPool
+    )
+    try:
+        yield engine
+    finally:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await engine.dispose()
+
+
+@asynccontextmanager
+async def _alone(url: str) -> AsyncIterator[None]:
+    """Hold the lock of whoever changes the schema: of the session, not of a transaction, which
+    CREATE INDEX CONCURRENTLY would have to leave."""
+    holder = await asyncpg.connect(DatabaseUrl.parse(url).dsn, timeout=CONNECT_TIMEOUT_S)
+    try:
+        await holder.execute("set statement_timeout = 0")
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await holder.execute("select pg_advisory_lock($1)", _LOCK)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"another process has been changing the schema for {_PATIENCE_S} s"
+            ) from error
+        yield
+    finally:
+        await holder.close(timeout=CONNECT_TIMEOUT_S)

@@ -1,0 +1,129 @@
+"""What the database tells us unasked: that work is due, that pairings are over.
+
+A hint only: whoever waits looks for itself afterwards. When the connection was lost hints may have
+been missed, so everybody is woken.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from uuid import UUID
+
+import asyncpg
+
+from service.domain.backoff import backoff_s
+from service.domain.errors import StoreUnavailable
+from service.domain.ids import PairingId
+from service.observe.events import StoreTroubled
+from service.observe.logging import emit
+from service.store.database import APPLICATION_NAME, CONNECT_TIMEOUT_S
+from service.store.errors import translated
+from service.store.urls import DatabaseUrl
+
+DUE = "sitepair_due"
+OVER = "sitepair_over"
+_PROBE_S = 30.0
+"""How often the connection is asked whether it still stands: TCP does not tell."""
+
+
+class Signal:
+    """Tells its one waiter that something may be due. Implements `engine.ports.Wakeups`."""
+
+    def __init__(self) -> None:
+        self._raised = asyncio.Event()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when work was announced since the last call, or after `timeout_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._raised.wait()
+        self._raised.clear()
+
+    def announce(self) -> None:
+        """Wake the waiter, or the next one."""
+        self._raised.set()
+
+
+class Waiter:
+    """Somebody who wants to know when a pairing is over."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when it was announced since `expect` was entered, or after `timeout_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._told.wait()
+
+    def tell(self) -> None:
+        """It is over, or may be."""
+        self._told.set()
+
+
+class Announcements:
+    """Who waits for the end of which pairing.
+
+    Nothing is missed by whoever expects first and reads then::
+
+        with announcements.expect(pairing_id) as waiter:
+            pairing = await pairings.get(pairing_id)
+            if not pairing.is_over:
+                await waiter.wait(timeout_s)
+                pairing = await pairings.get(pairing_id)
+    """
+
+    def __init__(self) -> None:
+        self._waiters: defaultdict[UUID, set[Waiter]] = defaultdict(set)
+
+    @contextmanager
+    def expect(self, pairing_id: PairingId) -> Iterator[Waiter]:
+        """Within, announcements of the pairing's end are kept for the waiter."""
+        waiter = Waiter()
+        self._waiters[pairing_id].add(waiter)
+        try:
+            yield waiter
+        finally:
+            self._waiters[pairing_id].discard(waiter)
+            if not self._waiters[pairing_id]:
+                del self._waiters[pairing_id]
+
+    async def wait(self, pairing_id: PairingId, timeout_s: float) -> None:
+        """Return when the pairing's end is announced from now on, or after `timeout_s`."""
+        with self.expect(pairing_id) as waiter:
+            await waiter.wait(timeout_s)
+
+    def announce(self, pairing_id: UUID) -> None:
+        """The pairing is over."""
+        for waiter in self._waiters.get(pairing_id, ()):
+            waiter.tell()
+
+    def announce_all(self) -> None:
+        """Any of them may be over."""
+        for pairing_id in self._waiters:
+            self.announce(pairing_id)
+
+
+class Listener:
+    """The one connection of this process that listens. Not through PgBouncer in transaction mode:
+    what was asked to be told would be told to somebody else."""
+
+    def __init__(self, url: str) -> None:
+        self.due = Signal()
+        self.over = Announcements()
+        self._dsn = DatabaseUrl.parse(url).dsn
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Listen until cancelled, connecting anew when the connection is lost. `ready` is set when
+        it listens for the first time."""
+        failures = 0
+        while True:
+            try:
+                async with asyncio.timeout(None) as patience:
+                    await self._listen(ready, patience)
+                failures = 0
+            except StoreUnavailable as trouble:
+                emit(StoreTroubled(doing="listening", error=str(trouble)))
+                failures += 1
+                await asyncio.sleep(backoff_s(failures, 0.5))

@@ -1,0 +1,124 @@
+"""Reading pairings. Each question is one statement, so what it returns is of one moment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Alias, ColumnElement, Select, and_, exists, select
+
+from service.domain.errors import UnknownPairing
+from service.domain.events import Entry
+from service.domain.ids import ApplianceName, OperationId, PairingId
+from service.domain.pairing import ChainPosition, Pairing, PairingState, Side
+from service.store.database import Database, Lane
+from service.store.rows import entry_from, pairing_from
+from service.store.tables import event, pairing, side
+
+_A = side.alias("a")
+_B = side.alias("b")
+
+
+@dataclass(frozen=True, slots=True)
+class PairingFilter:
+    """What a listing is narrowed to; None means any."""
+
+    state: PairingState | None = None
+    appliance: ApplianceName | None = None
+    operation_id: OperationId | None = None
+
+
+class Pairings:
+    """Pairings as they are stored."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, pairing_id: PairingId) -> Pairing:
+        """Raises UnknownPairing, StoreUnavailable."""
+        rows = await self._database.run(_whole().where(pairing.c.id == pairing_id))
+        if not rows:
+            raise UnknownPairing(str(pairing_id))
+        return pairing_from(rows[0])
+
+    async def page(
+        self, narrowed: PairingFilter, limit: int, before: PairingId | None = None
+    ) -> Sequence[Pairing]:
+        """Up to `limit`, newest first, from the one after `before` on. Raises StoreUnavailable."""
+        return [pairing_from(row) for row in await self._database.run(page(narrowed, limit, before))]
+
+    async def events(self, pairing_id: PairingId) -> Sequence[Entry]:
+        """The pairing's chain from its first event on. Raises UnknownPairing, StoreUnavailable."""
+        chain = (
+            select(event)
+            .where(event.c.chain == pairing_id, exists().where(pairing.c.id == pairing_id))
+            .order_by(event.c.seq)
+        )
+        rows = await self._database.run(chain)
+        if not rows:
+            raise UnknownPairing(str(pairing_id))
+        return [entry_from(row) for row in rows]
+
+
+def page(narrowed: PairingFilter, limit: int, before: PairingId | None) -> Select[Any]:
+    """The statement behind `Pairings.page`.
+
+    Each filter has an index that ends in the id, so that a page costs its own length.
+    """
+    conditions: list[ColumnElement[bool]] = []
+    query, newest = _whole(), pairing.c.id
+    if narrowed.appliance is not None:
+        listed = side.alias("listed")
+        query = query.join(listed, listed.c.pairing_id == pairing.c.id)
+        conditions.append(listed.c.appliance == narrowed.appliance)
+        newest = listed.c.pairing_id
+    if narrowed.state is not None:
+        conditions.append(pairing.c.state == str(narrowed.state))
+        if narrowed.state is not PairingState.SUCCEEDED:
+            conditions.append(pairing.c.state != "SUCCEEDED")  # The partial index asks for it.
+    if narrowed.operation_id is not None:
+        conditions.append(pairing.c.operation_id == narrowed.operation_id)
+    if before is not None:
+        conditions.append(newest < before)
+    return query.where(*conditions).order_by(newest.desc()).limit(limit)
+
+
+async def as_accepted(
+    database: Database | Lane, ids: Sequence[PairingId]
+) -> dict[PairingId, Pairing]:
+    """The pairings of `ids` as they were when they were accepted. Raises StoreUnavailable."""
+    first = event.alias("first")
+    query = (
+        _whole()
+        .add_columns(first.c.hash.label("first_hash"))
+        .join(first, and_(first.c.chain == pairing.c.id, first.c.seq == 1))
+        .where(pairing.c.id.in_(ids))
+    )
+    return {row.id: _at_first(pairing_from(row), row.first_hash) for row in await database.run(query)}
+
+
+def _at_first(now: Pairing, first_hash: bytes) -> Pairing:
+    one, other = now.sides
+    return replace(
+        now,
+        sides=(Side(one.appliance, one.peer), Side(other.appliance, other.peer)),
+        state=PairingState.QUEUED,
+        phase=None,
+        last_updated=now.start_time,
+        end_time=None,
+        error=None,
+        epoch=0,
+        position=ChainPosition(1, first_hash),
+    )
+
+
+def _whole() -> Select[Any]:
+    return (
+        select(pairing, *_labelled(_A, "a_"), *_labelled(_B, "b_"))
+        .join(_A, and_(_A.c.pairing_id == pairing.c.id, _A.c.ordinal == 0))
+        .join(_B, and_(_B.c.pairing_id == pairing.c.id, _B.c.ordinal == 1))
+    )
+
+
+def _labelled(table: Alias, prefix: str) -> list[ColumnElement[Any]]:
+    skipped = {"pairing_id", "ordinal"}
+    return [column.label(prefix + column.name) for column in table.c if column.name not in skipped]

@@ -1,0 +1,232 @@
+"""The tables, and what their rows may never say.
+
+Times are milliseconds since the epoch, as the API and the journal's arrays have them; only
+`event.at` is a timestamp, because partitions by month want one. Columns that hold an appliance's
+words are `json`, not `jsonb`: that would refuse `\\u0000` and respell numbers, and the chain's
+hashes are over what was said. `pairing` and `side` name appliances rather than refer to them, so
+that history outlives an appliance. Names collate as bytes, so that the database orders a couple
+as Python does.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.types import UserDefinedType
+
+from service.domain.pairing import OVER, Operation, PairingState, Phase, SideState
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+ACTIVE = "state in ('QUEUED', 'RUNNING')"
+_NAME = "~ '^[a-z0-9-]{1,63}$'"
+_OPERATION_ID = "~ '^[A-Za-z0-9._:-]{1,64}$'"
+_THUMBPRINT = "~ '^SHA-256(:[0-9A-F]{2}){32}$'"
+
+
+class Xid8(UserDefinedType[str]):
+    """A transaction's number, which never wraps."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """The type's name in SQL."""
+        return "xid8"
+
+
+def _name() -> Text:
+    return Text(collation="C")
+
+
+def _one_of(words: Iterable[StrEnum]) -> str:
+    return "in (" + ", ".join(sorted(f"'{word}'" for word in words)) + ")"
+
+
+def _check(name: str, condition: str) -> CheckConstraint:
+    return CheckConstraint(condition, name=name)
+
+
+appliance = Table(
+    "appliance",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", _name(), nullable=False),
+    Column("management_url", Text, nullable=False),
+    Column("api_url", Text, nullable=False),
+    Column("api_url_normalized", Text, nullable=False),
+    Column("thumbprint", Text),
+    Column("api_thumbprint", Text, nullable=False),
+    Column("credentials", LargeBinary, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("max_in_flight", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("last_updated", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+    UniqueConstraint("name"),
+    UniqueConstraint("api_url_normalized"),
+    _check("name", f"name {_NAME}"),
+    _check("urls", "management_url ~* '^https://' and api_url ~* '^https://'"),
+    _check("thumbprint", f"thumbprint {_THUMBPRINT}"),
+    _check("api_thumbprint", f"api_thumbprint {_THUMBPRINT}"),
+    _check("max_in_flight", "max_in_flight > 0"),
+    _check("version", "version > 0"),
+    _check("times", "created > 0 and last_updated >= created"),
+    _check("chain", "seq > 0 and octet_length(head) = 32"),
+)
+
+pairing = Table(
+    "pairing",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("operation", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("phase", Text),
+    Column("couple_low", _name(), nullable=False),
+    Column("couple_high", _name(), nullable=False),
+    Column("operation_id", _name(), nullable=False),
+    Column("user_name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("priority", BigInteger, nullable=False),
+    Column("timeout_s", BigInteger, nullable=False),
+    Column("start_time", BigInteger, nullable=False),
+    Column("last_updated", BigInteger, nullable=False),
+    Column("end_time", BigInteger),
+    Column("error", JSON(none_as_null=True)),
+    # Who may write it: the worker that holds it, under the epoch that its claim raised.
+    Column("worker", Uuid),
+    Column("epoch", BigInteger, nullable=False),
+    # Where its chain stands. A change that does not follow on `seq` is refused.
+    Column("seq", BigInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+    _check("operation", f"operation {_one_of(Operation)}"),
+    _check("state", f"state {_one_of(PairingState)}"),
+    _check("phase", f"phase {_one_of(Phase)}"),
+    _check("phase_while_running", "(state = 'RUNNING') = (phase is not null)"),
+    _check("end_when_over", f"(state {_one_of(OVER)}) = (end_time is not null)"),
+    _check("error_when_failed", "state <> 'FAILED' or error is not null"),
+    _check("no_error_when_succeeded", "state <> 'SUCCEEDED' or error is null"),
+    _check("nobody_holds_what_is_over", "end_time is null or worker is null"),
+    _check("claimed_under_an_epoch", "worker is null or epoch > 0"),
+    _check("epoch", "epoch >= 0"),
+    _check("couple", f"couple_low < couple_high and couple_low {_NAME} and couple_high {_NAME}"),
+    _check("operation_id", f"operation_id {_OPERATION_ID}"),
+    _check("timeout", "timeout_s > 0"),
+    _check("times", "start_time > 0 and last_updated >= start_time and end_time >= start_time"),
+    _check("chain", "seq > 0 and octet_length(head) = 32"),
+    Index(
+        "uq_pairing_active_couple",
+        "couple_low",
+        "couple_high",
+        unique=True,
+        postgresql_where=text(ACTIVE),
+    ),
+    # The claim's order. Its size follows the backlog.
+    Index(
+        "ix_pairing_due",
+        text("priority desc"),
+        "id",
+        postgresql_where=text(f"worker is null and {ACTIVE}"),
+    ),
+    Index("ix_pairing_operation_id_id", "operation_id", "id"),
+    # Nearly all pairings succeeded: whoever lists those reads the primary key backwards.
+    Index("ix_pairing_state_id", "state", "id", postgresql_where=text("state <> 'SUCCEEDED'")),
+    # Room on each page for the next versions of its rows, so that no index has to change.
+    postgresql_with={"fillfactor": 70},
+)
+
+_SIDE_OVER = (SideState.SUCCEEDED, SideState.FAILED, SideState.ALREADY_PAIRED)
+
+side = Table(
+    "side",
+    metadata,
+    Column("pairing_id", Uuid, ForeignKey("pairing.id", ondelete="CASCADE"), nullable=False),
+    Column("ordinal", BigInteger, nullable=False),
+    Column("appliance", _name(), nullable=False),
+    Column("peer", _name(), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("task_id", Text),
+    Column("attempts", BigInteger, nullable=False),
+    Column("start_time", BigInteger),
+    Column("end_time", BigInteger),
+    Column("result", JSON(none_as_null=True)),
+    Column("error", JSON(none_as_null=True)),
+    PrimaryKeyConstraint("pairing_id", "ordinal"),
+    _check("ordinal", "ordinal in (0, 1)"),
+    _check("names", f"appliance <> peer and appliance {_NAME} and peer {_NAME}"),
+    _check("state", f"state {_one_of(SideState)}"),
+    _check("attempts", "attempts >= 0"),
+    _check("begun_unless_pending", "state = 'PENDING' or start_time is not null"),
+    _check("end_when_over", f"(state {_one_of(_SIDE_OVER)}) = (end_time is not null)"),
+    _check("task_when_accepted", "state <> 'ACCEPTED' or task_id is not null"),
+    _check("error_when_failed", "state <> 'FAILED' or error is not null"),
+    _check("times", "end_time >= start_time"),
+    Index("ix_side_appliance_pairing_id", "appliance", "pairing_id"),
+    postgresql_with={"fillfactor": 70},
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("chain", Uuid, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("type", Text, nullable=False),
+    Column("appliance", _name()),
+    Column("actor", Text, nullable=False),
+    Column("operation_id", _name(), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    # The order of commits is not the order of numbers: who follows the table needs to know which
+    # transactions are through.
+    Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
+    # A key of a partitioned table has to hold its partition's column.
+    PrimaryKeyConstraint("chain", "seq", "at"),
+    _check("seq", "seq > 0"),
+    _check("type", "type ~ '^[A-Z][A-Za-z]+$'"),
+    _check("appliance", f"appliance {_NAME}"),
+    _check("operation_id", f"operation_id {_OPERATION_ID}"),
+    _check("hash", "octet_length(hash) = 32"),
+    Index("ix_event_operation_id_at", "operation_id", "at"),
+    Index(
+        "ix_event_appliance_at", "appliance", "at", postgresql_where=text("appliance is not null")
+    ),
+    postgresql_partition_by="RANGE (at)",
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("principal", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("pairing_id", Uuid, ForeignKey("pairing.id", ondelete="CASCADE"), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    PrimaryKeyConstraint("principal", "key"),
+    _check("key", "length(key) between 1 and 255"),
+)

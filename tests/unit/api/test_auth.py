@@ -1,0 +1,40 @@
+"""Who is let in."""
+
+import pytest
+from multidict import CIMultiDict
+
+from service.api.auth import ADMIN, principal
+from service.api.refusals import NotAuthenticated
+
+TOKEN = "the-right-token-of-this-service"
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_token_lets_in_under_the_name_of_admin(scheme: str) -> None:
+    assert principal(CIMultiDict({"authorization": f"{scheme} {TOKEN}"}), TOKEN) == ADMIN
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [""],
+        ["Bearer"],
+        ["Bearer "],
+        ["Bearer wrong"],
+        [TOKEN],
+        [f"Basic {TOKEN}"],
+        [f"Bearer {TOKEN}x"],
+        [f"Bearer {TOKEN[:-1]}"],
+        [f"Bearer {TOKEN.upper()}"],
+        ["Bearer t\udcffken"],
+        [f"Bearer {TOKEN}", f"Bearer {TOKEN}"],
+    ],
+)
+def test_everybody_else_hears_the_same(values: list[str]) -> None:
+    headers = CIMultiDict([("Authorization", value) for value in values])
+
+    with pytest.raises(NotAuthenticated) as caught:
+        principal(headers, TOKEN)
+
+    assert str(caught.value) == str(NotAuthenticated())

@@ -1,0 +1,100 @@
+"""What an error means in HTTP."""
+
+import json
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from service.api import refusals as r
+from service.api.faults import Fault
+from service.api.problems import problem_of, respond
+from service.domain import errors as e
+from service.domain.ids import ApplianceName, OperationId, PairingId
+
+PAIRING = PairingId(UUID("019a3f5e-7c1d-7a52-9a55-3c0d7e6f2b10"))
+NAME = ApplianceName("prague")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (r.MalformedBody("no"), 400, "MalformedBody"),
+        (r.InvalidOperationId(), 400, "InvalidOperationID"),
+        (r.InvalidRequest([Fault("no", parameter="limit")]), 400, "InvalidParameters"),
+        (r.NotAuthenticated(), 401, "NotAuthenticated"),
+        (r.UnknownPath(), 404, "NotFound"),
+        (web.HTTPNotFound(), 404, "NotFound"),
+        (e.UnknownAppliance(NAME), 404, "UnknownAppliance"),
+        (e.UnknownPairing("x"), 404, "UnknownPairing"),
+        (web.HTTPMethodNotAllowed("POST", ["GET"]), 405, "MethodNotAllowed"),
+        (r.BodyTooSlow(30), 408, "BodyTooSlow"),
+        (e.ApplianceBusy(NAME), 409, "ApplianceBusy"),
+        (e.ApplianceExists(NAME, "https://a"), 409, "ApplianceExists"),
+        (e.PairingActive(PAIRING), 409, "PairingActive"),
+        (r.BodyTooLarge(5), 413, "BodyTooLarge"),
+        (r.UnsupportedMediaType(), 415, "UnsupportedMediaType"),
+        (r.UnsupportedEncoding(), 415, "UnsupportedEncoding"),
+        (r.InvalidRequest([Fault("no", "/a")]), 422, "InvalidBody"),
+        (r.InvalidRequest([Fault("no", ""), Fault("no", parameter="x")]), 422, "InvalidBody"),
+        (r.UnknownAppliances([Fault("no", "/a")]), 422, "UnknownAppliance"),
+        (e.IdempotencyKeyReused("k"), 422, "IdempotencyKeyReused"),
+        (e.StoreUnavailable("secret host"), 503, "StoreUnavailable"),
+        (r.NotReady(["a", "b"]), 503, "NotReady"),
+        (e.SitepairError("secret"), 500, "InternalError"),
+        (ExceptionGroup("secret", [ValueError("secret")]), 500, "InternalError"),
+        (KeyError("secret"), 500, "InternalError"),
+    ],
+)
+def test_each_error_has_its_status_and_code(error: Exception, status: int, code: str) -> None:
+    problem = problem_of(error)
+
+    assert (problem.status, problem.code) == (status, code)
+    assert "secret" not in problem.detail
+
+
+def test_every_error_of_a_request_that_the_domain_knows_has_a_meaning() -> None:
+    leaves = [
+        leaf
+        for leaf in [*e.RequestError.__subclasses__(), *r.InvalidRequest.__subclasses__()]
+        if leaf is not r.InvalidRequest
+    ]
+
+    for leaf in leaves:
+        assert problem_of(leaf.__new__(leaf)).status != 500, leaf
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "value"),
+    [
+        (r.NotAuthenticated(), "WWW-Authenticate", "Bearer"),
+        (web.HTTPMethodNotAllowed("POST", ["GET", "PUT"]), "Allow", "GET,PUT"),
+        (e.StoreUnavailable(""), "Retry-After", "1"),
+        (r.NotReady([]), "Retry-After", "1"),
+        (e.PairingActive(PAIRING), "Location", f"/v1/pairings/{PAIRING}"),
+        (r.UnsupportedEncoding(), "Accept-Encoding", "identity"),
+    ],
+)
+def test_some_say_in_a_header_what_to_do(error: Exception, name: str, value: str) -> None:
+    assert problem_of(error).headers[name] == value
+
+
+def test_a_problem_is_answered_with_all_its_members() -> None:
+    error = r.InvalidRequest([Fault("is required", "/a"), Fault("is too much", parameter="limit")])
+
+    response = respond(problem_of(error), OperationId("order-4711"))
+
+    assert (response.status, response.content_type) == (422, "application/problem+json")
+    assert isinstance(response.body, bytes)
+    assert json.loads(response.body) == {
+        "type": "urn:sitepair:problem:InvalidBody",
+        "title": "The body is not valid",
+        "status": 422,
+        "detail": "2 things are wrong with the request; see errors.",
+        "code": "InvalidBody",
+        "operationID": "order-4711",
+        "errors": [
+            {"pointer": "/a", "detail": "is required"},
+            {"parameter": "limit", "detail": "is too much"},
+        ],
+    }
