@@ -1,6 +1,7 @@
 """The one place that wires: names every concrete class, starts each part, stops it in reverse."""
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import signal
@@ -8,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,18 @@ from service.observe.events import (
     StoreTroubled,
 )
 from service.observe.logging import emit
-from service.settings import Settings, parse_keys
-from service.store import migrate as migrations
+from service.settings import Settings
 from service.store.appliances import Appliances
 from service.store.claims import Claims
 from service.store.database import Database
 from service.store.embedded import embedded_postgres
 from service.store.intake import Intake
 from service.store.journal import Journal
+from service.store.migrate import Standing, current_state, upgrade
 from service.store.notify import Listener
 from service.store.pairings import Pairings
-from service.store.partitions import Partitions
-from service.store.vault import Vault, load_or_create_secret
+from service.store.partitions import make_partitions
+from service.store.vault import Vault, load_or_create_key
 
 _DAY_S = 86_400.0
 _DRAIN_S = 10.0
@@ -120,10 +120,9 @@ async def migrate(settings: Settings) -> str:
     """Bring the database to this version's schema; says what was done. Raises SitepairError."""
     async with AsyncExitStack() as stack:
         url, kind = await _database_url(stack, settings)
-        before = await migrations.current_state(url)
-        await migrations.upgrade(url)
-        after = await migrations.current_state(url)
-        return f"{kind} database: {before} -> {after}"
+        before = await current_state(url)
+        after = await upgrade(url)
+        return f"{kind} database: {before.found or 'empty'} -> {after.found}, {after.standing}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +142,9 @@ class _Store:
 async def _open_store(stack: AsyncExitStack, settings: Settings) -> _Store:
     url, kind = await _database_url(stack, settings)
     if settings.database_url is None:
-        await migrations.upgrade(url)
+        await upgrade(url)
     await _refuse_other_schema(url)
-    keys = settings.secret_keys or parse_keys(load_or_create_secret(_key_path(settings)))
+    keys = settings.secret_keys or (load_or_create_key(_key_path(settings)),)
     database = await stack.enter_async_context(Database.connect(url))
     listener = Listener(url)
     await stack.enter_async_context(_background(listener.run()))
@@ -173,27 +172,30 @@ async def _database_url(stack: AsyncExitStack, settings: Settings) -> tuple[str,
 
 
 async def _refuse_other_schema(url: str) -> None:
-    state = await migrations.current_state(url)
+    state = await current_state(url)
     if state.standing is Standing.BEHIND:
-        raise SitepairError(f"The database is behind ({state}): run `sitepair migrate` first.")
+        raise SitepairError(
+            f"The database's schema is at {state.found or 'nothing'}, this release needs "
+            f"{state.expected}: run `sitepair migrate` first."
+        )
 
 
 async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) -> None:
     worker_id = WorkerId(uuid_utils.compat.uuid7())
     journal = Journal(store.database)
-    await stack.enter_async_context(journal.running())
+    await stack.enter_async_context(_drained(journal))
     fleet = ApplianceFleet(store.appliances.get, store.egress)
     await stack.enter_async_context(fleet)
     ports = Ports(Claims(store.database, worker_id), journal, fleet, store.listener.due)
     worker = Worker(worker_id, ports, clock=_now_ms, policy=policy)
     stack.callback(lambda: emit(ServiceStopped(handed_back=worker.handed_back)))
-    await stack.enter_async_context(_background(_keep_partitions(Partitions(store.database))))
+    await stack.enter_async_context(_background(_keep_partitions(store.database)))
     await stack.enter_async_context(_background(worker.run()))
 
 
 async def _start_api(stack: AsyncExitStack, store: _Store) -> str:
     intake = Intake(store.database, _now_ms)
-    await stack.enter_async_context(intake.running())
+    await stack.enter_async_context(_drained(intake))
 
     async def check_one(registration: Registration) -> CheckReport:
         return await check(registration, store.egress)
@@ -227,7 +229,7 @@ async def _start_api(stack: AsyncExitStack, store: _Store) -> str:
 
 async def _readiness(store: _Store) -> Readiness:
     try:
-        state = await migrations.current_state(store.url)
+        state = await current_state(store.url)
     except StoreUnavailable:
         return Readiness(ok=False, reasons=("The database does not answer.",))
     if state.standing is Standing.BEHIND:
@@ -235,13 +237,26 @@ async def _readiness(store: _Store) -> Readiness:
     return Readiness(ok=True)
 
 
-async def _keep_partitions(partitions: Partitions) -> None:
+async def _keep_partitions(database: Database) -> None:
     while True:
         try:
-            await partitions.ensure(datetime.now(UTC))
+            async with database.transaction() as connection:
+                await make_partitions(connection)
         except StoreUnavailable as trouble:
             emit(StoreTroubled(doing="making partitions", error=str(trouble)))
         await asyncio.sleep(_DAY_S)
+
+
+@asynccontextmanager
+async def _drained(part: Journal | Intake) -> AsyncIterator[None]:
+    """`part` runs within the block; at its end, what was handed over is committed first."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(part.run())
+        try:
+            yield
+        finally:
+            async with asyncio.timeout(_DRAIN_S):
+                await part.stop()
 
 
 @asynccontextmanager
@@ -263,7 +278,9 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _admin_token(settings: Settings) -> str:
-    return settings.admin_token or load_or_create_secret(_token_path(settings))
+    if settings.admin_token is not None:
+        return settings.admin_token
+    return base64.b64encode(load_or_create_key(_token_path(settings))).decode()
 
 
 def _token_path(settings: Settings) -> Path:

@@ -1,0 +1,25 @@
+"""The command `sitepair`: runs the service, and uses one."""
+
+from cyclopts import App
+
+from service import __version__
+from service.cli import appliances, demo, pair, serve, simulate
+
+app = App(
+    name="sitepair",
+    help="Pairs VMware Cloud Director Availability appliances: both sides, verified, on record.",
+    version=__version__,
+    result_action="return_value",
+)
+app.command(serve.serve)
+app.command(serve.migrate)
+app.command(demo.demo)
+app.command(simulate.simulate)
+app.command(appliances.app)
+app.command(pair.pair)
+
+
+def main() -> int:
+    """Run the command line. The exit status is the command's."""
+    status = app()
+    return status if isinstance(status, int) else 0

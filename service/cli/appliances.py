@@ -1,0 +1,134 @@
+"""`sitepair appliance …`: the registry of a running service."""
+
+import getpass
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from service.cli.remote import answered, remote
+from service.cli.status import Exit, run, say
+
+app = App(name="appliance", help="Register, list and check appliances.")
+AsJson = Annotated[bool, Parameter(name="--json", negative="")]
+
+_MARKS = {True: "ok", False: "FAILED", None: "-"}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What is registered of an appliance."""
+
+    management_url: str
+    """Where the service calls it."""
+
+    api_url: str
+    """The public endpoint that its peers use."""
+
+    api_thumbprint: str
+    """SHA-256:... of the certificate that its peers will see."""
+
+    user: str
+    """Who we are there."""
+
+    thumbprint: str | None = None
+    """SHA-256:... of the certificate at the management URL; without it, the system's CAs decide."""
+
+    sso: Annotated[bool, Parameter(negative="")] = False
+    """The user is one of the single sign-on, not of the appliance itself."""
+
+    password_file: Path | None = None
+    """Read the password from this file; - is standard input."""
+
+    description: str = ""
+    """For people."""
+
+
+@app.command
+def add(name: str, registration: Registration) -> int:
+    """Register an appliance, or replace its registration. Asks for the password.
+
+    Parameters
+    ----------
+    name
+        What it is called from now on: a-z, 0-9 and -.
+    """
+    password = _password(registration.password_file)
+    credentials = (
+        {"type": "ssoCredentials", "username": registration.user, "password": password}
+        if registration.sso
+        else {"type": "localUser", "localUser": registration.user, "localPassword": password}
+    )
+    body = {
+        "managementUrl": registration.management_url,
+        "apiUrl": registration.api_url,
+        "thumbprint": registration.thumbprint,
+        "apiThumbprint": registration.api_thumbprint,
+        "credentials": credentials,
+        "description": registration.description,
+    }
+    return run(answered(_add(name, body)))
+
+
+async def _add(name: str, body: dict[str, object]) -> Exit:
+    async with remote() as service:
+        await service.call("PUT", f"/v1/appliances/{name}", body)
+    say(f"{name} is registered. Try it: sitepair appliance check {name}")
+    return Exit.OK
+
+
+def _password(file: Path | None) -> str:
+    if file is None:
+        return getpass.getpass("Password: ")
+    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    return text.rstrip("\r\n")
+
+
+@app.command(name="list")
+def list_all(*, as_json: AsJson = False) -> int:
+    """List the registered appliances."""
+    return run(answered(_list(as_json=as_json)))
+
+
+async def _list(*, as_json: bool) -> Exit:
+    async with remote() as service:
+        items = (await service.call("GET", "/v1/appliances"))["items"]
+    if as_json:
+        say(json.dumps(items, indent=2))
+        return Exit.OK
+    table = Table("name", "managementUrl", "apiUrl", "user", "description")
+    for each in items:
+        table.add_row(
+            each["name"],
+            each["managementUrl"],
+            each["apiUrl"],
+            each["credentials"]["user"],
+            each["description"],
+        )
+    Console().print(table)
+    return Exit.OK
+
+
+@app.command
+def check(name: str, *, as_json: AsJson = False) -> int:
+    """Look whether an appliance can be reached, trusted, logged in to. Exit status 1 if not."""
+    return run(answered(_check(name, as_json=as_json)))
+
+
+async def _check(name: str, *, as_json: bool) -> Exit:
+    async with remote() as service:
+        report: dict[str, Any] = await service.call("POST", f"/v1/appliances/{name}/check")
+    if as_json:
+        say(json.dumps(report, indent=2))
+    else:
+        table = Table("check", "result", "detail")
+        for each in report["checks"]:
+            table.add_row(each["name"], _MARKS[each["ok"]], each["detail"])
+        Console().print(table)
+    return Exit.OK if report["ok"] else Exit.FAILED

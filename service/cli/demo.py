@@ -1,0 +1,161 @@
+"""`sitepair demo`: appliances, service and database on this machine, paired while one watches."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_network
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from service.app import Running, running
+from service.cli.pair import patiently
+from service.cli.remote import Remote, answered, remote
+from service.cli.status import Exit, run
+from service.cli.watching import told_end, watching
+from service.observe.logging import configure
+from service.settings import Settings, from_environment
+from simulator import Fleet, FleetOptions, Knobs
+
+_TASK_MS = (1_500, 4_000)
+_COMM_REFRESH_MS = 1_000
+
+
+def demo(
+    *,
+    appliances: int = 3,
+    once: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Show it: simulated appliances, paired over the REST API of a real service.
+
+    Parameters
+    ----------
+    appliances
+        How many; each is paired with each.
+    once
+        Stop after the show instead of staying up.
+    """
+    return run(answered(_demo(appliances, once=once)))
+
+
+async def _demo(count: int, *, once: bool) -> Exit:
+    console = Console()
+    configured = from_environment(os.environ)
+    home = configured.data_dir / "demo"
+    await asyncio.to_thread(_clear, home)
+    settings = replace(
+        configured,
+        data_dir=home,
+        database_url=None,
+        admin_token=None,
+        listen=(configured.listen[0], 0),
+        egress_allow=(ip_network("127.0.0.0/8"),),
+    )
+    log = home / "service.log"
+    console.print(f"Starting PostgreSQL, {count} simulated appliances and the service ...")
+    with log.open("w", encoding="utf-8") as stream:
+        configure(level=settings.log_level, stream=stream)
+        async with _stage(settings, count) as (fleet, service, api):
+            pairings = await _pair_all(api, fleet, console)
+            await _print_trail(api, pairings[0], console)
+            _print_truth(fleet, pairings, console)
+            if not once:
+                _print_hints(service, fleet, log, console)
+                await _until_interrupted()
+    return Exit.OK if all(each["state"] == "SUCCEEDED" for each in pairings) else Exit.FAILED
+
+
+def _clear(home: Path) -> None:
+    """A demo begins with nothing. Its secrets and its database are of no use to anybody."""
+    if home.exists():
+        shutil.rmtree(home)
+    home.mkdir(parents=True)
+
+
+@asynccontextmanager
+async def _stage(settings: Settings, count: int) -> AsyncIterator[tuple[Fleet, Running, Remote]]:
+    knobs = Knobs(task_ms=_TASK_MS, queued_ms=400, comm_refresh_ms=_COMM_REFRESH_MS)
+    async with (
+        Fleet.start(FleetOptions(count=count, knobs=knobs)) as fleet,
+        running(settings) as service,
+        remote(service.url, service.admin_token) as api,
+    ):
+        yield fleet, service, api
+
+
+async def _pair_all(api: Remote, fleet: Fleet, console: Console) -> Sequence[Any]:
+    for each in fleet.as_json()["appliances"]:
+        body = {
+            key: each[key]
+            for key in ("managementUrl", "apiUrl", "thumbprint", "apiThumbprint", "credentials")
+        }
+        await api.call("PUT", f"/v1/appliances/{each['name']}", body)
+    names = [each.name for each in fleet.appliances]
+    pairings = [
+        await api.call("POST", "/v1/pairings", {"appliances": couple}, operationID="demo")
+        for couple in combinations(names, 2)
+    ]
+    async with watching(console) as watch:
+        while any(each["endTime"] == -1 for each in pairings):
+            watch.show(pairings)
+            waiting = next(each for each in pairings if each["endTime"] == -1)
+            await patiently(api, f"/v1/pairings/{waiting['id']}?waitSeconds=0.2")
+            pairings = [await patiently(api, f"/v1/pairings/{each['id']}") for each in pairings]
+        watch.show(pairings)
+    for each in pairings:
+        if each["state"] != "SUCCEEDED":
+            console.print("\n".join(told_end(each)))
+    return pairings
+
+
+async def _print_trail(api: Remote, pairing: Any, console: Console) -> None:
+    events = (await api.call("GET", f"/v1/pairings/{pairing['id']}/events"))["items"]
+    began = events[0]["at"]
+    table = Table("seq", "ms", "event", "on", "hash", title=f"Audit trail of {pairing['id']}")
+    for each in events:
+        table.add_row(
+            str(each["seq"]),
+            str(each["at"] - began),
+            each["type"],
+            each.get("side") or "",
+            each["hash"][:12],
+        )
+    console.print(table)
+
+
+def _print_truth(fleet: Fleet, pairings: Sequence[Any], console: Console) -> None:
+    truth = fleet.truth()
+    held = sum(len(each["peers"]) for each in truth["appliances"].values())
+    succeeded = sum(each["state"] == "SUCCEEDED" for each in pairings)
+    console.print(
+        f"The service says: {succeeded} of {len(pairings)} paired. The appliances say: "
+        f"{len(truth['accepted'])} calls accepted, {held} records held."
+    )
+
+
+def _print_hints(service: Running, fleet: Fleet, log: Path, console: Console) -> None:
+    console.print(
+        f"\nThe service stays up at {service.url} (its log: {log})\n"
+        f"  export SITEPAIR_URL={service.url} SITEPAIR_TOKEN=$(cat {service.admin_token_path})\n"
+        '  curl -H "Authorization: Bearer $SITEPAIR_TOKEN" $SITEPAIR_URL/v1/pairings\n'
+        f"Faults of the appliances and what they really did: {fleet.control_url}/truth\n"
+        "Ctrl-C stops everything.",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+async def _until_interrupted() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

@@ -1,0 +1,94 @@
+"""Talks to a running service over its REST API, as any other caller does."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from service.cli.status import Exit, tell
+from service.domain.errors import SitepairError
+from service.settings import from_environment
+
+_CONNECT_S = 5.0
+_ANSWER_S = 90.0
+
+
+class Unreachable(SitepairError):
+    """The service does not answer."""
+
+
+class Refused(SitepairError):
+    """The service answered with a problem."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(f"{problem.get('code', status)}: {problem.get('detail', '')}")
+        self.status = status
+        self.problem = problem
+
+    def explain(self) -> list[str]:
+        """The problem, line by line, for a person."""
+        lines = [str(self)]
+        for error in self.problem.get("errors", ()):
+            place = error.get("pointer", error.get("parameter", ""))
+            lines.append(f"  {place or '(body)'}: {error.get('detail')}")
+        if "operationID" in self.problem:
+            lines.append(f"  operationID {self.problem['operationID']}")
+        return lines
+
+
+class Remote:
+    """One service, with a token."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def call(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        """The answer's JSON, None for an empty one. Raises Refused, Unreachable."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            async with self._session.request(method, path, json=body, headers=sent) as response:
+                content = await response.read()
+                answer = await response.json(content_type=None) if content else None
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise Unreachable(f"The service does not answer: {error}") from error
+        if response.status >= 400:
+            raise Refused(response.status, answer if isinstance(answer, dict) else {})
+        return answer
+
+
+@asynccontextmanager
+async def remote(url: str | None = None, token: str | None = None) -> AsyncIterator[Remote]:
+    """The service at `url`, or at SITEPAIR_URL; without SITEPAIR_TOKEN, with the token that a
+    service on this machine keeps in its data directory. Raises InvalidSettings, Unreachable."""
+    address = url or os.environ.get("SITEPAIR_URL") or "http://127.0.0.1:8080"
+    known = token or os.environ.get("SITEPAIR_TOKEN") or await asyncio.to_thread(_local_token)
+    timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
+    headers = {"Authorization": f"Bearer {known}"}
+    async with aiohttp.ClientSession(address, headers=headers, timeout=timeout) as session:
+        yield Remote(session)
+
+
+def _local_token() -> str:
+    path = from_environment(os.environ).data_dir / "admin.token"
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise Unreachable(
+            f"No token: set SITEPAIR_TOKEN, or run where {path} can be read."
+        ) from error
+
+
+async def answered(work: Any) -> Exit:
+    """Await a command's work; what the service refuses or does not answer becomes its status."""
+    try:
+        status: Exit = await work
+    except Refused as refusal:
+        tell(*refusal.explain())
+        return Exit.REFUSED
+    except Unreachable as silence:
+        tell(str(silence))
+        return Exit.UNREACHABLE
+    return status

@@ -1,0 +1,53 @@
+"""`sitepair serve` and `sitepair migrate`: run the service."""
+
+import os
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from service.app import migrate as migrate_database
+from service.app import serve_until_stopped
+from service.cli.status import Exit, run, say, tell
+from service.observe.logging import configure
+from service.settings import from_environment
+
+
+def serve(
+    *,
+    api_only: Annotated[bool, Parameter(negative="")] = False,
+    worker_only: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Run the API and a worker until SIGTERM or Ctrl-C.
+
+    Parameters
+    ----------
+    api_only
+        Accept and answer requests, but drive no pairings.
+    worker_only
+        Drive pairings, but listen on no port.
+    """
+    if api_only and worker_only:
+        tell("--api-only and --worker-only exclude each other.")
+        return Exit.REFUSED
+    return run(_serve(api=not worker_only, worker=not api_only))
+
+
+async def _serve(*, api: bool, worker: bool) -> Exit:
+    settings = from_environment(os.environ)
+    configure(level=settings.log_level)
+    if api and settings.admin_token is None:
+        tell(f"The token for the API is in {settings.data_dir / 'admin.token'}.")
+    await serve_until_stopped(settings, api=api, worker=worker)
+    return Exit.OK
+
+
+def migrate() -> int:
+    """Bring the database to the schema of this release."""
+    return run(_migrate())
+
+
+async def _migrate() -> Exit:
+    settings = from_environment(os.environ)
+    configure(level=settings.log_level)
+    say(await migrate_database(settings))
+    return Exit.OK

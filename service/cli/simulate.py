@@ -1,0 +1,66 @@
+"""`sitepair simulate`: appliances that behave as the vendor says, on this machine."""
+
+import asyncio
+import json
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from service.cli.status import Exit, say, tell
+from simulator import Fleet, FleetOptions, run_until_stopped
+
+
+def simulate(
+    *,
+    appliances: int = 8,
+    seed: int = 1,
+    control_port: int = 0,
+    base_port: int = 0,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Run simulated appliances until Ctrl-C.
+
+    Parameters
+    ----------
+    appliances
+        How many.
+    seed
+        Chooses names, certificates, task times; the same seed, the same course.
+    control_port
+        Where faults are asked for and the truth is told; 0 for any free port.
+    base_port
+        The first appliance's port, the others follow; 0 for any free ports.
+    as_json
+        One line of JSON instead of a table.
+    """
+
+    def announce(fleet: Fleet) -> None:
+        if as_json:
+            say(json.dumps(fleet.as_json()))
+        else:
+            _print_fleet(fleet)
+
+    try:
+        options = FleetOptions(
+            count=appliances, seed=seed, control_port=control_port, base_port=base_port
+        )
+        asyncio.run(run_until_stopped(options, announce))
+    except ValueError as fault:
+        tell(str(fault))
+        return Exit.REFUSED
+    except OSError as fault:
+        tell(f"Cannot listen: {fault}")
+        return Exit.FAILED
+    return Exit.OK
+
+
+def _print_fleet(fleet: Fleet) -> None:
+    table = Table("name", "managementUrl", "apiUrl", "user", "password", title="Appliances")
+    for each in fleet.appliances:
+        table.add_row(each.name, each.management_url, each.api_url, each.username, each.password)
+    console = Console()
+    console.print(table)
+    console.print(f"Control: {fleet.control_url} (thumbprints: {fleet.control_url}/appliances)")
+    console.print("Ctrl-C stops.")

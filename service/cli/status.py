@@ -1,0 +1,51 @@
+"""Exit statuses, and how a command ends."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from enum import IntEnum
+from typing import Any
+
+from service.domain.errors import SitepairError
+from service.settings import InvalidSettings
+
+
+class Exit(IntEnum):
+    """What a script can rely on."""
+
+    OK = 0
+    FAILED = 1
+    """What was asked for did not come out well: a pairing that failed, a check that did."""
+    REFUSED = 2
+    """The command line, the configuration or the request is wrong."""
+    UNREACHABLE = 3
+    """The service did not answer."""
+    INTERRUPTED = 130
+
+
+def run(work: Coroutine[Any, Any, Exit]) -> Exit:
+    """Run a command to its end; its errors are told on stderr."""
+    try:
+        return asyncio.run(work)
+    except InvalidSettings as error:
+        tell("The configuration cannot be used:", *error.faults)
+        return Exit.REFUSED
+    except SitepairError as error:
+        tell(str(error))
+        return Exit.FAILED
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def tell(*lines: str) -> None:
+    """Say something to whoever watches, apart from the command's output."""
+    for line in lines:
+        sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def say(*lines: str) -> None:
+    """The command's output."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
