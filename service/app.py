@@ -72,10 +72,9 @@ async def running(
     try:
         async with AsyncExitStack() as stack:
             store = await _open_store(stack, settings)
-            if worker:
-                patience = policy or Policy(verify_timeout_s=settings.verify_timeout_s)
-                await _start_worker(stack, store, patience)
-            url = await _start_api(stack, store) if api else None
+            patience = policy or Policy(verify_timeout_s=settings.verify_timeout_s)
+            worker_here = await _start_worker(stack, store, patience) if worker else None
+            url = await _start_api(stack, store, worker_here) if api else None
             emit(
                 ServiceStarted(
                     roles=tuple(role for role, on in (("api", api), ("worker", worker)) if on),
@@ -163,7 +162,7 @@ async def _open_store(stack: AsyncExitStack, settings: Settings) -> _Store:
 async def _database_url(stack: AsyncExitStack, settings: Settings) -> tuple[str, str]:
     if settings.database_url is not None:
         return settings.database_url, "external"
-    directory = settings.data_dir / "postgresql"
+    directory = settings.data_dir
 
     def tell(waited_s: float) -> None:
         emit(DatabaseStarting(data_dir=str(directory), waited_s=waited_s))
@@ -180,7 +179,7 @@ async def _refuse_other_schema(url: str) -> None:
         )
 
 
-async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) -> None:
+async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) -> Worker:
     worker_id = WorkerId(uuid_utils.compat.uuid7())
     journal = Journal(store.database)
     await stack.enter_async_context(_drained(journal))
@@ -191,9 +190,10 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
     stack.callback(lambda: emit(ServiceStopped(handed_back=worker.handed_back)))
     await stack.enter_async_context(_background(_keep_partitions(store.database)))
     await stack.enter_async_context(_background(worker.run()))
+    return worker
 
 
-async def _start_api(stack: AsyncExitStack, store: _Store) -> str:
+async def _start_api(stack: AsyncExitStack, store: _Store, worker: Worker | None) -> str:
     intake = Intake(store.database, _now_ms)
     await stack.enter_async_context(_drained(intake))
 
@@ -201,7 +201,7 @@ async def _start_api(stack: AsyncExitStack, store: _Store) -> str:
         return await check(registration, store.egress)
 
     async def readiness() -> Readiness:
-        return await _readiness(store)
+        return await _readiness(store, worker)
 
     parts = ApiParts(
         appliances=store.appliances,
@@ -227,13 +227,15 @@ async def _start_api(stack: AsyncExitStack, store: _Store) -> str:
     return f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
 
 
-async def _readiness(store: _Store) -> Readiness:
+async def _readiness(store: _Store, worker: Worker | None) -> Readiness:
     try:
         state = await current_state(store.url)
     except StoreUnavailable:
         return Readiness(ok=False, reasons=("The database does not answer.",))
     if state.standing is Standing.BEHIND:
         return Readiness(ok=False, reasons=("The database's schema is behind.",))
+    if worker is not None and worker.trouble is not None:
+        return Readiness(ok=False, reasons=("No pairings can be claimed.",))
     return Readiness(ok=True)
 
 

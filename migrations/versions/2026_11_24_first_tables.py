@@ -123,7 +123,8 @@ STATEMENTS = (
             CHECK (appliance <> peer and appliance ~ '^[a-z0-9-]{1,63}$'
                 and peer ~ '^[a-z0-9-]{1,63}$'),
         CONSTRAINT ck_side_state
-            CHECK (state in ('ACCEPTED', 'ALREADY_PAIRED', 'FAILED', 'PENDING', 'REQUESTED', 'SUCCEEDED')),
+            CHECK (state in (
+                'ACCEPTED', 'ALREADY_PAIRED', 'FAILED', 'PENDING', 'REQUESTED', 'SUCCEEDED')),
         CONSTRAINT ck_side_attempts CHECK (attempts >= 0),
         CONSTRAINT ck_side_begun_unless_pending CHECK (state = 'PENDING' or start_time is not null),
         CONSTRAINT ck_side_end_when_over
@@ -131,7 +132,8 @@ STATEMENTS = (
         CONSTRAINT ck_side_task_when_accepted CHECK (state <> 'ACCEPTED' or task_id is not null),
         CONSTRAINT ck_side_error_when_failed CHECK (state <> 'FAILED' or error is not null),
         CONSTRAINT ck_side_times CHECK (end_time >= start_time),
-        CONSTRAINT fk_side_pairing_id FOREIGN KEY(pairing_id) REFERENCES pairing (id) ON DELETE CASCADE
+        CONSTRAINT fk_side_pairing_id
+            FOREIGN KEY (pairing_id) REFERENCES pairing (id) ON DELETE CASCADE
     ) WITH (fillfactor = 70)
     """,
     """
@@ -172,7 +174,8 @@ STATEMENTS = (
         created BIGINT NOT NULL,
         CONSTRAINT pk_idempotency PRIMARY KEY (principal, key),
         CONSTRAINT ck_idempotency_key CHECK (length(key) between 1 and 255),
-        CONSTRAINT fk_idempotency_pairing_id FOREIGN KEY(pairing_id) REFERENCES pairing (id) ON DELETE CASCADE
+        CONSTRAINT fk_idempotency_pairing_id
+            FOREIGN KEY (pairing_id) REFERENCES pairing (id) ON DELETE CASCADE
     )
     """,
     # For what no month was made for: a row is never refused for its date.

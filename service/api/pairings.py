@@ -23,6 +23,8 @@ from service.store.pairings import PairingFilter
 
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _ASK_AGAIN_S = 1
+_LOOK_S = 5.0
+"""How often who waits looks even if nothing was announced: announcements may get lost."""
 
 
 async def create_pairing(request: web.Request) -> web.Response:
@@ -79,12 +81,15 @@ async def list_pairing_events(request: web.Request) -> web.Response:
 async def _when_over(
     parts: ApiParts, pairing_id: PairingId, timeout_s: float, stopping: asyncio.Event
 ) -> Pairing:
-    with parts.over.expect(pairing_id) as waiter:
-        pairing = await parts.pairings.get(pairing_id)
-        if pairing.is_over:
-            return pairing
-        await _first(waiter.wait(timeout_s), stopping.wait())
-    return await parts.pairings.get(pairing_id)
+    now = asyncio.get_running_loop().time
+    deadline = now() + timeout_s
+    while True:
+        with parts.over.expect(pairing_id) as waiter:
+            pairing = await parts.pairings.get(pairing_id)
+            left_s = deadline - now()
+            if pairing.is_over or left_s <= 0 or stopping.is_set():
+                return pairing
+            await _first(waiter.wait(min(left_s, _LOOK_S)), stopping.wait())
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -65,7 +65,7 @@ def add(name: str, registration: Registration) -> int:
         if registration.sso
         else {"type": "localUser", "localUser": registration.user, "localPassword": password}
     )
-    body = {
+    body: dict[str, object] = {
         "managementUrl": registration.management_url,
         "apiUrl": registration.api_url,
         "thumbprint": registration.thumbprint,

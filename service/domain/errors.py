@@ -89,11 +89,11 @@ class RequestError(SitepairError):
 
 
 class UnknownAppliance(RequestError):
-    """No appliance is registered under this name."""
+    """No appliance is registered under this name, or under these."""
 
-    def __init__(self, name: ApplianceName) -> None:
-        super().__init__(f"No appliance is registered as '{name}'.")
-        self.name = name
+    def __init__(self, *names: ApplianceName) -> None:
+        super().__init__(f"No appliance is registered as {' or '.join(repr(n) for n in names)}.")
+        self.names = names
 
 
 class UnknownPairing(RequestError):

@@ -18,7 +18,10 @@ from service.observe.logging import emit
 
 
 class Worker:
-    """One claiming loop. Cancelling `run` is the clean shutdown: what is driven is handed back."""
+    """One claiming loop. Cancelling `run` is the clean shutdown: what is driven is handed back.
+
+    `trouble` says why the last claim failed, None when it went well; `handed_back` counts.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Worker:
     ) -> None:
         """`clock` gives the time in ms for the record; waiting is the event loop's business."""
         self.handed_back = 0
+        self.trouble: str | None = None
         self._name = f"worker-{worker_id}"
         self._claims = ports.claims
         self._journal = ports.journal
@@ -71,10 +75,13 @@ class Worker:
     async def _claim(self, limit: int) -> Sequence[Assignment]:
         try:
             await self._release_dropped()
-            return await self._claims.claim(limit)
+            claimed = await self._claims.claim(limit)
         except StoreUnavailable as trouble:
-            emit(StoreTroubled(doing="claiming", error=str(trouble)))
+            self.trouble = str(trouble)
+            emit(StoreTroubled(doing="claiming", error=self.trouble))
             return ()
+        self.trouble = None
+        return claimed
 
     async def _release_dropped(self) -> None:
         """Let go of what a fault of the database or of ours tore out of our hands, so that it is

@@ -56,12 +56,13 @@ def configure(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
 
 def emit(event: LogEvent, *, error: BaseException | None = None) -> None:
     """Log `event`, with the traceback of `error` if given."""
-    if not _LOGGER.isEnabledFor(logging.getLevelName(event.level.upper())):
+    level = logging.getLevelNamesMapping()[event.level.upper()]
+    if not logging.getLogger("sitepair").isEnabledFor(level):
         return
     values = ((field.name, getattr(event, field.name)) for field in fields(event))
     present = {key: value for key, value in values if value not in (None, ())}
     _LOGGER.log(
-        logging.getLevelName(event.level.upper()),
+        level,
         event_name(type(event)),
         exc_info=error,
         **present,

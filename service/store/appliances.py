@@ -108,7 +108,7 @@ class Appliances:
         self, connection: AsyncConnection, spec: ApplianceSpec, author: Author
     ) -> Registration:
         registered = _registered(spec, 1, credentials_changed=True)
-        chain_of_it = _Chain(uuid_utils.compat.uuid7())
+        chain_of_it = _Chain(uuid_utils.compat.uuid7(), ChainPosition(), 0)
         entry = await self._record(connection, registered, chain_of_it, author)
         registration = Registration(chain_of_it.id, spec, 1, entry.at, entry.at)
         await connection.execute(insert(appliance), self._columns(registration, entry))
@@ -180,11 +180,11 @@ class Appliances:
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """Where the chain of a registration stands; at first, nowhere."""
+    """Where the chain of a registration stands."""
 
     id: UUID
-    position: ChainPosition = ChainPosition()
-    last_updated: int = 0
+    position: ChainPosition
+    last_updated: int
 
     @classmethod
     def of(cls, row: Row[Any]) -> "_Chain":

@@ -59,6 +59,18 @@ class Cluster:
         """What the server says."""
         return self.home / "log"
 
+    def lock(self, name: str) -> Path:
+        """The lock file `name`, which the account may use too: tomorrow it may be the user."""
+        path = self.home / f"{name}.lock"
+        if not path.exists():
+            path.touch(mode=0o600)
+            _give(path, self.account)
+        return path
+
+    def made_by(self) -> str:
+        """The major version of the PostgreSQL that made the data directory."""
+        return (self.data / "PG_VERSION").read_text().strip()
+
     def password(self) -> str:
         """The superuser's password, made up at the first call, kept in a file of mode 0600."""
         path = self.home / "password"
@@ -106,6 +118,10 @@ class Cluster:
             return False
         return str(self.data) in _command_line(pid)
 
+    def was_killed(self) -> bool:
+        """Whether a server left its mark behind, which none does that stops in order."""
+        return (self.data / "postmaster.pid").exists()
+
     def tail_of_log(self) -> str:
         """The last lines of what the server said."""
         try:
@@ -119,10 +135,11 @@ def prepare_data_dir(data_dir: Path) -> Path:
     """`data_dir`, made if it is missing: closed to others, but for passing through when we are
     root, because PostgreSQL then runs under another account."""
     data_dir = data_dir.absolute()
-    if not data_dir.exists():
-        mode = 0o711 if os.geteuid() == 0 else 0o700
-        data_dir.mkdir(parents=True, exist_ok=True)
-        data_dir.chmod(mode)
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    for place in (*reversed(data_dir.parents), data_dir):
+        if not place.exists():
+            place.mkdir(exist_ok=True)
+            place.chmod(mode)
     return data_dir
 
 

@@ -30,7 +30,8 @@ class Database:
     def __init__(self, url: DatabaseUrl, pooled: AsyncEngine, single: AsyncEngine) -> None:
         self.url = url
         self._pooled = pooled
-        self._single = single
+        self._pooled_alone = _alone_on(pooled, url)
+        self._single_alone = _alone_on(single, url)
 
     @classmethod
     @asynccontextmanager
@@ -59,8 +60,8 @@ class Database:
     async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
         """One statement as a transaction of its own; its rows. Raises StoreUnavailable."""
         with translated("a statement"):
-            async with self._pooled.connect() as connection:
-                return await _alone(connection, statement, parameters, self.url)
+            async with self._pooled_alone.connect() as connection:
+                return await _execute(connection, statement, parameters, self.url)
 
     async def check(self) -> None:
         """Raises StoreUnavailable unless the database answers."""
@@ -68,7 +69,7 @@ class Database:
 
     def lane(self) -> "Lane":
         """A connection of its own, outside the pool."""
-        return Lane(self._single, self.url)
+        return Lane(self._single_alone, self.url)
 
 
 class Lane:
@@ -88,7 +89,7 @@ class Lane:
             try:
                 if self._connection is None:
                     self._connection = await self._engine.connect()
-                return await _alone(self._connection, statement, parameters, self._url)
+                return await _execute(self._connection, statement, parameters, self._url)
             except BaseException as error:
                 # A statement that was merely refused leaves the connection as it was.
                 if not isinstance(error, DBAPIError) or is_unavailability(error):
@@ -103,7 +104,16 @@ class Lane:
                 await connection.close()
 
 
-async def _alone(
+def _alone_on(engine: AsyncEngine, url: DatabaseUrl) -> AsyncEngine:
+    """`engine`, each of its statements a transaction of its own without BEGIN and COMMIT.
+
+    Not behind a PgBouncer: preparing and executing must reach the same server, which only a
+    transaction sees to.
+    """
+    return engine if url.pgbouncer else engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+async def _execute(
     connection: AsyncConnection,
     statement: Executable,
     parameters: Parameters | None,
@@ -111,10 +121,8 @@ async def _alone(
 ) -> Rows:
     async with asyncio.timeout(_ANSWER_TIMEOUT_S):
         if url.pgbouncer:
-            # Preparing and executing must reach the same server: only a transaction sees to it.
             async with connection.begin():
                 return _rows(await connection.execute(statement, parameters))
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
         return _rows(await connection.execute(statement, parameters))
 
 

@@ -217,12 +217,9 @@ def _answer(
         return Acceptance(first_time[row.kept_id], replayed=True)
     if row.kept_id is not None and candidate.key is not None:
         return IdempotencyKeyReused(candidate.key.key)
-    one, other = candidate.names
-    if not row.one_known:
-        return UnknownAppliance(one)
-    if not row.other_known:
-        return UnknownAppliance(other)
-    return PairingActive(row.active_id)
+    are_known = zip(candidate.names, (row.one_known, row.other_known), strict=True)
+    unknown = [name for name, is_known in are_known if not is_known]
+    return UnknownAppliance(*unknown) if unknown else PairingActive(row.active_id)
 
 
 def _settle(

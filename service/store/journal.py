@@ -64,7 +64,7 @@ class Journal:
         """Take nothing more, write what is there, return when `run` is through."""
         await self._group.stop()
 
-    async def _commit(self, changes: Sequence[Change]) -> Sequence[None | Exception]:
+    async def _commit(self, changes: Sequence[Change]) -> Sequence[Exception | None]:
         folds, fold_of = _folded(changes)
         rows = await self._lane.run(statement("journal"), _parameters(folds))
         granted = {(row.id, row.epoch) for row in rows}

@@ -6,8 +6,9 @@ been missed, so everybody is woken.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
@@ -20,6 +21,9 @@ from service.observe.logging import emit
 from service.store.database import APPLICATION_NAME, CONNECT_TIMEOUT_S
 from service.store.errors import translated
 from service.store.urls import DatabaseUrl
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]  # Generic in the stubs only.
 
 DUE = "sitepair_due"
 OVER = "sitepair_over"
@@ -120,10 +124,52 @@ class Listener:
         failures = 0
         while True:
             try:
-                async with asyncio.timeout(None) as patience:
-                    await self._listen(ready, patience)
-                failures = 0
+                async with self._listening() as (connection, lost):
+                    failures = 0
+                    if ready is not None:
+                        ready.set()
+                    self.due.announce()
+                    self.over.announce_all()
+                    await _stand(connection, lost)
             except StoreUnavailable as trouble:
                 emit(StoreTroubled(doing="listening", error=str(trouble)))
-                failures += 1
-                await asyncio.sleep(backoff_s(failures, 0.5))
+            failures += 1
+            await asyncio.sleep(backoff_s(failures, 0.5))
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator["tuple[Connection, asyncio.Event]"]:
+        lost = asyncio.Event()
+        with translated("listening"):
+            connection: Connection = await asyncpg.connect(
+                self._dsn,
+                timeout=CONNECT_TIMEOUT_S,
+                server_settings={"application_name": APPLICATION_NAME},
+            )
+            connection.add_termination_listener(lambda _: lost.set())
+            try:
+                await connection.add_listener(DUE, lambda *_: self.due.announce())
+                await connection.add_listener(OVER, self._hear_of_ends)
+                yield connection, lost
+            finally:
+                await _close(connection)
+
+    def _hear_of_ends(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        for pairing_id in str(payload).split(","):
+            self.over.announce(UUID(pairing_id))
+
+
+async def _stand(connection: "Connection", lost: asyncio.Event) -> None:
+    """Return when the connection is lost. Raises what asking it raises."""
+    while not lost.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PROBE_S):
+                await lost.wait()
+        if not lost.is_set():
+            await connection.execute("select 1", timeout=CONNECT_TIMEOUT_S)
+
+
+async def _close(connection: "Connection") -> None:
+    try:
+        await connection.close(timeout=CONNECT_TIMEOUT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Alias, ColumnElement, Select, and_, exists, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, select
 
 from service.domain.errors import UnknownPairing
 from service.domain.events import Entry
@@ -44,7 +44,9 @@ class Pairings:
         self, narrowed: PairingFilter, limit: int, before: PairingId | None = None
     ) -> Sequence[Pairing]:
         """Up to `limit`, newest first, from the one after `before` on. Raises StoreUnavailable."""
-        return [pairing_from(row) for row in await self._database.run(page(narrowed, limit, before))]
+        return [
+            pairing_from(row) for row in await self._database.run(page(narrowed, limit, before))
+        ]
 
     async def events(self, pairing_id: PairingId) -> Sequence[Entry]:
         """The pairing's chain from its first event on. Raises UnknownPairing, StoreUnavailable."""
@@ -93,7 +95,9 @@ async def as_accepted(
         .join(first, and_(first.c.chain == pairing.c.id, first.c.seq == 1))
         .where(pairing.c.id.in_(ids))
     )
-    return {row.id: _at_first(pairing_from(row), row.first_hash) for row in await database.run(query)}
+    return {
+        row.id: _at_first(pairing_from(row), row.first_hash) for row in await database.run(query)
+    }
 
 
 def _at_first(now: Pairing, first_hash: bytes) -> Pairing:
@@ -119,6 +123,6 @@ def _whole() -> Select[Any]:
     )
 
 
-def _labelled(table: Alias, prefix: str) -> list[ColumnElement[Any]]:
+def _labelled(table: FromClause, prefix: str) -> list[ColumnElement[Any]]:
     skipped = {"pairing_id", "ordinal"}
     return [column.label(prefix + column.name) for column in table.c if column.name not in skipped]

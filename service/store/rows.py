@@ -95,9 +95,7 @@ def _side_from(fields: Mapping[Any, Any], prefix: str) -> Side:
 def _error_from(stored: Mapping[str, Any] | None) -> ApiError | None:
     if stored is None:
         return None
-    return ApiError(
-        stored["code"], stored["msg"], tuple(stored["args"]), stored.get("stacktrace")
-    )
+    return ApiError(stored["code"], stored["msg"], tuple(stored["args"]), stored.get("stacktrace"))
 
 
 def entry_from(row: Row[Any]) -> Entry:

@@ -125,7 +125,7 @@ def _check_content(
         if body:
             raise ContractBroken(f"{where}: a body")
         return
-    content = json.loads(body) if media_type.endswith("json") else body.decode()
+    content = json.loads(body) if media_type.endswith("json") else yaml.safe_load(body)
     _check_schema(where, documented[media_type]["schema"], content)
 
 

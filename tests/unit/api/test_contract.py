@@ -8,6 +8,7 @@ from service.api.problems import codes
 from service.api.routes import OPERATIONS
 from service.domain.pairing import Operation, PairingState, Phase, SideState
 from service.resources import resource
+from tests.unit.api.asking import POST, PUT, asked, spec_body
 
 TEXT = resource("openapi.yaml").read_text()
 SCHEMAS = yaml.safe_load(TEXT)["components"]["schemas"]
@@ -31,13 +32,15 @@ def test_every_word_for_a_state_is_in_the_contract() -> None:
 
 
 def test_the_defaults_of_the_contract_are_those_of_the_code() -> None:
-    wanted = requests.PairingRequest(("a", "b"))  # type: ignore[arg-type]  # plain names
+    wanted = requests.pairing_request(asked(POST, {"appliances": ["a", "b"]}))
+    spec = requests.appliance_spec(asked(PUT, spec_body()), "a", lambda _host: None)
     properties = SCHEMAS["PairingRequest"]["properties"]
     limit = contract.load().operations["GET", "/v1/pairings"].parameters["query", "limit"]
 
     assert properties["timeoutSeconds"]["default"] == wanted.timeout_s
     assert properties["priority"]["default"] == wanted.priority
     assert properties["operation"]["default"] == wanted.operation
+    assert SCHEMAS["ApplianceSpec"]["properties"]["maxInFlight"]["default"] == spec.max_in_flight
     assert limit.parse(str(requests.DEFAULT_LIMIT)) == requests.DEFAULT_LIMIT
     assert f"default: {requests.DEFAULT_LIMIT}" in TEXT
 

@@ -1,0 +1,157 @@
+"""How an appliance is asked about tasks: all in one `POST /tasks/poll`, or one by one.
+
+What appliances make of the bulk call is partly unknown (h4-api 3.5), so whatever surprises leads
+to `GET /tasks/{id}`: for the ids that a table left out, for a table that cannot be read, and for
+a long while where the call does not exist.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote
+
+from service.appliance.calls import Callers
+from service.appliance.classify import good, unclear, unreadable
+from service.appliance.exchange import Answer, Request
+from service.appliance.limits import Limits
+from service.appliance.polltable import read_poll_table
+from service.appliance.wire import Unreadable, poll_body, read_task
+from service.domain.appliance import Task
+from service.domain.errors import TaskForgotten
+from service.domain.ids import OperationId, TaskId
+
+STRIKES = 3
+"""So many useless answers in a row mean that an appliance has no bulk poll."""
+
+_NO_SUCH_CALL = frozenset({404, 405, 415, 501})
+_USELESS = frozenset({400, 500})
+_NO_SUCH_TASK = frozenset({400, 403, 404, 410})
+"""What an unknown task is answered with is not documented (h4-api 3.3); a 500 proves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A task to ask about, and on whose behalf."""
+
+    task_id: TaskId
+    operation_id: OperationId
+
+
+Tell = Callable[[TaskId, Task | TaskForgotten], None]
+"""Told as soon as it is known: a task that is over, or that it is no longer known."""
+
+
+class Ask(Protocol):
+    """Makes a call within the session; any status is an answer. Raises NotSent, Rejected."""
+
+    async def __call__(self, request: Request, callers: Callers | None = None) -> Answer: ...
+
+
+class TaskInquiry:
+    """Remembers what this appliance's bulk poll is good for."""
+
+    def __init__(self, ask: Ask, limits: Limits) -> None:
+        self._ask = ask
+        self._limits = limits
+        self._chunk = limits.bulk_ids
+        self._bulk_from = 0.0
+        self._strikes = 0
+        self._refused = 0
+
+    def is_bulk(self) -> bool:
+        """Whether one call answers for all, so that it costs nothing to ask about more."""
+        return asyncio.get_running_loop().time() >= self._bulk_from
+
+    async def look(self, questions: Sequence[Question], tell: Tell) -> None:
+        """One look at each of these tasks. Says nothing about those that are under way.
+
+        Raises NotSent when the look has to be repeated, Rejected when that is no use.
+        """
+        left = list(questions)
+        if self.is_bulk():
+            left = []
+            for chunk in _chunks(questions, self._chunk):
+                left += await self._look_in_bulk(chunk, tell)
+        await self._look_one_by_one(left, tell)
+        if self._strikes >= STRIKES:  # And one by one it did work.
+            self._give_up_bulk()
+
+    async def _look_in_bulk(self, chunk: Sequence[Question], tell: Tell) -> Sequence[Question]:
+        """Returns the questions that the table left open."""
+        body = poll_body([question.task_id for question in chunk])
+        request = Request("POST", "/tasks/poll", body=body)
+        answer = await self._ask(request, lambda: [each.operation_id for each in chunk])
+        if answer.status == 400:
+            self._refused += 1
+            if len(chunk) > 1:
+                return await self._look_in_halves(chunk, tell)
+        if answer.status in _NO_SUCH_CALL:
+            self._give_up_bulk()
+            return chunk
+        if answer.status not in _USELESS:
+            try:
+                return self._read_table(good(answer, mutating=False), chunk, tell)
+            except Unreadable:
+                pass
+        self._strikes += 1
+        return chunk
+
+    def _read_table(
+        self, answer: Answer, chunk: Sequence[Question], tell: Tell
+    ) -> Sequence[Question]:
+        tasks = read_poll_table(answer.body, {question.task_id for question in chunk})
+        self._strikes = 0
+        left = []
+        for question in chunk:
+            task = tasks.get(question.task_id)
+            if task is None or (task.failed and task.error is None):
+                left.append(question)  # Forgotten, perhaps, or without the reason.
+            elif task.is_over:
+                tell(task.id, task)
+        return left
+
+    async def _look_in_halves(self, chunk: Sequence[Question], tell: Tell) -> Sequence[Question]:
+        """Too many ids at once, or one among them that the appliance does not like."""
+        half, refused = (len(chunk) + 1) // 2, self._refused
+        left = [
+            *await self._look_in_bulk(chunk[:half], tell),
+            *await self._look_in_bulk(chunk[half:], tell),
+        ]
+        if self._refused == refused:
+            self._chunk = min(self._chunk, half)
+        return left
+
+    def _give_up_bulk(self) -> None:
+        self._bulk_from = asyncio.get_running_loop().time() + self._limits.bulk_retry_s
+        self._strikes = 0
+
+    async def _look_one_by_one(self, questions: Sequence[Question], tell: Tell) -> None:
+        left = iter(questions)
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(len(questions), self._limits.connections)):
+                    workers.create_task(self._work_through(left, tell))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _work_through(self, left: Iterator[Question], tell: Tell) -> None:
+        for question in left:
+            await self._look_at(question, tell)
+
+    async def _look_at(self, question: Question, tell: Tell) -> None:
+        path = f"/tasks/{quote(question.task_id, safe='')}"
+        answer = await self._ask(Request("GET", path), lambda: (question.operation_id,))
+        if answer.status in _NO_SUCH_TASK:
+            tell(question.task_id, TaskForgotten(question.task_id))
+            return
+        try:
+            task = read_task(good(answer, mutating=False).body)
+        except Unreadable as error:
+            raise unclear(unreadable(str(error)), mutating=False) from error
+        if task.is_over:
+            tell(question.task_id, task)
+
+
+def _chunks(questions: Sequence[Question], size: int) -> Iterator[Sequence[Question]]:
+    return (questions[at : at + size] for at in range(0, len(questions), size))

@@ -1,0 +1,113 @@
+"""A read that all who ask at once share."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from service.appliance.calls import Callers
+from service.appliance.owned import OwnedTasks, closed
+from service.domain.errors import ApplianceError
+from service.domain.ids import OperationId
+from service.observe.context import operation_id, working_on
+
+Value = TypeVar("Value")
+
+
+class SharedRead(Generic[Value]):
+    """Everybody who asks before a read is sent gets its value; who comes later gets the next
+    one's. So a value is never older than its question, and one read at a time is under way.
+    """
+
+    def __init__(
+        self, read: Callable[[Callers], Awaitable[Value]], tasks: OwnedTasks, spacing_s: float
+    ) -> None:
+        """`read` has to ask for its callers when it is sent: from then on nobody joins it."""
+        self._read = read
+        self._tasks = tasks
+        self._spacing_s = spacing_s
+        self._next_at = 0.0
+        self._gathering: _Batch[Value] | None = None
+        self._under_way: _Batch[Value] | None = None
+        self._loop: asyncio.Task[None] | None = None
+
+    async def get(self) -> Value:
+        """The value as of a moment after this call began. Raises what the read raises."""
+        if self._gathering is None or self._gathering.is_sent:
+            self._gathering = _Batch()
+        answer = self._gathering.join()
+        if self._loop is None or self._loop.done():
+            self._loop = self._tasks.start_loop(self._run())
+        return await answer
+
+    def abandon(self) -> None:
+        """Turn away whoever still waits. For when the loop was stopped."""
+        for batch in (self._under_way, self._gathering):
+            if batch is not None:
+                batch.fail(closed())
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while (batch := self._gathering) is not None and not batch.is_sent:
+            await asyncio.sleep(max(0.0, self._next_at - clock()))
+            self._next_at = clock() + self._spacing_s
+            self._under_way = batch
+            if batch.is_wanted:
+                await self._serve(batch)
+            batch.is_sent = True
+            self._under_way = None
+            if self._gathering is batch:
+                self._gathering = None
+
+    async def _serve(self, batch: "_Batch[Value]") -> None:
+        with working_on(operation_id=batch.first):
+            try:
+                value = await self._read(batch.send)
+            except ApplianceError as error:
+                batch.fail(error)
+            except Exception as defect:  # noqa: BLE001 - raised by those who asked
+                batch.fail(defect)
+            else:
+                batch.answer(value)
+
+
+class _Batch(Generic[Value]):
+    """Those who share one read."""
+
+    def __init__(self) -> None:
+        self.is_sent = False
+        self._answers: list[asyncio.Future[Value]] = []
+        self._operation_ids: dict[OperationId, None] = {}
+
+    @property
+    def first(self) -> OperationId:
+        """On whose behalf the read is made."""
+        return next(iter(self._operation_ids))
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits."""
+        return any(not answer.done() for answer in self._answers)
+
+    def join(self) -> asyncio.Future[Value]:
+        """A place in this batch for the running task."""
+        answer: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
+        self._answers.append(answer)
+        self._operation_ids[operation_id()] = None
+        return answer
+
+    def send(self) -> tuple[OperationId, ...]:
+        """Close the batch; who is in it."""
+        self.is_sent = True
+        return tuple(self._operation_ids)
+
+    def answer(self, value: Value) -> None:
+        """Give everybody the value."""
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_result(value)
+
+    def fail(self, error: Exception) -> None:
+        """Give everybody the error."""
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_exception(error)

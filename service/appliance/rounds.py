@@ -1,0 +1,148 @@
+"""Everybody who waits for a task of one appliance shares one look a round."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from service.appliance.inquiry import Question, TaskInquiry
+from service.appliance.owned import OwnedTasks, closed
+from service.appliance.pace import Pace
+from service.domain.appliance import Task
+from service.domain.backoff import backoff_s
+from service.domain.errors import NotSent, TaskForgotten
+from service.domain.ids import TaskId
+from service.observe.context import operation_id, working_on
+
+MAX_PAUSE_S = 10.0
+"""The longest pause after rounds that failed: it delays who waits once the appliance is back."""
+
+
+@dataclass(slots=True, eq=False)
+class _Watch:
+    """One task, and those who wait for it."""
+
+    question: Question
+    since: float
+    due: float
+    answers: set[asyncio.Future[Task]] = field(default_factory=set)
+
+    def tell(self, outcome: Task | Exception) -> None:
+        for answer in self.answers:
+            if answer.done():
+                continue
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+
+class TaskRounds:
+    """The loop runs while anybody waits, and looks when the first task is due. A look that
+    failed for the moment is repeated after a pause; only a refusal is told to those who wait.
+    """
+
+    def __init__(
+        self, inquiry: TaskInquiry, tasks: OwnedTasks, pace: Pace, jitter: Callable[[], float]
+    ) -> None:
+        """`jitter` gives numbers in [0, 1)."""
+        self._inquiry = inquiry
+        self._tasks = tasks
+        self._pace = pace
+        self._jitter = jitter
+        self._watches: dict[TaskId, _Watch] = {}
+        self._loop: asyncio.Task[None] | None = None
+        self._not_before = 0.0
+        self._sleeps_until = 0.0
+        self._nudge = asyncio.Event()
+
+    async def finished(self, task_id: TaskId) -> Task:
+        """The task once it is over. Raises TaskForgotten, Rejected."""
+        watch = self._watch(task_id)
+        answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        watch.answers.add(answer)
+        if self._loop is None or self._loop.done():
+            self._loop = self._tasks.start_loop(self._run())
+        elif max(watch.due, self._not_before) < self._sleeps_until:
+            self._nudge.set()
+        try:
+            return await answer
+        finally:
+            self._leave(watch, answer)
+
+    def abandon(self) -> None:
+        """Turn away whoever still waits. For when the loop was stopped."""
+        self._tell_all(closed())
+
+    def _watch(self, task_id: TaskId) -> _Watch:
+        watch = self._watches.get(task_id)
+        if watch is None:
+            now = asyncio.get_running_loop().time()
+            question = Question(task_id, operation_id())
+            watch = _Watch(question, now, now + self._pace.first_look_s())
+            self._watches[task_id] = watch
+        return watch
+
+    def _leave(self, watch: _Watch, answer: asyncio.Future[Task]) -> None:
+        watch.answers.discard(answer)
+        if not watch.answers and self._watches.get(watch.question.task_id) is watch:
+            del self._watches[watch.question.task_id]
+            if not self._watches:
+                self._nudge.set()
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        failures = 0
+        while self._watches:
+            await self._until_due()
+            began = clock()
+            try:
+                await self._round()
+            except NotSent as trouble:
+                failures += 1
+                pause_s = backoff_s(failures, self._jitter(), cap_s=MAX_PAUSE_S)
+                self._not_before = clock() + max(pause_s, trouble.retry_after_s or 0.0)
+            except Exception as refusal:  # noqa: BLE001 - raised by those who wait
+                self._tell_all(refusal)
+            else:
+                failures = 0
+                self._not_before = began + self._pace.floor_s
+
+    async def _until_due(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while self._watches and (due := self._due()) > clock():
+            self._sleeps_until = due
+            self._nudge.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._nudge.wait()
+        self._sleeps_until = 0.0
+
+    def _due(self) -> float:
+        first = min(watch.due for watch in self._watches.values())
+        return max(first, self._not_before)
+
+    async def _round(self) -> None:
+        """Look once: at all tasks where one call does for all, else at those that are due."""
+        now = asyncio.get_running_loop().time()
+        everybody = self._inquiry.is_bulk()
+        watches = [each for each in self._watches.values() if everybody or each.due <= now]
+        if not watches:
+            return
+        with working_on(operation_id=watches[0].question.operation_id):
+            await self._inquiry.look([watch.question for watch in watches], self._tell)
+        now = asyncio.get_running_loop().time()
+        for watch in watches:
+            watch.due = now + self._pace.pause_s(now - watch.since)
+
+    def _tell(self, task_id: TaskId, outcome: Task | TaskForgotten) -> None:
+        watch = self._watches.pop(task_id, None)
+        if watch is not None:
+            if isinstance(outcome, Task):
+                self._pace.saw_end(asyncio.get_running_loop().time() - watch.since)
+            watch.tell(outcome)
+
+    def _tell_all(self, error: Exception) -> None:
+        watches, self._watches = self._watches, {}
+        for watch in watches.values():
+            watch.tell(error)

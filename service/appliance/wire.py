@@ -1,0 +1,221 @@
+"""H4's JSON, read leniently and written as documented (h4-api 1 to 3).
+
+Missing fields, nulls, unknown fields and wrong types of what does not matter never break a
+reading; what cannot be read at all raises Unreadable.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task
+from service.domain.ids import TaskId
+from service.domain.registration import Credentials, LocalUser
+
+MAX_TEXT = 4_000
+MAX_STACKTRACE = 32_000
+
+
+class Unreadable(ValueError):
+    """The body is not what the call answers with; the text says why, without quoting it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """One page of `GET /tasks`: `count` rows came, `total` there are (None: not told)."""
+
+    tasks: tuple[Task, ...]
+    count: int
+    total: int | None
+
+
+def login_body(credentials: Credentials) -> bytes:
+    """The body of `POST /sessions` (h4-api 1)."""
+    if isinstance(credentials, LocalUser):
+        return msgspec.json.encode(
+            {
+                "type": "localUser",
+                "localUser": credentials.user,
+                "localPassword": credentials.password,
+            }
+        )
+    return msgspec.json.encode(
+        {
+            "type": "ssoCredentials",
+            "username": credentials.user,
+            "password": credentials.password,
+            "principal": None,
+        }
+    )
+
+
+def pair_body(peer: Endpoint, description: str) -> bytes:
+    """The body of `POST /sites` (h4-api 2.1)."""
+    return msgspec.json.encode(
+        {
+            "apiUrl": peer.api_url,
+            "apiThumbprint": peer.api_thumbprint,
+            "description": description,
+        }
+    )
+
+
+def poll_body(task_ids: Sequence[TaskId]) -> bytes:
+    """The body of `POST /tasks/poll`: a bare array of ids (h4-api 3.5)."""
+    return msgspec.json.encode(task_ids)
+
+
+def read_json(body: bytes) -> object:
+    """Any JSON value. Raises Unreadable."""
+    try:
+        value: object = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable("the answer is not JSON") from error
+    # PostgreSQL's text has no place for this character.
+    return _without_nul(value) if b"\\u0000" in body else value
+
+
+def read_object(body: bytes) -> Json:
+    """A JSON object. Raises Unreadable."""
+    value = read_json(body)
+    if not isinstance(value, dict):
+        raise Unreadable("the answer is not a JSON object")
+    return value
+
+
+def read_task(body: bytes) -> Task:
+    """A task as `POST /sites` and `GET /tasks/{id}` answer it. Raises Unreadable without an id."""
+    task = task_of(read_object(body))
+    if task is None:
+        raise Unreadable("the task has no id")
+    return task
+
+
+def read_peers(body: bytes) -> tuple[Peer, ...]:
+    """The answer of `GET /sites`: a bare array (h4-api 2.1).
+
+    Raises Unreadable also when a row is no object or the list is known to be incomplete: a peer
+    that is missing here may be paired again.
+    """
+    rows, total = _rows(read_json(body))
+    if not all(isinstance(row, dict) for row in rows):
+        raise Unreadable("a row of the list of peers is not an object")
+    if total is not None and total > len(rows):
+        raise Unreadable("the list of peers is incomplete")
+    return tuple([peer for row in rows if (peer := peer_of(row)) is not None])
+
+
+def read_task_page(body: bytes) -> TaskPage:
+    """One page of `GET /tasks` (h4-api 3.4). Rows without an id are left out."""
+    rows, total = _rows(read_json(body))
+    tasks = (task_of(row) for row in rows)
+    return TaskPage(tuple([task for task in tasks if task is not None]), len(rows), total)
+
+
+def read_error(body: bytes) -> ApiError | None:
+    """The ApiError that a body holds, or None: it needs a code (h4-api 7)."""
+    try:
+        value = read_json(body)
+    except Unreadable:
+        return None
+    if not isinstance(value, dict) or not _text(value.get("code")):
+        return None
+    return error_of(value)
+
+
+def task_of(value: object) -> Task | None:
+    """A task from its JSON object; None without an id."""
+    if not isinstance(value, Mapping) or not (task_id := _text(value.get("id"))):
+        return None
+    workflow = value.get("workflowInfo")
+    return Task(
+        id=TaskId(task_id),
+        state=_text(value.get("state")) or "UNKNOWN",
+        type=_text(workflow.get("type")) if isinstance(workflow, Mapping) else None,
+        progress=min(100, _time(value.get("progress")) or 0),
+        start_time=_time(value.get("startTime")),
+        end_time=_time(value.get("endTime")),
+        result=peer_of(value.get("result")),
+        error=error_of(value.get("error")),
+        user=_text(value.get("user")),
+    )
+
+
+def peer_of(value: object) -> Peer | None:
+    """A ManagerPeerInfo from its JSON object (h4-api 2.2); None for anything else."""
+    if not isinstance(value, Mapping):
+        return None
+    state = value.get("state")
+    if state is not None and not isinstance(state, Mapping):
+        state = {"outgoingCommError": state}
+    state = state or {}
+    return Peer(
+        id=_text(value.get("id")),
+        site=_text(value.get("site")),
+        api_url=_text(value.get("apiUrl")),
+        api_public_url=_text(value.get("apiPublicUrl")),
+        api_thumbprint=_text(value.get("apiThumbprint")),
+        is_local=value.get("isLocal") is True,
+        incoming_error=error_of(state.get("incomingCommError")),
+        outgoing_error=error_of(state.get("outgoingCommError")),
+        as_sent=value,
+    )
+
+
+def error_of(value: object) -> ApiError | None:
+    """An ApiError from its JSON object; None only for null: what is there is an error."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        return ApiError("UnknownError", _cut(str(value), MAX_TEXT) or "no words for it")
+    args = value.get("args")
+    return ApiError(
+        code=_cut(_text(value.get("code")), 200) or "UnknownError",
+        msg=_cut(_text(value.get("msg")) or _text(value.get("message")), MAX_TEXT),
+        args=tuple(_arguments(args)) if isinstance(args, list) else (),
+        stacktrace=_cut(_text(value.get("stacktrace")), MAX_STACKTRACE) or None,
+    )
+
+
+def _arguments(args: list[object]) -> Iterable[str]:
+    return ("" if arg is None else _cut(str(arg), MAX_TEXT) for arg in args[:32])
+
+
+def _rows(value: object) -> tuple[list[object], int | None]:
+    """The rows of a bare array, or of a page {items, offset, limit, total}."""
+    if isinstance(value, list):
+        return value, None
+    if isinstance(value, dict) and isinstance(items := value.get("items"), list):
+        return items, _time(value.get("total"))
+    raise Unreadable("the answer is not a list")
+
+
+def _text(value: object) -> str | None:
+    """A text that says something; numbers are spelt out."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def _cut(text: str | None, length: int) -> str:
+    return (text or "")[:length]
+
+
+def _time(value: object) -> int | None:
+    """A whole number from 0 on; -1 means none (h4-api 3.1)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    return int(value)
+
+
+def _without_nul(value: object) -> object:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,33 @@
+"""Looking at the database behind the store's back."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+_OURS = "from pg_stat_activity where application_name = 'sitepair' and datname = current_database()"
+
+
+async def until(sql: "Connection", condition: str) -> None:
+    """Return when the query `condition` says true."""
+    while not await sql.fetchval(condition):
+        await asyncio.sleep(0)
+
+
+async def until_blocked(sql: "Connection", statements: int = 1) -> None:
+    """Return when so many statements of the store wait for a lock."""
+    await until(sql, f"select count(*) >= {statements} {_OURS} and wait_event_type = 'Lock'")
+
+
+async def connections(sql: "Connection") -> dict[str, int]:
+    """How many of the store's connections are in which state."""
+    rows = await sql.fetch(f"select state, count(*) {_OURS} group by state")
+    return {row["state"]: row["count"] for row in rows}
+
+
+async def transactions(sql: "Connection") -> int:
+    """How many transactions have written events so far."""
+    return int(await sql.fetchval("select count(distinct xid) from event"))

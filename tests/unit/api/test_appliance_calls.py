@@ -1,0 +1,191 @@
+"""The calls about appliances, over HTTP."""
+
+from typing import Any
+
+import pytest
+
+from service.appliance.check import Check, CheckReport
+from service.domain.errors import StoreUnavailable
+from tests.unit.api.asking import SECRET, THUMBPRINT, spec_body
+from tests.unit.api.conftest import Served
+
+
+async def test_a_new_appliance_is_created_and_then_replaced(served: Served) -> None:
+    first = await served.client.call("PUT", "/v1/appliances/prague", json=spec_body())
+    again = await served.client.call(
+        "PUT", "/v1/appliances/prague", json=spec_body(description="second room")
+    )
+
+    assert (first.status, first.headers["Location"]) == (201, "/v1/appliances/prague")
+    assert (again.status, "Location" in again.headers) == (200, False)
+    assert (first.json["version"], again.json["version"]) == (1, 2)
+    assert again.json["description"] == "second room"
+    assert again.json["created"] == first.json["created"]
+
+
+async def test_the_same_registration_again_changes_nothing(served: Served) -> None:
+    first = await served.register("prague")
+    again = await served.client.call(
+        "PUT", "/v1/appliances/prague", json=spec_body(**served.urls("prague"))
+    )
+
+    assert (again.status, again.json) == (200, first)
+
+
+async def test_what_was_registered_is_shown_without_secrets(served: Served) -> None:
+    shown = await served.register("prague", thumbprint=THUMBPRINT)
+    answers = [
+        await served.client.call("GET", "/v1/appliances/prague"),
+        await served.client.call("GET", "/v1/appliances"),
+    ]
+
+    assert shown["credentials"] == {"type": "localUser", "user": "root"}
+    assert answers[0].json == shown
+    assert answers[1].json == {"items": [shown]}
+    assert not any(SECRET in answer.body.decode() for answer in answers)
+
+
+async def test_appliances_are_listed_by_name(served: Served) -> None:
+    for name in ["brno", "zlin", "prague"]:
+        await served.register(name)
+
+    answer = await served.client.call("GET", "/v1/appliances")
+
+    assert [item["name"] for item in answer.json["items"]] == ["brno", "prague", "zlin"]
+
+
+async def test_an_appliance_that_is_removed_is_gone(served: Served) -> None:
+    await served.register("prague")
+
+    removed = await served.client.call("DELETE", "/v1/appliances/prague")
+
+    assert (removed.status, removed.body) == (204, b"")
+    assert (await served.client.call("GET", "/v1/appliances")).json == {"items": []}
+
+
+async def test_an_appliance_with_active_pairings_stays(served: Served) -> None:
+    await served.pair("prague", "brno")
+
+    answer = await served.client.call("DELETE", "/v1/appliances/prague")
+
+    assert (answer.status, answer.json["code"]) == (409, "ApplianceBusy")
+    assert (await served.client.call("GET", "/v1/appliances/prague")).status == 200
+
+
+@pytest.mark.parametrize("name", ["nobody", "UPPER", "a_b", "a" * 64, "a.b"])
+@pytest.mark.parametrize(("method", "more"), [("GET", ""), ("DELETE", ""), ("POST", "/check")])
+async def test_an_appliance_nobody_registered_is_not_found(
+    shared: Served, method: str, name: str, more: str
+) -> None:
+    answer = await shared.client.call(method, f"/v1/appliances/{name}{more}")
+
+    assert (answer.status, answer.json["code"]) == (404, "UnknownAppliance")
+
+
+@pytest.mark.parametrize("name", ["UPPER", "a_b", "a" * 64, "a.b"])
+async def test_a_name_that_cannot_be_is_refused(shared: Served, name: str) -> None:
+    answer = await shared.client.call("PUT", f"/v1/appliances/{name}", json=spec_body())
+
+    assert answer.status == 400
+    assert answer.json["errors"] == [
+        {"parameter": "name", "detail": "must be 1 to 63 characters out of a-z, 0-9 and -"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["https://one.example", "https://ONE.example/", "https://one.example:443"],
+)
+async def test_two_appliances_cannot_have_the_same_api_url(served: Served, spelling: str) -> None:
+    await served.register("one", apiUrl="https://one.example:443/")
+
+    answer = await served.client.call(
+        "PUT", "/v1/appliances/other", json=spec_body(apiUrl=spelling)
+    )
+
+    assert (answer.status, answer.json["code"]) == (409, "ApplianceExists")
+    assert "'one'" in answer.json["detail"]
+    assert answer.json["errors"][0]["pointer"] == "/apiUrl"
+    assert (await served.client.call("GET", "/v1/appliances/other")).status == 404
+
+
+async def test_a_registration_with_faults_changes_nothing(served: Served) -> None:
+    before = await served.register("prague")
+
+    answer = await served.client.call(
+        "PUT",
+        "/v1/appliances/prague",
+        json=spec_body(description="x" * 50_000, apiUrl="http://a", thumbprint="SHA-1:00"),
+    )
+
+    assert (answer.status, answer.json["code"]) == (422, "InvalidBody")
+    assert {error["pointer"] for error in answer.json["errors"]} == {
+        "/apiUrl",
+        "/thumbprint",
+        "/description",
+    }
+    assert (await served.client.call("GET", "/v1/appliances/prague")).json == before
+
+
+async def test_an_address_that_egress_forbids_cannot_be_registered(shared: Served) -> None:
+    answer = await shared.client.call(
+        "PUT",
+        "/v1/appliances/prague",
+        json=spec_body(managementUrl="https://169.254.169.254"),
+    )
+
+    assert answer.status == 422
+    assert answer.json["errors"] == [
+        {"pointer": "/managementUrl", "detail": "is forbidden by the egress policy"}
+    ]
+
+
+async def test_a_check_reports_what_each_look_found(served: Served) -> None:
+    await served.register("prague")
+    data: dict[str, Any] = {"peers": [{"id": "1", "error": {"stacktrace": "at com.vmware"}}]}
+    served.check.report = CheckReport(
+        (
+            Check("reachable", ok=True, detail="answers", data={}),
+            Check("login", ok=False, detail="refused", data=data),
+            Check("version", ok=None, detail="not looked at", data={}),
+        )
+    )
+
+    answer = await served.client.call("POST", "/v1/appliances/prague/check")
+
+    assert answer.status == 200
+    assert (answer.json["appliance"], answer.json["ok"]) == ("prague", False)
+    assert [check["ok"] for check in answer.json["checks"]] == [True, False, None]
+    assert answer.json["checks"][1]["data"] == {"peers": [{"id": "1", "error": {}}]}
+    assert [registration.spec.name for registration in served.check.asked] == ["prague"]
+
+
+async def test_a_database_that_does_not_answer_is_worth_another_try(served: Served) -> None:
+    await served.register("prague")
+    served.check.error = StoreUnavailable("password=hunter2")
+
+    answer = await served.client.call("POST", "/v1/appliances/prague/check")
+
+    assert (answer.status, answer.json["code"]) == (503, "StoreUnavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "hunter2" not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/appliances"),
+        ("GET", "/v1/appliances/prague"),
+        ("DELETE", "/v1/appliances/prague"),
+        ("POST", "/v1/appliances/prague/check"),
+    ],
+)
+async def test_parameters_that_mean_nothing_are_refused(
+    served: Served, method: str, path: str
+) -> None:
+    await served.register("prague")
+
+    answer = await served.client.call(method, f"{path}?force=true&x")
+
+    assert (answer.status, answer.json["code"]) == (400, "InvalidParameters")
+    assert (await served.client.call("GET", "/v1/appliances/prague")).status == 200

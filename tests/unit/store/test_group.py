@@ -1,0 +1,201 @@
+"""Group commit, without a database: the commit is the test's own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from service.domain.errors import StoreUnavailable
+from service.store.errors import RolledBack
+from service.store.group import LARGEST_GROUP, GroupCommit
+
+
+class Commits:
+    """Commits that the test holds back and lets go."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.began = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[int | Exception]:
+        self.groups.append(list(items))
+        self.began.set()
+        await self.may_end.wait()
+        return [item * 10 if item >= 0 else ValueError(item) for item in items]
+
+
+@asynccontextmanager
+async def at_work(group: GroupCommit[int, int]) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        ready = asyncio.Event()
+        tasks.create_task(group.run(ready))
+        await ready.wait()
+        try:
+            yield
+        finally:
+            await group.stop()
+
+
+async def submitted(
+    tasks: asyncio.TaskGroup, group: GroupCommit[int, int], items: Sequence[int]
+) -> list[asyncio.Task[int]]:
+    """Tasks that have handed over, in this order."""
+    waiting = [tasks.create_task(group.submit(item)) for item in items]
+    await asyncio.sleep(0)
+    return waiting
+
+
+async def test_what_was_handed_over_during_a_commit_shares_the_next_one_in_order() -> None:
+    commits = Commits()
+    group: GroupCommit[int, int] = GroupCommit(commits)
+    async with at_work(group), asyncio.TaskGroup() as tasks:
+        commits.may_end.clear()
+        [first] = await submitted(tasks, group, [1])
+        await commits.began.wait()
+        others = await submitted(tasks, group, range(2, 7))
+        commits.may_end.set()
+        assert [await task for task in [first, *others]] == [10, 20, 30, 40, 50, 60]
+    assert commits.groups == [[1], [2, 3, 4, 5, 6]]
+
+
+async def test_one_refused_item_fails_for_its_caller_alone() -> None:
+    group: GroupCommit[int, int] = GroupCommit(Commits())
+    async with at_work(group):
+        answers = await asyncio.gather(
+            *[group.submit(item) for item in (1, -2, 3)], return_exceptions=True
+        )
+    assert answers[::2] == [10, 30]
+    assert isinstance(answers[1], ValueError)
+
+
+async def test_a_cancelled_caller_leaves_and_its_item_is_committed_all_the_same() -> None:
+    commits = Commits()
+    group: GroupCommit[int, int] = GroupCommit(commits)
+    async with at_work(group), asyncio.TaskGroup() as tasks:
+        commits.may_end.clear()
+        [first] = await submitted(tasks, group, [1])
+        await commits.began.wait()
+        [waiting, other] = await submitted(tasks, group, [2, 3])
+        first.cancel()
+        waiting.cancel()
+        await asyncio.wait([first, waiting])
+        commits.may_end.set()
+        assert await other == 30
+    assert commits.groups == [[1], [2, 3]]
+
+
+async def test_an_unknown_outcome_is_everybodys_and_the_next_group_is_tried_anew() -> None:
+    groups: list[list[int]] = []
+
+    async def commit(items: Sequence[int]) -> Sequence[int | Exception]:
+        groups.append(list(items))
+        if len(groups) == 1:
+            raise StoreUnavailable("gone")
+        return list(items)
+
+    group: GroupCommit[int, int] = GroupCommit(commit)
+    async with at_work(group):
+        answers = await asyncio.gather(
+            *[group.submit(item) for item in (1, 2, 3)], return_exceptions=True
+        )
+        assert await group.submit(4) == 4
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    assert len({id(answer) for answer in answers}) == 3
+    assert groups == [[1, 2, 3], [4]]
+
+
+@pytest.mark.parametrize("trouble", [ValueError("poison"), RolledBack("deadlock")])
+async def test_a_group_that_was_refused_as_a_whole_is_committed_one_by_one(
+    trouble: Exception,
+) -> None:
+    async def commit(items: Sequence[int]) -> Sequence[int | Exception]:
+        if 2 in items:
+            raise trouble
+        return list(items)
+
+    group: GroupCommit[int, int] = GroupCommit(commit)
+    async with at_work(group):
+        answers = await asyncio.gather(
+            *[group.submit(item) for item in (1, 2, 3)], return_exceptions=True
+        )
+    assert answers == [1, trouble, 3]
+
+
+async def test_a_group_never_grows_beyond_its_limit() -> None:
+    commits = Commits()
+    group: GroupCommit[int, int] = GroupCommit(commits)
+    async with at_work(group), asyncio.TaskGroup() as tasks:
+        await submitted(tasks, group, range(2 * LARGEST_GROUP + 1))
+    assert [len(each) for each in commits.groups] == [LARGEST_GROUP, LARGEST_GROUP, 1]
+
+
+async def test_stop_drains_and_then_takes_nothing_more() -> None:
+    commits = Commits()
+    group: GroupCommit[int, int] = GroupCommit(commits)
+    async with at_work(group), asyncio.TaskGroup() as tasks:
+        commits.may_end.clear()
+        waiting = await submitted(tasks, group, [1])
+        await commits.began.wait()
+        waiting += await submitted(tasks, group, [2])
+        stopping = tasks.create_task(group.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailable, match="shutting down"):
+            await group.submit(3)
+        assert not stopping.done()
+        commits.may_end.set()
+        await stopping
+        assert [task.result() for task in waiting] == [10, 20]
+
+
+async def test_a_cancelled_loop_leaves_nobody_waiting() -> None:
+    commits = Commits()
+    commits.may_end.clear()
+    group: GroupCommit[int, int] = GroupCommit(commits)
+    loop = asyncio.ensure_future(group.run())
+    async with asyncio.TaskGroup() as tasks:
+        callers = [tasks.create_task(outcome(group, item)) for item in (1, 2)]
+        await commits.began.wait()
+        callers += [tasks.create_task(outcome(group, 3))]
+        await asyncio.sleep(0)
+        loop.cancel()
+    assert [type(caller.result()) for caller in callers] == [StoreUnavailable] * 3
+    await asyncio.wait([loop])
+    assert loop.cancelled()
+    with pytest.raises(StoreUnavailable):
+        await group.submit(4)
+
+
+async def test_stop_before_the_start_and_again_returns_at_once() -> None:
+    group: GroupCommit[int, int] = GroupCommit(Commits())
+    await group.stop()
+    await group.run()
+    await group.stop()
+
+
+async def test_starting_and_stopping_at_any_moment_loses_no_answer() -> None:
+    """Each item is either answered or refused, however the stop falls."""
+    for turns in range(20):
+        commits = Commits()
+        group: GroupCommit[int, int] = GroupCommit(commits)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(group.run())
+            callers = []
+            for item in range(turns):
+                callers.append(tasks.create_task(outcome(group, item)))
+                await asyncio.sleep(0)
+            await group.stop()
+        for item, caller in enumerate(callers):
+            assert caller.result() == item * 10 or isinstance(caller.result(), StoreUnavailable)
+        committed = [item for each in commits.groups for item in each]
+        assert committed == [i for i, caller in enumerate(callers) if caller.result() == i * 10]
+
+
+async def outcome(group: GroupCommit[int, int], item: int) -> int | Exception:
+    """What became of `item`."""
+    try:
+        return await group.submit(item)
+    except StoreUnavailable as error:
+        return error

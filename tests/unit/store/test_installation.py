@@ -1,0 +1,75 @@
+"""Where PostgreSQL's programs are, and who can reach what."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.store.installation import Account, account_for, programs
+
+
+def test_the_wheel_brings_the_programs_that_are_needed(tmp_path: Path) -> None:
+    directory = programs(Account.of(os.geteuid()), tmp_path)
+    for program in ("postgres", "initdb", "pg_ctl"):
+        assert os.access(directory / program, os.X_OK)
+    assert not directory.is_relative_to(tmp_path)
+
+
+def stranger() -> Account:
+    """An account that owns nothing here."""
+    return Account("stranger", 4_000_000, 4_000_000)
+
+
+def test_a_directory_that_is_closed_to_others_cannot_be_reached(tmp_path: Path) -> None:
+    inner = tmp_path / "closed" / "inner"
+    inner.mkdir(parents=True)
+    owner = Account("owner", os.geteuid(), os.getegid())
+    (tmp_path / "closed").chmod(0o700)
+    assert not stranger().can_reach(inner)
+    assert owner.can_reach(inner)
+
+
+def test_passing_through_is_enough_to_reach_what_is_below(reachable_dir: Path) -> None:
+    inner = reachable_dir / "passage" / "inner"
+    inner.mkdir(parents=True)
+    reachable_dir.chmod(0o711)
+    inner.parent.chmod(0o711)
+    inner.chmod(0o711)
+    assert stranger().can_reach(inner)
+    inner.parent.chmod(0o744)
+    assert not stranger().can_reach(inner)
+
+
+def test_programs_out_of_reach_are_copied_once_and_work(reachable_dir: Path) -> None:
+    home = reachable_dir / "home"
+    home.mkdir()
+    first = programs(_Unreachable("stranger", 4_000_000, 4_000_000), home)
+    assert first.is_relative_to(home)
+    assert os.access(first / "postgres", os.X_OK)
+    made = first.stat().st_ino
+    again = programs(_Unreachable("stranger", 4_000_000, 4_000_000), home)
+    assert (again, again.stat().st_ino) == (first, made)
+    assert len(list(home.iterdir())) == 1
+
+
+class _Unreachable(Account):
+    """An account that can enter nothing."""
+
+    def can_reach(self, _path: Path) -> bool:
+        return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_root_becomes_an_unprivileged_account_or_the_owner_of_what_is_there(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    assert account_for(home).uid not in {0, None}
+    home.mkdir()
+    os.chown(home, 65_534, 65_534)
+    assert account_for(home).uid == 65_534
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root does not stay root")
+def test_whoever_is_not_root_stays_who_they_are(tmp_path: Path) -> None:
+    assert account_for(tmp_path).uid == os.geteuid()

@@ -1,0 +1,93 @@
+"""What is logged is a contract: the document and the code name the same lines."""
+
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+import structlog
+
+from service.domain.ids import OperationId
+from service.observe import events
+from service.observe.context import current, new_operation_id, operation_id, working_on
+from service.observe.events import LogEvent, PairingCrashed, StoreTroubled
+from service.observe.logging import emit, event_name
+from tests.support.service import captured_logs
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "observability.md"
+
+
+def kinds() -> list[type[LogEvent]]:
+    return [
+        kind
+        for kind in vars(events).values()
+        if isinstance(kind, type) and issubclass(kind, LogEvent) and kind is not LogEvent
+    ]
+
+
+def test_the_document_tables_every_line_with_its_level_and_fields() -> None:
+    tabled = {
+        (name, level, tuple(re.findall(r"`(\w+)`", fields)))
+        for name, level, fields in re.findall(
+            r"^\| `(\w+)` \| (\w+) \| ([^|]*) \|", DOCUMENT.read_text(), re.MULTILINE
+        )
+    }
+    coded = {
+        (event_name(kind), kind.level, tuple(field.name for field in dataclasses.fields(kind)))
+        for kind in kinds()
+    }
+    assert tabled == coded
+
+
+def lines_of(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_carries_what_is_worked_on() -> None:
+    with captured_logs() as stream, working_on(operation_id=OperationId("op"), pairing="p"):
+        with working_on(appliance="a", task="t"):
+            emit(StoreTroubled(doing="testing", error="none"))
+        emit(StoreTroubled(doing="testing", error="none"))
+    inner, outer = lines_of(stream)
+    assert {key: inner[key] for key in ("operationID", "pairing", "appliance", "task")} == {
+        "operationID": "op",
+        "pairing": "p",
+        "appliance": "a",
+        "task": "t",
+    }
+    assert "appliance" not in outer
+    assert outer["event"] == "store_troubled"
+    assert outer["level"] == "warning"
+
+
+def test_what_is_worked_on_ends_with_the_block() -> None:
+    before = current()
+    with working_on(operation_id=OperationId("op")):
+        assert operation_id() == "op"
+    assert current() is before
+    assert operation_id() != new_operation_id()
+
+
+def test_a_crash_is_logged_without_the_values_of_variables() -> None:
+    def crash(password: str) -> None:
+        raise LookupError(len(password))
+
+    with captured_logs() as stream:
+        try:
+            crash("hunter2")
+        except LookupError as error:
+            emit(PairingCrashed(), error=error)
+    assert "LookupError" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "localPassword", "X-VCAV-Auth", "Authorization", "admin_token", "secret"]
+)
+def test_a_field_that_is_named_like_a_secret_is_redacted(name: str) -> None:
+    with captured_logs() as stream:
+        structlog.get_logger("any").warning("line", **{name: "hunter2"})
+    assert "hunter2" not in stream.getvalue()
+    assert "[redacted]" in stream.getvalue()
