@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from aiohttp import web
-from multidict import MultiMapping
 
 from service.api import strictjson
 from service.api.bodies import read_text
@@ -37,9 +36,12 @@ class Asked:
 async def read(request: web.Request) -> Asked:
     """Judge `request` by the contract. Raises what `refusals` has about bodies."""
     operation = operation_of(request)
-    parameters, faults = read_parameters(
-        operation, request.rel_url.raw_query_string, request.headers
-    )
+    headers = {
+        name: request.headers.getall(name)
+        for name in operation.names("header")
+        if name in request.headers
+    }
+    parameters, faults = read_parameters(operation, request.rel_url.raw_query_string, headers)
     if operation.body is None:
         return Asked(parameters, None, tuple(faults))
     body, body_faults = read_body(operation, await read_text(request))
@@ -65,12 +67,15 @@ def read_body(operation: Operation, text: str) -> tuple[object, list[Fault]]:
 
 
 def read_parameters(
-    operation: Operation, query: str, headers: MultiMapping[str]
+    operation: Operation, query: str, headers: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Scalar], list[Fault]]:
-    """The parameters of query and headers that are well-formed, and the faults of the others."""
+    """The parameters of query and headers that are well-formed, and the faults of the others.
+
+    `headers` has all values of each header that the operation knows.
+    """
     values: dict[str, Scalar] = {}
     faults: list[Fault] = []
-    for place, name, texts in [*_query(query, faults), *_headers(operation, headers)]:
+    for place, name, texts in [*_query(query, faults), *_headers(headers)]:
         value = _value(operation.parameters.get((place, name)), name, texts)
         if isinstance(value, Fault):
             faults.append(value)
@@ -87,7 +92,7 @@ def _value(parameter: Parameter | None, name: str, texts: Sequence[str]) -> Scal
     return parameter.parse(texts[0])
 
 
-def _query(query: str, faults: list[Fault]) -> Iterator[tuple[Place, str, list[str]]]:
+def _query(query: str, faults: list[Fault]) -> Iterator[tuple[Place, str, Sequence[str]]]:
     if not query:
         return
     try:
@@ -100,9 +105,8 @@ def _query(query: str, faults: list[Fault]) -> Iterator[tuple[Place, str, list[s
 
 
 def _headers(
-    operation: Operation, headers: MultiMapping[str]
-) -> Iterator[tuple[Place, str, list[str]]]:
+    headers: Mapping[str, Sequence[str]],
+) -> Iterator[tuple[Place, str, Sequence[str]]]:
     # The operationID is the middleware's: every response needs it, an unreadable one included.
-    for name in sorted(operation.names("header") - {"operationID"}):
-        if name in headers:
-            yield "header", name, headers.getall(name)
+    for name in sorted(headers.keys() - {"operationID"}):
+        yield "header", name, headers[name]

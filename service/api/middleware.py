@@ -4,7 +4,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from multidict import MultiMapping
 
 from service.api import auth
 from service.api.parts import PARTS
@@ -35,7 +34,7 @@ async def accompanied(request: web.Request, handler: Handler) -> web.StreamRespo
     """Outermost: no response leaves without an operationID, and no error as anything but a
     problem."""
     started = time.perf_counter()
-    known = caller_operation_id(request.headers)
+    known = _sent_operation_id(request)
     with working_on(operation_id=known or new_operation_id()):
         response = await _answer(request, handler)
         mark(response, operation_id())
@@ -54,10 +53,12 @@ async def accompanied(request: web.Request, handler: Handler) -> web.StreamRespo
 @web.middleware
 async def admitted(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Lets nobody further without a fit operationID and, except to what is open, the token."""
-    if OPERATION_ID in request.headers and caller_operation_id(request.headers) is None:
+    if OPERATION_ID in request.headers and _sent_operation_id(request) is None:
         raise InvalidOperationId
     if _route(request) not in OPEN:
-        request[_PRINCIPAL] = auth.principal(request.headers, request.app[PARTS].admin_token)
+        request[_PRINCIPAL] = auth.principal(
+            request.headers.getall("Authorization", []), request.app[PARTS].admin_token
+        )
     if "%" in request.rel_url.raw_path:
         raise UnknownPath  # one spelling of a path, so that no two mean the same thing
     return await handler(request)
@@ -66,14 +67,6 @@ async def admitted(request: web.Request, handler: Handler) -> web.StreamResponse
 def author_of(request: web.Request) -> Author:
     """On whose behalf, and under which operationID, `request` is served."""
     return Author(request[_PRINCIPAL], operation_id())
-
-
-def caller_operation_id(headers: MultiMapping[str]) -> OperationId | None:
-    """The caller's operationID; None without one that is valid."""
-    values = headers.getall(OPERATION_ID, [])
-    if len(values) == 1 and is_operation_id(values[0]):
-        return OperationId(values[0])
-    return None
 
 
 def mark(response: web.StreamResponse, known_as: OperationId) -> None:
@@ -94,6 +87,14 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.content.is_eof():
             response.force_close()  # what is left of the body is not worth reading
         return response
+
+
+def _sent_operation_id(request: web.Request) -> OperationId | None:
+    """The caller's operationID; None without one that is valid."""
+    values = request.headers.getall(OPERATION_ID, [])
+    if len(values) == 1 and is_operation_id(values[0]):
+        return OperationId(values[0])
+    return None
 
 
 def _route(request: web.Request) -> str:

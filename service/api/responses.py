@@ -53,7 +53,7 @@ def check_report(name: ApplianceName, report: CheckReport) -> Wire:
     """What a preflight found."""
     return {
         "appliance": name,
-        "ok": not any(check.ok is False for check in report.checks),
+        "ok": report.ok,
         "checks": [
             {
                 "name": check.name,

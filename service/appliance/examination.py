@@ -14,7 +14,7 @@ from service.appliance.classify import good
 from service.appliance.client import ApplianceClient, Conditions
 from service.appliance.egress import EgressForbidden, addresses_of
 from service.appliance.exchange import Request
-from service.appliance.tls import presented_certificate, unverified
+from service.appliance.tls import leaf_certificate, unverified
 from service.appliance.wire import Unreadable, read_object, task_of
 from service.domain.appliance import ApiError, Json, Peer
 from service.domain.errors import ApplianceError, LoginRefused, Rejected
@@ -77,6 +77,7 @@ class Examination:
         self._clock = clock
         self._address = ""
         self._addresses: tuple[str, ...] = ()
+        self._presented: bytes | Exception = b""
 
     def steps(self) -> tuple[Step, ...]:
         """All checks, each building upon the vital ones before it."""
@@ -103,34 +104,28 @@ class Examination:
         return passed(detail, {"addresses": list(self._addresses)})
 
     async def reachable(self) -> Finding:
-        """Whether a connection can be opened to any of its addresses."""
+        """Whether any of its addresses lets itself be connected to."""
         causes = []
         for address in self._addresses:
             try:
-                async with asyncio.timeout(self._conditions.timeouts.connect_s):
-                    _, writer = await asyncio.open_connection(address, self._port)
+                async with self._in_time():
+                    reader_and_writer = await asyncio.open_connection(address, self._port)
             except (OSError, TimeoutError) as error:
-                causes.append(f"{address}: {str(error) or 'no answer in time'}")
+                causes.append(f"{address}: {_words(error)}")
             else:
-                writer.transport.abort()
                 self._address = address
+                await self._shake_hands(reader_and_writer[1])
                 data = {"address": address, "port": self._port}
                 return passed(f"{address} port {self._port} answers.", data)
         return failed(f"No connection: {'; '.join(causes)}.")
 
     async def certificate(self) -> Finding:
         """Whether the certificate is the pinned one, or one that a CA vouches for."""
-        data: dict[str, object] = {}
-        try:
-            data = _described(await self._handshake(unverified()))
-            if self._expected is None:
-                await self._handshake(self._conditions.ca)
-        except ssl.SSLCertVerificationError as error:
-            return failed(f"Not trusted: {error.verify_message}", data)
-        except (OSError, TimeoutError) as error:
-            return failed(f"The TLS handshake failed: {error}")
+        if isinstance(self._presented, Exception):
+            return failed(f"The TLS handshake failed: {_words(self._presented)}")
+        data = _described(self._presented)
         if self._expected is None:
-            return passed("The system's CAs vouch for it.", data)
+            return await self._ask_the_cas(data)
         data["expected"] = self._expected
         if data["thumbprint"] == self._expected:
             return passed("It is the pinned one.", data)
@@ -199,9 +194,33 @@ class Examination:
         peers = [_shown(peer) for peer in await self._client.peers() if not peer.is_local]
         return passed(f"It lists {len(peers)} peers.", {"peers": peers})
 
-    async def _handshake(self, context: ssl.SSLContext) -> bytes:
-        async with asyncio.timeout(self._conditions.timeouts.connect_s):
-            return await presented_certificate(self._address, self._port, self._host, context)
+    def _in_time(self) -> asyncio.Timeout:
+        return asyncio.timeout(self._conditions.timeouts.connect_s)
+
+    async def _shake_hands(self, writer: asyncio.StreamWriter) -> None:
+        """See which certificate is presented. Nothing is sent over this connection."""
+        try:
+            async with self._in_time():
+                await writer.start_tls(unverified(), server_hostname=self._host)
+            self._presented = leaf_certificate(writer)
+        except (OSError, TimeoutError) as error:
+            self._presented = error
+        finally:
+            writer.transport.abort()
+
+    async def _ask_the_cas(self, data: Json) -> Finding:
+        context = self._conditions.ca
+        try:
+            async with self._in_time():
+                _, writer = await asyncio.open_connection(
+                    self._address, self._port, ssl=context, server_hostname=self._host
+                )
+        except ssl.SSLCertVerificationError as error:
+            return failed(f"Not trusted: {error.verify_message}", data)
+        except (OSError, TimeoutError) as error:
+            return failed(f"The TLS handshake failed: {_words(error)}", data)
+        writer.transport.abort()
+        return passed("The system's CAs vouch for it.", data)
 
     async def _date_header(self) -> int | None:
         answer = await self._client.ask(Request("GET", "/diagnostics/about"))
@@ -225,6 +244,10 @@ class Examination:
         except (ApplianceError, Unreadable, TimeoutError):
             return None
         return _current_time(report)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or "no answer in time"
 
 
 def _current_time(report: Json) -> int | None:

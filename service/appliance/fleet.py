@@ -69,8 +69,11 @@ class ApplianceFleet:
     ) -> None:
         try:
             await self._close_all()
-        finally:
-            await self._group.__aexit__(kind, error, traceback)
+        except BaseException as trouble:
+            await self._group.__aexit__(type(trouble), trouble, trouble.__traceback__)
+            raise
+        # Nothing is left in it, and the caller's own error is not to become a group.
+        await self._group.__aexit__(None, None, None)
 
     @asynccontextmanager
     async def use(self, endpoint: Endpoint) -> AsyncIterator[ApplianceClient]:

@@ -37,16 +37,7 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-async def presented_certificate(
-    address: str, port: int, server_name: str, context: ssl.SSLContext
-) -> bytes:
-    """Shake hands, and give the leaf certificate as DER. Raises OSError, ssl.SSLError among
-    them; the caller sets the deadline."""
-    _, writer = await asyncio.open_connection(
-        address, port, ssl=context, server_hostname=server_name
-    )
-    try:
-        certificate: bytes | None = writer.get_extra_info("ssl_object").getpeercert(True)  # noqa: FBT003
-    finally:
-        writer.transport.abort()
-    return certificate or b""
+def leaf_certificate(writer: asyncio.StreamWriter) -> bytes:
+    """The certificate that the other side of a TLS connection presented, as DER."""
+    connection: ssl.SSLObject = writer.get_extra_info("ssl_object")
+    return connection.getpeercert(binary_form=True) or b""

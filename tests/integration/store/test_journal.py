@@ -96,9 +96,8 @@ async def test_a_refused_epoch_leaves_no_trace_and_harms_nobody_else_in_the_grou
     held, fenced, good, over = await claimed(database, *COUPLES)
     await sql.execute("update pairing set epoch = epoch + 1 where id = $1", fenced.id)
     changes = [started(good), started(fenced), started(over)]
-    async with journal_on(database) as journal:
-        async with as_one_group(journal, sql, held, changes) as waiting:
-            answers = [await task for task in waiting]
+    async with journal_on(database) as journal, as_one_group(journal, sql, held, changes) as group:
+        answers = [await task for task in group]
     assert answers[::2] == [None, None]
     assert isinstance(answers[1], LeaseLost)
     assert answers[1].pairing_id == fenced.id
@@ -116,9 +115,8 @@ async def test_of_two_epochs_in_one_group_only_the_one_in_force_is_written(
     new = replace(old, epoch=old.epoch + 1)
     requested = step(started(new).pairing, PairRequested(name("a"), 1))
     changes = [started(old), started(new), requested]
-    async with journal_on(database) as journal:
-        async with as_one_group(journal, sql, held, changes) as waiting:
-            answers = [await task for task in waiting]
+    async with journal_on(database) as journal, as_one_group(journal, sql, held, changes) as group:
+        answers = [await task for task in group]
     assert [type(answer) for answer in answers] == [LeaseLost, type(None), type(None)]
     assert await Pairings(database).get(old.id) == requested.pairing
     assert first_misfit(await Pairings(database).events(old.id)) is None
@@ -143,9 +141,9 @@ async def test_a_gap_within_a_group_stops_the_change_after_it_but_not_the_one_be
 ) -> None:
     held, pairing = await claimed(database, *COUPLES[:2])
     first, _, third, *_ = way_to_success(pairing)
-    async with journal_on(database) as journal:
-        async with as_one_group(journal, sql, held, [first, third]) as waiting:
-            answers = [await task for task in waiting]
+    both = [first, third]
+    async with journal_on(database) as journal, as_one_group(journal, sql, held, both) as group:
+        answers = [await task for task in group]
     assert answers[0] is None
     assert isinstance(answers[1], LeaseLost)
     assert await Pairings(database).get(pairing.id) == first.pairing
@@ -299,4 +297,4 @@ async def test_the_connection_is_gone_when_the_journal_has_stopped(
     async with journal_on(database) as journal:
         await journal.append(started(pairing))
     while await connections(sql) != before:
-        await asyncio.sleep(0)
+        await sql.execute("select pg_stat_clear_snapshot()")

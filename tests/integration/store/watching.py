@@ -1,6 +1,5 @@
 """Looking at the database behind the store's back."""
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -14,7 +13,8 @@ _OURS = "from pg_stat_activity where application_name = 'sitepair' and datname =
 async def until(sql: "Connection", condition: str) -> None:
     """Return when the query `condition` says true."""
     while not await sql.fetchval(condition):
-        await asyncio.sleep(0)
+        # Within a transaction the statistics stand still otherwise.
+        await sql.execute("select pg_stat_clear_snapshot()")
 
 
 async def until_blocked(sql: "Connection", statements: int = 1) -> None:

@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-from multidict import CIMultiDict, MultiMapping
-
 from service.api import contract
 from service.api.asked import Asked, read_body, read_parameters
 from service.api.contract import Operation
@@ -41,10 +39,11 @@ def asked(
     body: object = None,
     *,
     query: str = "",
-    headers: MultiMapping[str] | None = None,
+    key: list[str] | None = None,
 ) -> Asked:
-    """What `call` with this body, query and headers asks for."""
-    parameters, faults = read_parameters(call, query, headers or CIMultiDict())
+    """What `call` with this body, query and Idempotency-Key headers asks for."""
+    headers = {"Idempotency-Key": key} if key is not None else {}
+    parameters, faults = read_parameters(call, query, headers)
     if call.body is None:
         return Asked(parameters, None, tuple(faults))
     value, more = read_body(call, body if isinstance(body, str) else json.dumps(body))

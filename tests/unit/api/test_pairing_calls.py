@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.contract import Answer
-from tests.unit.api.conftest import Served
+from tests.unit.api.conftest import TOKEN, Served
 
 
 async def post(served: Served, key: str | None = None, **body: object) -> Answer:
@@ -141,6 +141,24 @@ async def test_a_wait_that_cannot_be_is_refused(registered: Served, query: str) 
     assert (answer.status, answer.json["code"]) == (400, "InvalidParameters")
 
 
+async def test_a_caller_who_hangs_up_has_been_promised_all_the_same(registered: Served) -> None:
+    body = b'{"appliances": ["prague", "brno"]}'
+    head = (
+        f"POST /v1/pairings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    _, writer = await asyncio.open_connection(registered.host, registered.port)
+    writer.write(head.encode() + body)
+    await writer.drain()
+    writer.transport.abort()
+
+    found: list[object] = []
+    while not found:
+        found = (await registered.client.call("GET", "/v1/pairings")).json["items"]
+
+    assert len(found) == 1
+
+
 async def five_pairings(served: Served) -> list[str]:
     """The ids of five pairings, newest first."""
     ids = []
@@ -160,7 +178,8 @@ async def test_pages_of_any_size_give_every_pairing_once_newest_first(registered
     ids = await five_pairings(registered)
 
     for limit in [1, 2, 4, 5, 6]:
-        found, cursor = [], ""
+        found: list[str] = []
+        cursor: str | None = ""
         while cursor is not None:
             answer = await registered.client.call(
                 "GET", f"/v1/pairings?limit={limit}" + (f"&cursor={cursor}" if cursor else "")

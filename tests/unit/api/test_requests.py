@@ -3,13 +3,12 @@
 from typing import Any
 
 import pytest
-from multidict import CIMultiDict
 
 from service.api import requests
 from service.api.refusals import InvalidRequest
 from service.domain.pairing import Operation, PairingState
 from service.domain.registration import LocalUser, SsoUser
-from service.store.intake import PairingRequest
+from service.store.intake import IdempotencyKey, PairingRequest
 from service.store.pairings import PairingFilter
 from tests.unit.api.asking import GET, LIST, POST, PUT, SECRET, THUMBPRINT, asked, places, spec_body
 
@@ -54,8 +53,8 @@ def test_a_pairing_gets_its_defaults() -> None:
     assert wanted == PairingRequest(("b", "a"), Operation.PAIR, "", 900, 0)  # type: ignore[arg-type]  # plain names
 
 
-def key_of(body: object) -> requests.IdempotencyKey | None:
-    wanted = asked(POST, body, headers=CIMultiDict({"Idempotency-Key": "k"}))
+def key_of(body: object) -> IdempotencyKey | None:
+    wanted = asked(POST, body, key=["k"])
     return requests.idempotency_key(wanted, requests.pairing_request(wanted))
 
 
@@ -135,8 +134,6 @@ def test_a_header_is_no_query_parameter() -> None:
     "values", [["a b"], [""], ["x" * 256], ["é"], ["\udcff"], ["a\tb"], ["k", "k"]]
 )
 def test_an_idempotency_key_is_one_word_of_printable_ascii(values: list[str]) -> None:
-    headers = CIMultiDict([("idempotency-key", value) for value in values])
-
-    found = places(asked(POST, {"appliances": ["a", "b"]}, headers=headers))
+    found = places(asked(POST, {"appliances": ["a", "b"]}, key=values))
 
     assert list(found) == ["Idempotency-Key"]

@@ -1,0 +1,187 @@
+"""What is made of appliances whose bulk poll is odd, or not there."""
+
+import asyncio
+
+import pytest
+
+from service.appliance.exchange import Answer, Request
+from service.appliance.inquiry import Question, TaskInquiry
+from service.appliance.limits import Limits
+from service.domain.appliance import Task
+from service.domain.errors import NotSent, Rejected, TaskForgotten
+from service.domain.ids import OperationId, TaskId
+from tests.unit.appliance.h4tasks import H4Tasks
+from tests.unit.appliance.values import a_task_id, an_answer
+from tests.unit.appliance.virtual_time import run
+
+Told = dict[TaskId, Task | TaskForgotten]
+
+
+def tasks(count: int) -> dict[TaskId, float]:
+    """Tasks that are over."""
+    return {a_task_id(number): 0.0 for number in range(count)}
+
+
+async def look(inquiry: TaskInquiry, appliance: H4Tasks, *more: TaskId) -> Told:
+    """What one look tells about all tasks of the appliance, and `more`."""
+    told: Told = {}
+    questions = [Question(each, OperationId("op")) for each in (*appliance.ends, *more)]
+    await inquiry.look(questions, told.__setitem__)
+    return told
+
+
+def all_found(told: Told, count: int) -> bool:
+    """Whether that many tasks were seen over."""
+    return len(told) == count and all(isinstance(each, Task) for each in told.values())
+
+
+def test_many_tasks_are_asked_about_in_chunks() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(1200))
+        assert all_found(await look(TaskInquiry(appliance.ask, Limits()), appliance), 1200)
+        assert appliance.sizes == [500, 500, 200]
+
+    run(scene())
+
+
+def test_a_chunk_that_is_too_large_is_halved_and_the_size_remembered() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(400), max_ids=120)
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        assert all_found(await look(inquiry, appliance), 400)
+        appliance.sizes.clear()
+        assert all_found(await look(inquiry, appliance), 400)
+        assert max(appliance.sizes) <= 120
+        assert appliance.asked["single"] == 0
+
+    run(scene())
+
+
+def test_one_id_that_is_not_liked_does_not_spoil_the_others() -> None:
+    bad = a_task_id(777)
+
+    async def scene() -> None:
+        def refuse(request: Request) -> Answer | None:
+            is_bad = bad.encode() in (request.body or b"")
+            return an_answer(400) if is_bad else None
+
+        appliance = H4Tasks(tasks(100), spoil=refuse)
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        told = await look(inquiry, appliance, bad)
+        assert isinstance(told.pop(bad), TaskForgotten)
+        assert all_found(told, 100)
+        assert appliance.asked["single"] == 1
+        assert inquiry.is_bulk()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("status", [404, 405, 415, 501])
+def test_an_appliance_without_bulk_poll_is_asked_one_by_one_for_a_long_while(status: int) -> None:
+    async def scene() -> None:
+        def lacks_it(request: Request) -> Answer | None:
+            return an_answer(status) if request.method == "POST" else None
+
+        appliance = H4Tasks(tasks(10), spoil=lacks_it)
+        inquiry = TaskInquiry(appliance.ask, Limits(bulk_retry_s=600.0))
+        for _ in range(3):
+            assert all_found(await look(inquiry, appliance), 10)
+        assert appliance.asked == {"bulk": 1, "single": 30}
+        await asyncio.sleep(601.0)
+        appliance.spoil = None
+        assert all_found(await look(inquiry, appliance), 10)
+        assert appliance.asked == {"bulk": 2, "single": 30}
+
+    run(scene())
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'{"propertyNames": [], "values": []}'])
+def test_a_table_that_cannot_be_read_is_made_up_for_and_given_up_after_three(body: bytes) -> None:
+    async def scene() -> None:
+        def garble(request: Request) -> Answer | None:
+            return an_answer(200, body) if request.method == "POST" else None
+
+        appliance = H4Tasks(tasks(2), spoil=garble)
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        for _ in range(5):
+            assert all_found(await look(inquiry, appliance), 2)
+        assert appliance.asked == {"bulk": 3, "single": 10}
+
+    run(scene())
+
+
+def test_one_garbled_table_is_forgiven() -> None:
+    async def scene() -> None:
+        garbled = [an_answer(200, b"<html>"), an_answer(500)]
+
+        def garble(request: Request) -> Answer | None:
+            return garbled.pop() if garbled and request.method == "POST" else None
+
+        appliance = H4Tasks(tasks(2), spoil=garble)
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        for _ in range(9):
+            assert all_found(await look(inquiry, appliance), 2)
+        assert appliance.asked == {"bulk": 9, "single": 4}
+
+    run(scene())
+
+
+def test_an_appliance_that_is_sick_all_over_keeps_its_bulk_poll() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(50), spoil=lambda _: an_answer(500))
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        for _ in range(9):
+            with pytest.raises(NotSent):
+                await look(inquiry, appliance)
+        assert inquiry.is_bulk()
+        assert appliance.asked["single"] <= 9 * 2
+
+    run(scene())
+
+
+def test_few_single_calls_are_under_way_at_once() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(10), latency_s=1.0)
+        inquiry = TaskInquiry(appliance.ask, Limits(connections=2))
+        appliance.spoil = lambda request: an_answer(404) if request.method == "POST" else None
+        await look(inquiry, appliance)
+        singles = appliance.times[1:]
+        assert singles == [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0, 5.0]
+
+    run(scene())
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410])
+def test_an_appliance_that_knows_no_such_task_has_forgotten_it(status: int) -> None:
+    async def scene() -> None:
+        def unknown(request: Request) -> Answer | None:
+            return an_answer(status) if request.method == "GET" else None
+
+        lost = a_task_id(9)
+        appliance = H4Tasks({}, spoil=unknown)
+        told = await look(TaskInquiry(appliance.ask, Limits()), appliance, lost)
+        assert isinstance(told[lost], TaskForgotten)
+
+    run(scene())
+
+
+def test_a_single_answer_that_cannot_be_read_is_asked_for_again() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({}, spoil=_garbled_single)
+        with pytest.raises(NotSent):
+            await look(TaskInquiry(appliance.ask, Limits()), appliance, a_task_id(1))
+
+    run(scene())
+
+
+def test_a_refused_session_is_passed_on() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(1), spoil=lambda _: an_answer(401))
+        with pytest.raises(Rejected):
+            await look(TaskInquiry(appliance.ask, Limits()), appliance)
+
+    run(scene())
+
+
+def _garbled_single(request: Request) -> Answer | None:
+    return an_answer(200, b"<html>") if request.method == "GET" else None

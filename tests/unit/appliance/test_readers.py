@@ -1,0 +1,204 @@
+"""One read for all who ask at once, and never one that is older than the question."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from service.appliance.calls import Callers
+from service.appliance.owned import OwnedTasks
+from service.appliance.readers import SharedRead
+from service.domain.appliance import ApiError
+from service.domain.errors import NotSent
+from service.domain.ids import OperationId
+from service.observe.context import operation_id, working_on
+from tests.unit.appliance.virtual_time import now, run
+
+SPACING_S = 0.02
+
+
+class Source:
+    """What is read: the number of the read. It takes `queue_s` to be sent, then `answer_s`."""
+
+    def __init__(self, queue_s: float = 0.0, answer_s: float = 1.0) -> None:
+        self.queue_s = queue_s
+        self.answer_s = answer_s
+        self.sent_at: list[float] = []
+        self.callers: list[list[OperationId]] = []
+        self.contexts: list[OperationId] = []
+        self.error: Exception | None = None
+
+    async def read(self, callers: Callers) -> int:
+        await asyncio.sleep(self.queue_s)
+        self.callers.append(list(callers()))
+        self.contexts.append(operation_id())
+        self.sent_at.append(now())
+        number = len(self.sent_at)
+        await asyncio.sleep(self.answer_s)
+        if self.error is not None:
+            raise self.error
+        return number
+
+
+@asynccontextmanager
+async def reading(source: Source) -> AsyncIterator[tuple[SharedRead[int], OwnedTasks]]:
+    """A shared read of `source`, and what it runs in."""
+    async with asyncio.TaskGroup() as group:
+        tasks = OwnedTasks(group)
+        yield SharedRead(source.read, tasks, SPACING_S), tasks
+        await tasks.close()
+
+
+async def asked_at(shared: SharedRead[int], at_s: float) -> int:
+    """What one gets who asks at this time."""
+    await asyncio.sleep(at_s - now())
+    return await shared.get()
+
+
+def test_all_who_ask_at_once_share_one_read() -> None:
+    async def scene() -> None:
+        source = Source()
+        async with reading(source) as (shared, _):
+            assert await asyncio.gather(*(shared.get() for _ in range(100))) == [1] * 100
+        assert len(source.sent_at) == 1
+
+    run(scene())
+
+
+def test_a_read_that_was_sent_is_not_joined() -> None:
+    async def scene() -> None:
+        source = Source(answer_s=1.0)
+        async with reading(source) as (shared, _):
+            asks = [asked_at(shared, at_s) for at_s in (0.0, 0.001, 0.5, 0.999, 1.5)]
+            assert list(await asyncio.gather(*asks)) == [1, 2, 2, 2, 3]
+        assert source.sent_at == pytest.approx([0.0, 1.0, 2.0])
+
+    run(scene())
+
+
+def test_a_read_that_waits_for_its_turn_is_joined() -> None:
+    async def scene() -> None:
+        source = Source(queue_s=1.0)
+        async with reading(source) as (shared, _):
+            both = await asyncio.gather(shared.get(), asked_at(shared, 0.9))
+            assert list(both) == [1, 1]
+
+    run(scene())
+
+
+def test_two_reads_are_never_closer_than_the_spacing() -> None:
+    async def scene() -> None:
+        source = Source(answer_s=0.001)
+        async with reading(source) as (shared, _):
+            asks = [asked_at(shared, number / 1000) for number in range(100)]
+            await asyncio.gather(*asks)
+        pauses = [
+            later - sent for sent, later in zip(source.sent_at, source.sent_at[1:], strict=False)
+        ]
+        assert min(pauses) >= SPACING_S - 1e-9
+        assert len(source.sent_at) <= 7
+
+    run(scene())
+
+
+def test_a_first_read_does_not_wait() -> None:
+    async def scene() -> None:
+        source = Source(answer_s=0.0)
+        async with reading(source) as (shared, _):
+            await asked_at(shared, 5.0)
+            await asked_at(shared, 9.0)
+        assert source.sent_at == [5.0, 9.0]
+
+    run(scene())
+
+
+def test_an_error_goes_to_all_who_shared_the_read_and_to_nobody_else() -> None:
+    async def scene() -> None:
+        source = Source()
+        source.error = NotSent(ApiError("Http503", "busy"))
+        async with reading(source) as (shared, _):
+            failed = await asyncio.gather(shared.get(), shared.get(), return_exceptions=True)
+            assert [type(each) for each in failed] == [NotSent, NotSent]
+            source.error = None
+            assert await shared.get() == 2
+
+    run(scene())
+
+
+def test_a_defect_goes_to_those_who_asked_not_to_the_group() -> None:
+    async def scene() -> None:
+        source = Source()
+        source.error = ZeroDivisionError()
+        async with reading(source) as (shared, _):
+            with pytest.raises(ZeroDivisionError):
+                await shared.get()
+
+    run(scene())
+
+
+def test_one_who_goes_away_takes_the_read_from_nobody() -> None:
+    async def scene() -> None:
+        source = Source()
+        async with reading(source) as (shared, _), asyncio.TaskGroup() as askers:
+            first = askers.create_task(shared.get())
+            second = askers.create_task(shared.get())
+            await asyncio.sleep(0.5)
+            first.cancel()
+            assert await second == 1
+
+    run(scene())
+
+
+def test_a_read_that_nobody_waits_for_any_more_is_not_made() -> None:
+    async def scene() -> None:
+        source = Source(answer_s=1.0)
+        async with reading(source) as (shared, _), asyncio.TaskGroup() as askers:
+            askers.create_task(shared.get())
+            await asyncio.sleep(0.5)
+            late = askers.create_task(shared.get())
+            await asyncio.sleep(0.1)
+            late.cancel()
+        assert len(source.sent_at) == 1
+
+    run(scene())
+
+
+def test_nothing_runs_while_nobody_asks() -> None:
+    async def scene() -> None:
+        async with reading(Source()) as (shared, _):
+            before = asyncio.all_tasks()
+            await shared.get()
+            await asyncio.sleep(0.1)
+            assert asyncio.all_tasks() == before
+
+    run(scene())
+
+
+def test_a_read_is_made_on_behalf_of_the_first_and_names_the_others() -> None:
+    async def ask_as(shared: SharedRead[int], name: str) -> int:
+        with working_on(operation_id=OperationId(name)):
+            return await shared.get()
+
+    async def scene() -> None:
+        source = Source()
+        async with reading(source) as (shared, _):
+            await asyncio.gather(*(ask_as(shared, name) for name in ("op-1", "op-2", "op-1")))
+            await ask_as(shared, "op-3")
+        assert source.callers == [["op-1", "op-2"], ["op-3"]]
+        assert source.contexts == ["op-1", "op-3"]
+
+    run(scene())
+
+
+def test_whoever_waits_when_the_client_is_closed_is_turned_away() -> None:
+    async def scene() -> None:
+        async with reading(Source(answer_s=9.0)) as (shared, tasks):
+            asks = [asyncio.ensure_future(asked_at(shared, at_s)) for at_s in (0.0, 1.0)]
+            await asyncio.sleep(2.0)
+            await tasks.close()
+            shared.abandon()
+            errors = await asyncio.gather(*asks, return_exceptions=True)
+            assert [type(error) for error in errors] == [NotSent, NotSent]
+
+    run(scene())

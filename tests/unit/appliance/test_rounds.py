@@ -1,0 +1,308 @@
+"""Waiting for tasks, together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from service.appliance.exchange import Answer, Request
+from service.appliance.inquiry import TaskInquiry
+from service.appliance.limits import Limits
+from service.appliance.owned import OwnedTasks
+from service.appliance.pace import Pace
+from service.appliance.rounds import TaskRounds
+from service.domain.appliance import ApiError, Task
+from service.domain.errors import NotSent, Rejected, TaskForgotten
+from service.domain.ids import OperationId, TaskId
+from service.observe.context import working_on
+from tests.unit.appliance.h4tasks import H4Tasks
+from tests.unit.appliance.values import a_task_id, an_answer
+from tests.unit.appliance.virtual_time import now, run
+
+ONE, TWO = a_task_id(1), a_task_id(2)
+
+
+@asynccontextmanager
+async def waiting(
+    appliance: H4Tasks, limits: Limits | None = None
+) -> AsyncIterator[tuple[TaskRounds, OwnedTasks]]:
+    """Rounds over `appliance`, and what they run in."""
+    async with asyncio.TaskGroup() as group:
+        tasks = OwnedTasks(group)
+        inquiry = TaskInquiry(appliance.ask, limits or Limits())
+        yield TaskRounds(inquiry, tasks, Pace(), lambda: 0.0), tasks
+        await tasks.close()
+
+
+def many(count: int, end_s: float) -> dict[TaskId, float]:
+    """Tasks that all end at the same time."""
+    return {a_task_id(number): end_s for number in range(count)}
+
+
+def test_a_task_is_seen_over_at_the_next_look() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 0.15})
+        async with waiting(appliance) as (rounds, _):
+            task = await rounds.finished(ONE)
+        assert task.succeeded
+        assert appliance.times == pytest.approx([0.1, 0.3])
+
+    run(scene())
+
+
+def test_all_who_wait_share_the_rounds() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(many(50, 1.0))
+        async with waiting(appliance) as (rounds, _):
+            tasks = await asyncio.gather(*(rounds.finished(task_id) for task_id in appliance.ends))
+        assert [task.id for task in tasks] == list(appliance.ends)
+        assert appliance.asked == {"bulk": 6}
+        assert appliance.sizes == [50] * 6
+
+    run(scene())
+
+
+def test_a_thousand_tasks_of_thirty_seconds_cost_few_calls() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(many(1000, 30.0))
+        async with waiting(appliance) as (rounds, _):
+            await asyncio.gather(*(rounds.finished(task_id) for task_id in appliance.ends))
+        assert appliance.asked["bulk"] <= 2 * 26
+        assert appliance.asked["single"] == 0
+        assert now() < 30.0 * 1.2
+
+    run(scene())
+
+
+def test_long_tasks_that_begin_one_after_another_cost_less_than_two_calls_each() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks()
+
+        async def one(number: int, rounds: TaskRounds) -> None:
+            await asyncio.sleep(number)
+            appliance.ends[a_task_id(number)] = now() + 30.0
+            await rounds.finished(a_task_id(number))
+
+        async with waiting(appliance) as (rounds, _):
+            await asyncio.gather(*(one(number, rounds) for number in range(300)))
+        assert appliance.asked["bulk"] < 2 * 300
+
+    run(scene())
+
+
+def test_one_task_that_never_ends_does_not_slow_the_others() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 1e9, TWO: 1e9})
+        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
+            stuck = waiters.create_task(rounds.finished(ONE))
+            await asyncio.sleep(600.0)
+            appliance.ends[TWO] = now() + 0.15
+            began = now()
+            await rounds.finished(TWO)
+            assert now() - began <= 0.35
+            stuck.cancel()
+
+    run(scene())
+
+
+def test_a_late_comer_is_looked_after_soon_though_the_others_are_old() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 1e9})
+        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
+            stuck = waiters.create_task(rounds.finished(ONE))
+            await asyncio.sleep(101.0)
+            appliance.ends[TWO] = 0.0
+            await rounds.finished(TWO)
+            assert now() == pytest.approx(101.1)
+            stuck.cancel()
+
+    run(scene())
+
+
+def test_nothing_runs_while_nobody_waits() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 0.0})
+        async with waiting(appliance) as (rounds, _):
+            before = asyncio.all_tasks()
+            await rounds.finished(ONE)
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == before
+
+    run(scene())
+
+
+def test_one_who_goes_away_leaves_the_others_and_the_last_one_ends_the_loop() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 3.0, TWO: 1e9})
+        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
+            before = asyncio.all_tasks()
+            gone = [waiters.create_task(rounds.finished(task_id)) for task_id in (ONE, TWO)]
+            stays = waiters.create_task(rounds.finished(ONE))
+            await asyncio.sleep(1.0)
+            for each in gone:
+                each.cancel()
+            assert (await stays).id == ONE
+            await asyncio.sleep(0.01)
+            assert asyncio.all_tasks() == before
+        assert appliance.sizes[0] == 2
+        assert appliance.sizes[-1] == 1
+
+    run(scene())
+
+
+def test_a_task_missing_from_the_table_and_unknown_by_itself_is_forgotten() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 0.0})
+        async with waiting(appliance) as (rounds, _):
+            found, lost = await asyncio.gather(
+                rounds.finished(ONE), rounds.finished(TWO), return_exceptions=True
+            )
+        assert isinstance(found, Task)
+        assert isinstance(lost, TaskForgotten)
+        assert appliance.asked == {"bulk": 1, "single": 1}
+
+    run(scene())
+
+
+def test_a_task_missing_from_the_table_may_still_be_known_by_itself() -> None:
+    async def scene() -> None:
+        def hide(request: Request) -> Answer | None:
+            table = b'{"propertyNames": ["id", "state"], "values": []}'
+            return an_answer(200, table) if request.method == "POST" else None
+
+        appliance = H4Tasks({ONE: 1.0}, spoil=hide)
+        async with waiting(appliance) as (rounds, _):
+            assert (await rounds.finished(ONE)).succeeded
+
+    run(scene())
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429])
+def test_a_sick_appliance_has_not_forgotten_anything(status: int) -> None:
+    async def scene() -> None:
+        def sick(_: Request) -> Answer | None:
+            return an_answer(status) if now() < 20.0 else None
+
+        appliance = H4Tasks({ONE: 0.0}, spoil=sick)
+        async with waiting(appliance) as (rounds, _):
+            assert (await rounds.finished(ONE)).succeeded
+        assert 20.0 <= now() <= 31.0
+        assert sum(appliance.asked.values()) < 30
+
+    run(scene())
+
+
+def test_the_pause_that_an_appliance_asks_for_is_kept() -> None:
+    async def scene() -> None:
+        def busy(_: Request) -> Answer | None:
+            return an_answer(503, retry_after="42") if now() < 1.0 else None
+
+        appliance = H4Tasks({ONE: 0.0}, spoil=busy)
+        async with waiting(appliance) as (rounds, _):
+            await rounds.finished(ONE)
+        assert appliance.times == pytest.approx([0.1, 42.1])
+
+    run(scene())
+
+
+def test_a_lost_round_is_repeated() -> None:
+    async def scene() -> None:
+        lost = [NotSent(ApiError("ConnectionLost", "reset")) for _ in range(3)]
+
+        def reset(_: Request) -> Answer | None:
+            if lost:
+                raise lost.pop()
+            return None
+
+        appliance = H4Tasks({ONE: 0.0}, spoil=reset)
+        async with waiting(appliance) as (rounds, _):
+            assert (await rounds.finished(ONE)).succeeded
+        assert appliance.asked["bulk"] == 4
+
+    run(scene())
+
+
+def test_a_refusal_is_told_to_all_who_wait() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(spoil=lambda _: an_answer(403))
+        async with waiting(appliance) as (rounds, _):
+            answers = await asyncio.gather(
+                rounds.finished(ONE), rounds.finished(TWO), return_exceptions=True
+            )
+            assert [type(answer) for answer in answers] == [Rejected, Rejected]
+
+    run(scene())
+
+
+def test_a_defect_is_told_to_those_who_wait_not_to_the_group() -> None:
+    async def scene() -> None:
+        def crash(_: Request) -> Answer | None:
+            raise ZeroDivisionError
+
+        async with waiting(H4Tasks(spoil=crash)) as (rounds, _):
+            with pytest.raises(ZeroDivisionError):
+                await rounds.finished(ONE)
+
+    run(scene())
+
+
+def test_two_who_wait_for_the_same_task_both_get_it() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 1.0})
+        async with waiting(appliance) as (rounds, _):
+            one, other = await asyncio.gather(rounds.finished(ONE), rounds.finished(ONE))
+        assert one is other
+        assert set(appliance.sizes) == {1}
+
+    run(scene())
+
+
+def test_a_task_may_be_waited_for_again() -> None:
+    async def scene() -> None:
+        async with waiting(H4Tasks({ONE: 0.0})) as (rounds, _):
+            assert (await rounds.finished(ONE)).succeeded
+            assert (await rounds.finished(ONE)).succeeded
+
+    run(scene())
+
+
+def test_a_failed_task_whose_reason_the_table_leaves_out_is_asked_for_it() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 0.0}, state="FAILED")
+        async with waiting(appliance) as (rounds, _):
+            task = await rounds.finished(ONE)
+        assert task.failed
+        assert task.error is not None
+        assert task.error.code == "CertificateMismatch"
+
+    run(scene())
+
+
+def test_a_round_is_made_on_behalf_of_the_first_and_names_the_others() -> None:
+    async def wait_as(name: str, task_id: TaskId, rounds: TaskRounds) -> None:
+        with working_on(operation_id=OperationId(name)):
+            await rounds.finished(task_id)
+
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 0.0, TWO: 0.0})
+        async with waiting(appliance) as (rounds, _):
+            await asyncio.gather(wait_as("op-1", ONE, rounds), wait_as("op-2", TWO, rounds))
+        assert appliance.callers == [["op-1", "op-2"]]
+
+    run(scene())
+
+
+def test_whoever_waits_when_the_client_is_closed_is_turned_away() -> None:
+    async def scene() -> None:
+        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, tasks):
+            waiter = asyncio.ensure_future(rounds.finished(ONE))
+            await asyncio.sleep(1.0)
+            await tasks.close()
+            rounds.abandon()
+            with pytest.raises(NotSent):
+                await waiter
+            with pytest.raises(NotSent):
+                await rounds.finished(TWO)
+
+    run(scene())
