@@ -43,7 +43,7 @@ class Registration:
     sso: Annotated[bool, Parameter(negative="")] = False
     """The user is one of the single sign-on, not of the appliance itself."""
 
-    password_file: Path | None = None
+    password_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     """Read the password from this file; - is standard input."""
 
     description: str = ""

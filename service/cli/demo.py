@@ -27,6 +27,8 @@ from simulator import Fleet, FleetOptions, Knobs
 
 _TASK_MS = (1_500, 4_000)
 _COMM_REFRESH_MS = 1_000
+EGRESS = tuple([ip_network(text) for text in ("127.0.0.0/8", "0.0.0.0/0", "::/0")])
+"""The simulated appliances live on the loopback, which has to be named; the rest is as always."""
 
 
 def demo(
@@ -57,7 +59,7 @@ async def _demo(count: int, *, once: bool) -> Exit:
         database_url=None,
         admin_token=None,
         listen=(configured.listen[0], 0),
-        egress_allow=(ip_network("127.0.0.0/8"),),
+        egress_allow=EGRESS,
     )
     log = home / "service.log"
     console.print(f"Starting PostgreSQL, {count} simulated appliances and the service ...")

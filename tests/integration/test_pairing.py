@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.settings import Settings
-from simulator import fault
+from simulator import Rule, fault
 from tests.support.service import (
     QUICK,
     ServiceUnderTest,
@@ -154,13 +154,19 @@ async def test_an_answer_that_was_lost_is_looked_for_and_not_asked_for_again(
     assert "AnswerLost" in [event["type"] for event in await service.events(pairing)]
 
 
-@pytest.mark.parametrize("kind", ["reset", "status"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        fault("reset", method="POST", path="/sites"),
+        fault("status", method="POST", path="/sites", status=503),
+    ],
+    ids=["reset", "503"],
+)
 async def test_a_call_that_had_no_effect_is_made_again(
-    kind: str, service: ServiceUnderTest
+    trouble: Rule, service: ServiceUnderTest
 ) -> None:
     one, other, _ = await service.register()
-    details = {"status": 503} if kind == "status" else {}
-    service.fleet[one].add_fault(fault(kind, method="POST", path="/sites", **details))
+    service.fleet[one].add_fault(trouble)
     pairing = await service.over(await service.pair(one, other))
 
     assert pairing["state"] == "SUCCEEDED", pairing

@@ -17,7 +17,8 @@ from service.store.database import Database
 from service.store.embedded import embedded_postgres
 from service.store.migrate import upgrade
 
-_TEMPLATE = "template_sitepair"
+TEMPLATE = "template_sitepair"
+"""A migrated database, to be copied."""
 
 # Nothing here has to outlive the machine, and a test must not wait for its disk.
 _SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
@@ -36,8 +37,8 @@ def reachable_dir() -> Iterator[Path]:
 async def server_url(reachable_dir: Path) -> AsyncIterator[str]:
     """A server with a migrated database to copy."""
     async with embedded_postgres(reachable_dir / "server", settings=_SETTINGS) as url:
-        await _execute(url, f"create database {_TEMPLATE}")
-        await upgrade(with_database(url, _TEMPLATE))
+        await _execute(url, f"create database {TEMPLATE}")
+        await upgrade(with_database(url, TEMPLATE))
         yield url
 
 
@@ -51,7 +52,7 @@ async def empty_database_url(server_url: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def database_url(server_url: str) -> AsyncIterator[str]:
     """A migrated database of this test's own."""
-    async with database_like(server_url, _TEMPLATE) as url:
+    async with database_like(server_url, TEMPLATE) as url:
         yield url
 
 

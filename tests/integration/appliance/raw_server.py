@@ -52,6 +52,8 @@ class RawServer:
     """What came in, and where it listens."""
 
     thumbprint: Thumbprint
+    pem: str
+    """Its certificate, which is valid for 127.0.0.1 and its own CA."""
     port: int = 0
     arrivals: list[Arrival] = field(default_factory=list)
     connections: int = 0
@@ -82,7 +84,7 @@ def accepted() -> bytes:
 @asynccontextmanager
 async def raw_server(script: Script) -> AsyncIterator[RawServer]:
     """A server that logs everybody in and leaves every other request to `script`."""
-    server = RawServer(thumbprint=_thumbprint())
+    server = RawServer(thumbprint_of(_identity()[2]), _identity()[1].decode())
     handlers: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -170,10 +172,6 @@ def _identity() -> tuple[bytes, bytes, bytes]:
         certificate.public_bytes(serialization.Encoding.PEM),
         certificate.public_bytes(serialization.Encoding.DER),
     )
-
-
-def _thumbprint() -> Thumbprint:
-    return thumbprint_of(_identity()[2])
 
 
 @contextmanager

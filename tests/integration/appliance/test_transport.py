@@ -6,21 +6,21 @@ from dataclasses import replace
 
 import pytest
 
+from service.appliance.client import ApplianceClient
 from service.appliance.exchange import Answer, Request
 from service.appliance.limits import CallTimeouts, Limits
 from service.domain.appliance import Endpoint
-from service.domain.errors import Ambiguous, ApplianceError, NotSent, Rejected
+from service.domain.errors import Ambiguous, NotSent, Rejected
 from service.domain.ids import ApplianceName
 from service.domain.thumbprint import thumbprint_of
 from tests.integration.appliance.raw_server import (
     LOGIN,
     Arrival,
-    RawServer,
     accepted,
     raw_server,
     response,
 )
-from tests.integration.appliance.rigs import QUICK, client_of
+from tests.integration.appliance.rigs import QUICK, client_of, until
 
 PEER = Endpoint(ApplianceName("b"), "https://b.example.test:8048/", thumbprint_of(b"b"))
 MUTATING = [("POST", b"{}"), ("PUT", b"{}"), ("DELETE", None)]
@@ -32,6 +32,14 @@ async def hang_up_on_reuse(arrival: Arrival, writer: asyncio.StreamWriter) -> No
         writer.write(response())
     else:
         writer.transport.abort()
+
+
+def open_connections(client: ApplianceClient) -> int:
+    """Kept connections that the client takes for open."""
+    connector = client._channel._session.connector
+    assert connector is not None
+    kept = [each for connections in connector._conns.values() for each, _ in connections]
+    return sum(each.is_connected() for each in kept)
 
 
 @pytest.mark.parametrize(("method", "body"), MUTATING)
@@ -78,10 +86,7 @@ async def test_a_connection_that_the_appliance_closed_while_idle_is_not_used(
     async with raw_server(close_after_two) as server, client_of(server.spec()) as client:
         await client.about()
         await closed.wait()
-        while client._channel._session.connector._conns[
-            next(iter(client._channel._session.connector._conns))
-        ][0][0].is_connected():  # noqa: ASYNC110, E501
-            await asyncio.sleep(0)
+        await until(lambda: open_connections(client) == 0)
         answer = await client.ask(Request(method, "/sites/1", body=body, mutating=True))
         assert answer.status == 200
         assert server.count(method, "/sites/1") == 1
@@ -178,7 +183,6 @@ async def test_a_406_that_plain_json_does_not_help_is_a_rejection() -> None:
         assert caught.value.error.code == "Http406"
 
 
-GOOD = accepted()
 SPOILT = [
     (response(b"\x1f\x8b", "202 Accepted", content_encoding="gzip"), "AnswerEncoded"),
     (b"HTTP/1.1 202 Accepted\r\ncontent-length: 99\r\n\r\n{", "ConnectionLost"),
@@ -327,18 +331,3 @@ async def test_the_good_bye_does_not_hold_anybody_up() -> None:
             began = loop.time()
         assert loop.time() - began < 0.9
         assert server.count("DELETE", "/sessions") == 1
-
-
-async def test_no_call_to_a_raw_server_fails_otherwise() -> None:
-    """The server's own sanity: a well-behaved script meets a well-behaved client."""
-
-    async def answer(_: Arrival, writer: asyncio.StreamWriter) -> None:
-        writer.write(accepted())
-
-    async with raw_server(answer) as server, client_of(server.spec()) as client:
-        try:
-            task = await client.start_pairing(PEER, "")
-        except ApplianceError as error:
-            pytest.fail(str(error))
-        assert task.state == "RUNNING"
-        assert isinstance(server, RawServer)

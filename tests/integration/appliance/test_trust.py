@@ -13,6 +13,7 @@ from service.domain.errors import NotSent, Rejected
 from service.domain.ids import ApplianceName
 from service.domain.thumbprint import parse_thumbprint, thumbprint_of
 from simulator import Fleet, FleetOptions
+from tests.integration.appliance.raw_server import Arrival, raw_server, response
 from tests.integration.appliance.rigs import LOOPBACK, client_of, rig, spec_of
 
 
@@ -51,15 +52,23 @@ async def test_without_a_pin_a_stranger_gets_no_request() -> None:
         assert not here.counts.requests
 
 
-async def test_a_certificate_for_another_host_is_not_trusted() -> None:
-    async with Fleet.start(FleetOptions(count=1, ca_signed=True)) as simulated:
-        spec = spec_of(simulated.appliances[0], thumbprint=None)
-        url = spec.management_url.replace("127.0.0.1", "127.0.0.2")
-        ca = ssl.create_default_context(cadata=simulated.ca_pem)
-        async with client_of(replace(spec, management_url=url), ca=ca) as client:
-            with pytest.raises((Rejected, NotSent)) as caught:
+@pytest.mark.parametrize(("host", "is_trusted"), [("127.0.0.1", True), ("localhost", False)])
+async def test_a_certificate_for_another_host_is_not_trusted(host: str, is_trusted: bool) -> None:
+    async def answer(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        writer.write(response())
+
+    async with raw_server(answer) as server:
+        ca = ssl.create_default_context(cadata=server.pem)
+        url = f"https://{host}:{server.port}"
+        spec = replace(server.spec(), management_url=url, thumbprint=None)
+        async with client_of(spec, ca=ca) as client:
+            if is_trusted:
                 await client.about()
-            assert caught.value.error.code in {"CertificateNotTrusted", "ApplianceUnreachable"}
+                return
+            with pytest.raises(Rejected) as caught:
+                await client.about()
+            assert caught.value.error.code == "CertificateNotTrusted"
+            assert not server.arrivals
 
 
 def test_a_context_that_lets_everybody_pass_is_refused() -> None:

@@ -20,6 +20,7 @@ from service.domain.registration import Author, LocalUser, SsoUser
 from service.store.appliances import Appliances
 from service.store.claims import Claims
 from service.store.database import Database
+from service.store.intake import Acceptance
 from service.store.rows import entry_from
 from service.store.tables import event
 from service.store.vault import Sealed, Vault
@@ -40,7 +41,7 @@ from tests.integration.store.values import (
     thumbprint,
     worker,
 )
-from tests.integration.store.watching import until_blocked
+from tests.integration.store.watching import insert_rival, until_blocked
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -247,19 +248,20 @@ async def test_an_appliance_with_active_pairings_stays_on_whichever_side_it_is(
 async def test_a_delete_that_meets_an_accept_waits_and_then_sees_the_pairing(
     database: Database, sql: "Connection"
 ) -> None:
-    await register(database, "a", "b")
+    await accepted(database, ("a", "c"))
+    await register(database, "b")
     async with intake_on(database) as intake, asyncio.TaskGroup() as tasks:
-        async with sql.transaction():
-            # Stops the accept after it has its appliances and before it is committed.
-            await sql.execute("lock table idempotency in access exclusive mode")
-            accept = tasks.create_task(outcome(intake.accept(request(), AUTHOR)))
-            await until_blocked(sql)
-            await sql.execute("savepoint holding")
-            await sql.execute("select from appliance where name = 'a' for key share")
-        assert not isinstance(await accept, SitepairError)
-        assert isinstance(
-            await outcome(registry(database).delete(name("a"), AUTHOR)), ApplianceBusy
-        )
+        transaction = sql.transaction()
+        await transaction.start()
+        # Stops the accept at the index of couples, when it has its appliances already.
+        await insert_rival(sql, "a", "b")
+        accept = tasks.create_task(outcome(intake.accept(request(), AUTHOR)))
+        await until_blocked(sql)
+        delete = tasks.create_task(outcome(registry(database).delete(name("b"), AUTHOR)))
+        await until_blocked(sql, 2)
+        await transaction.rollback()
+        assert isinstance(await accept, Acceptance)
+        assert isinstance(await delete, ApplianceBusy)
 
 
 async def test_an_accept_that_meets_a_delete_waits_and_then_finds_no_appliance(

@@ -27,7 +27,6 @@ from tests.integration.store.values import (
     way_to_success,
     worker,
 )
-from tests.integration.store.watching import until_blocked
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -53,21 +52,6 @@ async def test_what_another_claimer_is_about_to_take_is_skipped_without_waiting(
         await sql.execute("select from pairing where id = $1 for update", first.id)
         [assignment] = await Claims(database, worker()).claim(10)
     assert assignment.pairing.id == second.id
-
-
-async def test_what_was_claimed_between_the_look_and_the_lock_is_not_claimed_again(
-    database: Database, sql: "Connection"
-) -> None:
-    """The lock is on the newest version of the row, and that one must still fit."""
-    [pairing] = await accepted(database, ("a", "b"))
-    async with asyncio.TaskGroup() as tasks, sql.transaction():
-        # Holds back every claim between its snapshot and its look at the rows.
-        await sql.execute("lock table side in access exclusive mode")
-        claimers = [Claims(database, worker()) for _ in range(2)]
-        claims = [tasks.create_task(claimer.claim(1)) for claimer in claimers]
-        await until_blocked(sql, 2)
-    taken = [assignment for claim in claims for assignment in claim.result()]
-    assert [each.pairing.id for each in taken] == [pairing.id]
 
 
 async def test_the_highest_priority_comes_first_and_then_the_oldest(database: Database) -> None:

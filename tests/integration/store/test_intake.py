@@ -33,7 +33,7 @@ from tests.integration.store.values import (
     request,
     worker,
 )
-from tests.integration.store.watching import transactions, until_blocked
+from tests.integration.store.watching import insert_rival, transactions, until_blocked
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -246,18 +246,12 @@ async def test_whoever_meets_another_process_waits_for_its_commit_and_is_told_of
 ) -> None:
     await register(database, *"abc")
     async with intake_on(database) as intake:
-        first = await intake.accept(request("a", "c"), AUTHOR)
+        await intake.accept(request("a", "c"), AUTHOR)
         async with asyncio.TaskGroup() as tasks:
             transaction = sql.transaction()
             await transaction.start()
             # What another process would do at the same moment: the same couple, not committed.
-            await sql.execute(
-                "insert into pairing select (jsonb_populate_record(p, jsonb_build_object("
-                " 'id', gen_random_uuid(), 'couple_low', 'a', 'couple_high', 'b'))).* "
-                "from pairing p where id = $1",
-                first.pairing.id,
-            )
-            theirs = await sql.fetchval("select id from pairing where couple_high = 'b'")
+            theirs = await insert_rival(sql, "a", "b")
             late = tasks.create_task(outcome(intake, request("a", "b"), KEY))
             await until_blocked(sql)
             await transaction.commit()

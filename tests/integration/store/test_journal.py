@@ -298,3 +298,23 @@ async def test_the_connection_is_gone_when_the_journal_has_stopped(
         await journal.append(started(pairing))
     while await connections(sql) != before:
         await sql.execute("select pg_stat_clear_snapshot()")
+
+
+async def test_a_journal_that_is_cancelled_in_the_middle_of_a_commit_leaves_no_connection(
+    database: Database, sql: "Connection"
+) -> None:
+    [pairing] = await claimed(database, COUPLES[0])
+    before = await connections(sql)
+    journal = Journal(database)
+    async with sql.transaction():
+        await sql.execute("select from pairing for update")
+        running = asyncio.ensure_future(journal.run())
+        caller = asyncio.ensure_future(outcome(journal, started(pairing)))
+        await until_blocked(sql)
+        running.cancel()
+        await asyncio.wait([running, caller])
+        assert isinstance(caller.result(), StoreUnavailable)
+        assert running.cancelled()
+    while await connections(sql) != before:
+        await sql.execute("select pg_stat_clear_snapshot()")
+    assert await Pairings(database).get(pairing.id) == pairing

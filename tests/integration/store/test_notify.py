@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from service.domain.events import PairingHandedBack
 from service.domain.ids import PairingId
@@ -76,11 +77,10 @@ async def test_a_refused_request_wakes_nobody(database: Database, database_url: 
 
 async def told_so_far(database: Database, listener: Listener) -> None:
     """Return when all that was told until now has been heard: notifications keep their order."""
-    from sqlalchemy import text
-
     mark = PairingId(UUID(int=1))
+    tell = text("select pg_notify('sitepair_over', :mark)")
     with listener.over.expect(mark) as waiter:
-        await database.run(text(f"select pg_notify('sitepair_over', '{mark}')"))
+        await database.run(tell, {"mark": str(mark)})
         await waiter.wait(NEVER_S)
 
 

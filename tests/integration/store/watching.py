@@ -1,6 +1,7 @@
 """Looking at the database behind the store's back."""
 
 from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -31,3 +32,18 @@ async def connections(sql: "Connection") -> dict[str, int]:
 async def transactions(sql: "Connection") -> int:
     """How many transactions have written events so far."""
     return int(await sql.fetchval("select count(distinct xid) from event"))
+
+
+async def insert_rival(sql: "Connection", low: str, high: str) -> UUID:
+    """Insert a pairing of this couple by hand; its id."""
+    pairing_id = uuid4()
+    await sql.execute(
+        "insert into pairing (id, operation, state, couple_low, couple_high, operation_id,"
+        " user_name, description, priority, timeout_s, start_time, last_updated, epoch, seq, head)"
+        " values ($1, 'pair', 'QUEUED', $2, $3, 'x', '', '', 0, 1, 1, 1, 0, 1, $4)",
+        pairing_id,
+        low,
+        high,
+        bytes(32),
+    )
+    return pairing_id

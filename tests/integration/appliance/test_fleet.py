@@ -1,0 +1,154 @@
+"""Clients kept for whoever comes next, and replaced when a registration changes."""
+
+import asyncio
+
+import pytest
+
+from service.appliance.fleet import ApplianceFleet
+from service.domain.appliance import Endpoint
+from service.domain.errors import NotSent, UnknownAppliance
+from service.domain.ids import ApplianceName
+from service.domain.registration import Registration
+from simulator import Knobs
+from tests.integration.appliance.rigs import LOOPBACK, QUICK, registered, rig, spec_of, until
+
+
+async def test_the_client_of_an_appliance_is_kept() -> None:
+    async with rig() as here:
+        endpoint = registered(spec_of(here.here)).endpoint
+        asked = here.registry.asked
+        async with here.fleet.use(endpoint) as client:
+            assert client is here.client
+        async with here.fleet.use(endpoint) as client:
+            assert client is here.client
+        assert here.registry.asked == asked
+
+
+async def test_many_who_come_at_once_load_a_registration_once() -> None:
+    async with rig() as here:
+        asked = here.registry.asked
+
+        async def use() -> object:
+            async with here.fleet.use(here.there) as client:
+                await client.about()
+                return client
+
+        clients = await asyncio.gather(*(use() for _ in range(30)))
+        assert len({id(client) for client in clients}) == 1
+        assert here.registry.asked == asked + 1
+
+
+async def test_an_appliance_that_is_not_registered_is_unknown() -> None:
+    async with rig() as here:
+        nobody = Endpoint(ApplianceName("nobody"), here.there.api_url, here.there.api_thumbprint)
+        with pytest.raises(UnknownAppliance):
+            async with here.fleet.use(nobody):
+                pytest.fail("entered")
+
+
+async def test_a_newer_registration_replaces_the_client_once_its_users_are_gone() -> None:
+    async with rig() as here:
+        await here.client.about()
+        endpoint = here.registry.put(registered(spec_of(here.here), 2))
+        old = here.client
+        async with here.fleet.use(endpoint) as new:
+            assert new is not old
+            await new.about()
+            await old.about()  # Its user is not through yet.
+        async with here.fleet.use(endpoint) as again:
+            assert again is new
+
+
+async def test_a_replaced_client_says_good_bye_when_its_last_user_leaves() -> None:
+    async with rig() as here:
+        first = registered(spec_of(here.here))
+        registry, fleet = here.registry, here.fleet
+        second = registry.put(registered(spec_of(here.here), 2))
+        async with fleet.use(second) as old:
+            await old.about()
+            third = registry.put(registered(spec_of(here.here), 3))
+            async with fleet.use(third) as new:
+                await new.about()
+            assert here.requests("DELETE /sessions") == 0
+        await until(lambda: here.requests("DELETE /sessions") == 1)
+        with pytest.raises(NotSent) as caught:
+            await old.about()
+        assert caught.value.error.code == "ClientClosed"
+        async with fleet.use(first.endpoint) as newest:
+            assert newest is new
+
+
+async def test_an_older_endpoint_gets_the_newest_client() -> None:
+    async with rig() as here:
+        newer = here.registry.put(registered(spec_of(here.here), 7))
+        async with here.fleet.use(newer) as new:
+            pass
+        older = registered(spec_of(here.here), 3).endpoint
+        async with here.fleet.use(older) as client:
+            assert client is new
+
+
+async def test_a_name_that_was_registered_anew_for_something_else_gets_another_client() -> None:
+    async with rig() as here:
+        here.registry.remove(here.client.name)
+        other = spec_of(here.here, api_url="https://moved.example.test:8048/")
+        endpoint = here.registry.put(registered(other, 1))
+        async with here.fleet.use(endpoint) as client:
+            assert client is not here.client
+
+
+async def test_one_appliance_that_is_down_holds_nobody_else_up() -> None:
+    async with rig() as here:
+        await here.here.down("refuse")
+        async with here.fleet.use(here.there) as there:
+            await there.about()
+        with pytest.raises(NotSent):
+            await here.client.about()
+
+
+async def test_a_fleet_that_used_nothing_ends_at_once() -> None:
+    async with ApplianceFleet(_nobody, LOOPBACK, QUICK):
+        pass
+
+
+async def test_the_callers_own_error_comes_out_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with ApplianceFleet(_nobody, LOOPBACK, QUICK):
+            raise ZeroDivisionError
+
+
+async def test_a_fleet_ends_while_somebody_still_waits_for_a_task() -> None:
+    async with rig(Knobs(task_ms=(60_000, 60_000))) as here:
+        task = await here.client.start_pairing(here.there, "")
+        waiting = asyncio.ensure_future(here.client.finished(task.id))
+        reading = asyncio.ensure_future(here.client.peers())
+        await asyncio.sleep(0)
+        await here.client.close()
+        answers = await asyncio.gather(waiting, reading, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [NotSent, NotSent]
+
+
+async def test_a_fleet_whose_user_is_cancelled_still_says_good_bye() -> None:
+    async with rig() as here:
+        began = asyncio.Event()
+
+        async def work() -> None:
+            async with (
+                ApplianceFleet(here.registry.of, LOOPBACK, QUICK) as fleet,
+                fleet.use(here.there) as client,
+            ):
+                await client.about()
+                began.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(work())
+        await began.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        counts = here.simulated.world.truth.counts(here.there.name)
+        assert counts.answers["DELETE /sessions", 204] == 1
+
+
+async def _nobody(name: ApplianceName) -> Registration:
+    raise UnknownAppliance(name)

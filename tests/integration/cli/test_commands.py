@@ -1,0 +1,216 @@
+"""The commands as a user types them, in processes of their own, against a running service."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from service import __version__
+from simulator import fault
+from tests.support.service import ServiceUnderTest, are_paired
+
+SITEPAIR = [sys.executable, "-m", "service"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A command that is over."""
+
+    status: int | None
+    out: str
+    err: str
+
+
+async def start(
+    arguments: Sequence[str], environment: dict[str, str]
+) -> asyncio.subprocess.Process:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SITEPAIR_")}
+    return await asyncio.create_subprocess_exec(
+        *SITEPAIR,
+        *arguments,
+        env={**kept, **environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def sitepair(*arguments: str, stdin: str = "", **environment: str) -> Ended:
+    process = await start(arguments, environment)
+    out, err = await process.communicate(stdin.encode())
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+def remote(service: ServiceUnderTest) -> dict[str, str]:
+    """The environment that leads a command to the service."""
+    return {"SITEPAIR_URL": service.url, "SITEPAIR_TOKEN": service.token, "COLUMNS": "200"}
+
+
+async def test_two_appliances_are_registered_checked_and_paired(
+    service: ServiceUnderTest, remote: dict[str, str]
+) -> None:
+    for appliance in service.fleet.appliances[:2]:
+        added = await sitepair(
+            "appliance",
+            "add",
+            appliance.name,
+            "--management-url",
+            appliance.management_url,
+            "--api-url",
+            appliance.api_url,
+            "--thumbprint",
+            appliance.thumbprint,
+            "--api-thumbprint",
+            appliance.api_thumbprint,
+            "--user",
+            appliance.username,
+            "--password-file",
+            "-",
+            stdin=f"{appliance.password}\n",
+            **remote,
+        )
+        assert added.status == 0, added
+    listed = await sitepair("appliance", "list", **remote)
+    assert "site-1" in listed.out
+    assert "site-2" in listed.out
+    checked = await sitepair("appliance", "check", "site-1", **remote)
+    assert checked.status == 0, checked
+    paired = await sitepair("pair", "site-1", "site-2", **remote)
+
+    assert paired.status == 0, paired
+    assert "SUCCEEDED" in paired.out
+    assert are_paired(service.fleet, "site-1", "site-2")
+
+
+async def test_a_pairing_that_fails_says_why_and_exits_with_1(
+    service: ServiceUnderTest, remote: dict[str, str]
+) -> None:
+    await service.register()
+    service.fleet["site-2"].add_fault(
+        fault("task_fails", method="POST", path="/sites", code="PeerBusy", msg="Peer is busy.")
+    )
+    ended = await sitepair("pair", "site-1", "site-2", "--json", **remote)
+    assert ended.status == 1, ended
+    assert json.loads(ended.out)["error"]["code"] == "PeerBusy"
+
+
+async def test_what_the_service_refuses_is_explained_and_exits_with_2(
+    remote: dict[str, str],
+) -> None:
+    ended = await sitepair("pair", "nobody", "nowhere", **remote)
+    assert ended.status == 2
+    assert "UnknownAppliance" in ended.err
+    assert "/appliances/0" in ended.err
+    assert "/appliances/1" in ended.err
+
+
+async def test_a_service_that_is_not_there_exits_with_3() -> None:
+    ended = await sitepair(
+        "pair", "a", "b", SITEPAIR_URL="http://127.0.0.1:1", SITEPAIR_TOKEN="x" * 20
+    )
+    assert ended.status == 3
+    assert "does not answer" in ended.err
+
+
+async def test_an_appliance_that_fails_its_check_exits_with_1(
+    service: ServiceUnderTest, remote: dict[str, str]
+) -> None:
+    await service.register()
+    await service.fleet["site-1"].down("refuse")
+    ended = await sitepair("appliance", "check", "site-1", "--json", **remote)
+    assert ended.status == 1
+    assert json.loads(ended.out)["ok"] is False
+
+
+async def test_interrupting_the_watch_leaves_the_pairing_alone(
+    service: ServiceUnderTest, remote: dict[str, str]
+) -> None:
+    await service.register()
+    for appliance in service.fleet.appliances:
+        appliance.turn(task_ms=[3_000, 3_000])
+    process = await start(["pair", "site-1", "site-2"], remote)
+    assert process.stdout is not None
+    while b"ACCEPTED" not in await process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == 130
+    assert b"goes on" in err
+    items = (await service.call("GET", "/v1/pairings")).json["items"]
+    assert (await service.over(items[0]))["state"] == "SUCCEEDED"
+
+
+async def test_faults_of_the_configuration_are_told_at_once_and_exit_with_2() -> None:
+    ended = await sitepair("serve", SITEPAIR_LISTEN="nowhere", SITEPAIR_LISTN="x")
+    assert ended.status == 2
+    assert "SITEPAIR_LISTEN=" in ended.err
+    assert "did you mean SITEPAIR_LISTEN?" in ended.err
+
+
+async def test_a_database_that_was_not_migrated_is_refused_until_it_is(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    environment = {
+        "SITEPAIR_DATABASE_URL": empty_database_url,
+        "SITEPAIR_DATA_DIR": str(tmp_path),
+        "SITEPAIR_LISTEN": "127.0.0.1:0",
+    }
+    refused = await sitepair("serve", **environment)
+    assert refused.status == 1
+    assert "sitepair migrate" in refused.err
+    migrated = await sitepair("migrate", **environment)
+    assert migrated.status == 0, migrated
+    assert "empty ->" in migrated.out
+
+
+async def test_serve_answers_until_it_is_told_to_stop(reachable_dir: Path) -> None:
+    environment = {"SITEPAIR_DATA_DIR": str(reachable_dir), "SITEPAIR_LISTEN": "127.0.0.1:0"}
+    process = await start(["serve"], environment)
+    assert process.stderr is not None
+    url = ""
+    while not url:
+        line = await process.stderr.readline()
+        assert line, "the service ended before it was up"
+        if b"service_started" in line:
+            url = json.loads(line)["listen"]
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as response:
+        assert response.status == 200
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 0
+
+
+async def test_simulate_tells_where_its_appliances_are(tmp_path: Path) -> None:
+    process = await start(["simulate", "--appliances", "2", "--json"], {})
+    assert process.stdout is not None
+    fleet = json.loads(await process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert len(fleet["appliances"]) == 2
+    assert process.returncode == 0
+
+
+async def test_the_demo_pairs_what_it_simulates(reachable_dir: Path) -> None:
+    ended = await sitepair("demo", "--once", SITEPAIR_DATA_DIR=str(reachable_dir))
+    assert ended.status == 0, ended
+    assert "3 of 3 paired" in ended.out
+    assert "6 records" in " ".join(ended.out.split())
+    assert "PairingSucceeded" in ended.out
+
+
+async def test_the_version_is_the_packages() -> None:
+    assert (await sitepair("--version")).out.strip() == __version__
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["pair", "one"], ["serve", "--nonsense"]])
+async def test_a_command_line_that_is_wrong_is_refused(arguments: list[str]) -> None:
+    ended = await sitepair(*arguments)
+    assert ended.status not in {0, None}
