@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from bench import bare, ours
-from bench.figures import Row, Round, compared
+from bench.figures import Round, Row, compared
 from bench.processes import service, simulator
 
 
@@ -39,7 +39,8 @@ async def _measure(options: argparse.Namespace) -> list[Row]:
             theirs.append(await bare.measure(fleet["appliances"], chosen, options.in_flight))
         with tempfile.TemporaryDirectory(prefix="sitepair-bench-") as directory:
             data_dir = Path(directory)
-            data_dir.chmod(0o755)  # PostgreSQL runs as another account when we are root.
+            # PostgreSQL runs as another account when we are root.
+            await asyncio.to_thread(data_dir.chmod, 0o755)
             async with (
                 simulator(options.appliances, seed) as fleet,
                 service(data_dir, options.in_flight) as (process, described),

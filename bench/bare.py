@@ -96,9 +96,15 @@ async def _pair(one: _Site, other: _Site, slots: asyncio.Semaphore) -> float:
             both.create_task(one.pair(other))
             both.create_task(other.pair(one))
         async with asyncio.timeout(_VERIFY_S):
-            while not (await _works(one, other) and await _works(other, one)):
-                await asyncio.sleep(_POLL_S)
+            await _until_both_work(one, other)
         return time.perf_counter() - began
+
+
+async def _until_both_work(one: _Site, other: _Site) -> None:
+    while True:
+        if await _works(one, other) and await _works(other, one):
+            return
+        await asyncio.sleep(_POLL_S)
 
 
 async def _works(site: _Site, peer: _Site) -> bool:

@@ -95,4 +95,6 @@ async def _calls(control_url: str) -> int:
         session.get("/truth") as response,
     ):
         truth = await response.json()
-    return sum(count for each in truth["appliances"].values() for count in each["requests"].values())
+    return sum(
+        count for each in truth["appliances"].values() for count in each["requests"].values()
+    )

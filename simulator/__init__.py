@@ -16,7 +16,7 @@ Fleet       a world behind TLS ports, with one control endpoint.
 Guarantees
 ----------
 1. One seed, one course: the same calls at the same times get the same answers.
-2. Every mutating call that took effect or will is in the truth, once, also when its answer was lost.
+2. Every mutating call that took effect or will is in the truth, once, its answer lost or not.
 3. A task takes effect at its end, in the order of ends over the whole world.
 4. What an appliance says of a peer follows from both sides' records and certificates alone.
 5. When a fleet's context ends nothing of it is left, hung requests included, within a second.

@@ -1,4 +1,4 @@
-"""`python -m simulator`: a fleet in a process of its own. Prints one line of JSON when it answers."""
+"""`python -m simulator`: a fleet in a process of its own. Prints one line of JSON when ready."""
 
 import argparse
 import asyncio

@@ -16,7 +16,7 @@ from service.domain.decisions import (
 )
 from service.domain.ids import ApplianceName
 from service.domain.thumbprint import thumbprint_of
-from tests.unit.domain.values import A, ENDPOINT_B, ERROR, PRINT_A, PRINT_B, a_peer, with_errors
+from tests.unit.domain.values import ENDPOINT_B, ERROR, PRINT_A, PRINT_B, A, a_peer, with_errors
 
 
 @pytest.mark.parametrize(
