@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from service.domain.ids import ApplianceName, TaskId
@@ -84,10 +85,11 @@ class Task:
         return self.succeeded or self.failed
 
 
+@lru_cache(maxsize=8192)
 def normalized_url(url: str) -> str:
     """`url` so that two spellings of one endpoint compare equal (h4-api 2.2, apiPublicUrl).
 
-    Raises ValueError when it is no URL.
+    Raises ValueError when it is no URL. Kept: the same few are compared at every look.
     """
     parts = urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower(), 0)

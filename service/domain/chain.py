@@ -20,6 +20,8 @@ from service.domain.events import (
 from service.domain.ids import OperationId
 from service.domain.pairing import ChainPosition
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
 
 def append(
     event: Event | ApplianceEvent,
@@ -62,7 +64,7 @@ def canonical(entry: Entry) -> bytes:
         "operationID": entry.operation_id,
         "detail": entry.detail,
     }
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return _CANONICAL.encode(content).encode()
 
 
 def first_misfit(entries: Sequence[Entry]) -> Entry | None:

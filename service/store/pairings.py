@@ -35,7 +35,7 @@ class Pairings:
 
     async def get(self, pairing_id: PairingId) -> Pairing:
         """Raises UnknownPairing, StoreUnavailable."""
-        rows = await self._database.run(_whole().where(pairing.c.id == pairing_id))
+        rows = await self._database.run(one(pairing_id))
         if not rows:
             raise UnknownPairing(str(pairing_id))
         return pairing_from(rows[0])
@@ -50,15 +50,21 @@ class Pairings:
 
     async def events(self, pairing_id: PairingId) -> Sequence[Entry]:
         """The pairing's chain from its first event on. Raises UnknownPairing, StoreUnavailable."""
-        chain = (
-            select(event)
-            .where(event.c.chain == pairing_id, exists().where(pairing.c.id == pairing_id))
-            .order_by(event.c.seq)
-        )
-        rows = await self._database.run(chain)
+        rows = await self._database.run(chain(pairing_id))
         if not rows:
             raise UnknownPairing(str(pairing_id))
         return [entry_from(row) for row in rows]
+
+
+def one(pairing_id: PairingId) -> Select[Any]:
+    """The statement behind `Pairings.get`."""
+    return _whole().where(pairing.c.id == pairing_id)
+
+
+def chain(pairing_id: PairingId) -> Select[Any]:
+    """The statement behind `Pairings.events`: appliances have chains too, which are not meant."""
+    is_pairing = exists().where(pairing.c.id == pairing_id)
+    return select(event).where(event.c.chain == pairing_id, is_pairing).order_by(event.c.seq)
 
 
 def page(narrowed: PairingFilter, limit: int, before: PairingId | None) -> Select[Any]:

@@ -56,7 +56,7 @@ async def test_neither_password_nor_session_token_is_written_anywhere(
         stored = await everything_stored(settings.database_url)
 
     assert tokens
-    assert '"event": "appliance_called"' in logs.getvalue()
+    assert '"event":"appliance_called"' in logs.getvalue()
     haystacks = {"logs": logs.getvalue(), "database": stored, "answers": answers}
     for place, text in haystacks.items():
         for secret in [*passwords, *tokens, "hunter2-refused", admin]:

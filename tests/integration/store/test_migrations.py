@@ -1,0 +1,247 @@
+"""Migrations: up, down, with rows in the tables, many at once, and true to the tables in code."""
+
+import asyncio
+import io
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from service.domain.errors import StoreUnavailable
+from service.resources import resource
+from service.store.database import Database
+from service.store.migrate import (
+    SchemaState,
+    Standing,
+    configuration,
+    current_state,
+    downgrade,
+    upgrade,
+)
+from service.store.tables import metadata
+from tests.integration.store.values import accepted
+from tests.support.database import database_like
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+SCRIPTS = ScriptDirectory.from_config(configuration())
+HEAD = SCRIPTS.get_current_head()
+
+
+@pytest.fixture
+async def empty(empty_database_url: str) -> AsyncIterator["Connection"]:
+    """A connection to a database with nothing in it."""
+    connection = await asyncpg.connect(empty_database_url)
+    yield connection
+    await connection.close(timeout=10)
+
+
+async def test_an_empty_database_is_behind_and_an_upgraded_one_is_current(
+    empty_database_url: str,
+) -> None:
+    behind = await current_state(empty_database_url)
+    assert behind == SchemaState(Standing.BEHIND, None, str(HEAD))
+    assert not behind.is_current
+    upgraded = await upgrade(empty_database_url)
+    assert upgraded == await current_state(empty_database_url)
+    assert upgraded == SchemaState(Standing.CURRENT, HEAD, str(HEAD))
+
+
+async def test_looking_changes_nothing(empty_database_url: str, empty: "Connection") -> None:
+    await current_state(empty_database_url)
+    assert await relations(empty) == set()
+
+
+async def test_a_revision_that_this_release_does_not_know_is_ahead_and_left_alone(
+    database_url: str, sql: "Connection"
+) -> None:
+    await sql.execute("update alembic_version set version_num = '2099_01_01_from_the_future'")
+    ahead = await upgrade(database_url)
+    assert ahead.standing is Standing.AHEAD
+    assert ahead.found == "2099_01_01_from_the_future"
+    assert await current_state(database_url) == ahead
+
+
+async def test_many_who_upgrade_at_once_upgrade_once(empty_database_url: str) -> None:
+    states = await asyncio.gather(*[upgrade(empty_database_url) for _ in range(5)])
+    assert {state.standing for state in states} == {Standing.CURRENT}
+
+
+async def test_who_finds_nothing_to_do_does_not_wait_for_who_is_upgrading(
+    database_url: str, sql: "Connection"
+) -> None:
+    await sql.execute("select pg_advisory_lock(7268340151)")
+    assert (await upgrade(database_url)).is_current
+
+
+async def test_a_downgrade_leaves_nothing_and_the_way_up_is_open_again(
+    empty_database_url: str, empty: "Connection"
+) -> None:
+    await upgrade(empty_database_url)
+    state = await downgrade(empty_database_url, "base")
+    assert (state.standing, state.found) == (Standing.BEHIND, None)
+    assert await relations(empty) == {"alembic_version", "alembic_version_pkc"}
+    assert (await upgrade(empty_database_url)).is_current
+
+
+async def test_up_and_down_again_one_by_one_with_rows_in_the_tables(
+    empty_database_url: str,
+) -> None:
+    await upgrade(empty_database_url)
+    async with Database.connect(empty_database_url) as database:
+        await accepted(database, ("a", "b"), ("a", "c"))
+    revisions = [script.revision for script in SCRIPTS.walk_revisions()]
+    for revision in [*revisions[1:], "base"]:
+        await downgrade(empty_database_url, revision)
+    for revision in reversed(revisions):
+        await upgrade(empty_database_url, revision)
+    assert (await current_state(empty_database_url)).is_current
+
+
+async def test_an_unreachable_database_is_unavailable(database_url: str) -> None:
+    nowhere = database_url.replace("port=5432", "port=5433")
+    with pytest.raises(StoreUnavailable):
+        await current_state(nowhere)
+    with pytest.raises(StoreUnavailable):
+        await upgrade(nowhere)
+
+
+async def test_alembic_sees_no_difference_between_tables_and_migrations(
+    database_url: str,
+) -> None:
+    assert await in_alembic(database_url, _differences) == []
+
+
+def _differences(connection: SyncConnection) -> list[Any]:
+    def is_ours(_thing: object, name: str | None, kind: str, *_: object) -> bool:
+        return not (kind == "table" and str(name).startswith("event_"))
+
+    options = {"compare_type": True, "compare_server_default": True, "include_object": is_ours}
+    context = MigrationContext.configure(connection, opts=options)
+    return list(compare_metadata(context, metadata))
+
+
+async def test_the_catalogue_sees_none_either(
+    server_url: str, database_url: str, sql: "Connection"
+) -> None:
+    """Alembic compares neither checks nor collations nor storage."""
+    async with database_like(server_url, "template0") as url:
+        await in_alembic(url, _create_all)
+        made = await asyncpg.connect(url)
+        try:
+            assert await catalogue(sql) == await catalogue(made)
+        finally:
+            await made.close(timeout=10)
+
+
+def _create_all(connection: SyncConnection) -> None:
+    metadata.create_all(connection)
+    connection.commit()
+
+
+async def catalogue(connection: "Connection") -> set[tuple[Any, ...]]:
+    """Columns, constraints, indexes and storage of our tables, as PostgreSQL spells them."""
+    described = await connection.fetch(
+        """
+        with ours as (
+          select oid, relname, relkind, reloptions from pg_class
+          where relname in ('appliance', 'pairing', 'side', 'event', 'idempotency')
+            and relnamespace = 'public'::regnamespace
+        )
+        select relname, 'is', relkind::text, reloptions::text from ours
+        union all
+        select relname, attname, format_type(atttypid, atttypmod) || attnotnull::text,
+          concat(attcollation, pg_get_expr(adbin, adrelid))
+        from ours join pg_attribute a on attrelid = oid and attnum > 0 and not attisdropped
+        left join pg_attrdef on adrelid = a.attrelid and adnum = a.attnum
+        union all
+        select relname, conname, pg_get_constraintdef(c.oid), contype::text
+        from ours join pg_constraint c on conrelid = ours.oid
+        union all
+        select relname, indexrelid::regclass::text, pg_get_indexdef(indexrelid), ''
+        from ours join pg_index on indrelid = oid
+        """
+    )
+    return {tuple(row) for row in described}
+
+
+async def test_migrating_leaves_logging_as_it_is(empty_database_url: str) -> None:
+    root, ours = logging.getLogger(), logging.getLogger("sitepair")
+    before = (root.level, list(root.handlers), ours.disabled, ours.level)
+    await upgrade(empty_database_url)
+    assert (root.level, list(root.handlers), ours.disabled, ours.level) == before
+
+
+def test_there_is_one_head_and_files_are_named_by_date_and_revision() -> None:
+    assert len(SCRIPTS.get_heads()) == 1
+    for script in SCRIPTS.walk_revisions():
+        assert Path(script.path).stem == script.revision
+        assert re.fullmatch(r"20\d\d_\d\d_\d\d_[a-z_]+", script.revision)
+        assert len(script.revision) <= 32  # What alembic's own table has room for.
+
+
+def test_each_new_migration_carries_the_rules() -> None:
+    template = (resource("migrations") / "script.py.mako").read_text()
+    assert "Rules:" in template
+    assert "CONCURRENTLY" in template
+
+
+def test_every_migration_runs_under_guard_rails_in_a_transaction_of_its_own() -> None:
+    written = offline_sql()
+    for guard_rail in ("SET lock_timeout", "SET statement_timeout"):
+        assert written.index(guard_rail) < written.index("BEGIN")
+    assert written.count("BEGIN;") == len(list(SCRIPTS.walk_revisions()))
+
+
+def test_squawk_finds_nothing_in_the_sql_of_the_migrations() -> None:
+    squawk = shutil.which("squawk", path=str(Path(sys.executable).parent))
+    assert squawk is not None
+    ours = re.sub(r"CREATE TABLE alembic_version \(.*?\);", "", offline_sql(), flags=re.DOTALL)
+    lint = subprocess.run(
+        [squawk, "--pg-version", "15", "--stdin-filepath", "migrations.sql"],
+        input=ours,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert lint.returncode == 0, lint.stdout
+
+
+def offline_sql() -> str:
+    """What `upgrade --sql` writes."""
+    config = configuration()
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, "head", sql=True)
+    return config.output_buffer.getvalue()
+
+
+async def in_alembic(url: str, work: Any) -> Any:
+    """Run `work` with a connection of the kind that alembic wants."""
+    engine = create_async_engine(
+        "postgresql+asyncpg://", connect_args={"dsn": url}, poolclass=NullPool
+    )
+    async with engine.connect() as connection:
+        return await connection.run_sync(work)
+
+
+async def relations(connection: "Connection") -> set[str]:
+    """Whatever there is in the schema."""
+    rows = await connection.fetch(
+        "select relname from pg_class where relnamespace = 'public'::regnamespace"
+    )
+    return {row["relname"] for row in rows}

@@ -1,0 +1,205 @@
+"""Plans on a table full of history (style 11): the index by name, the rows by number."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy import ClauseElement
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as postgresql
+
+from service.domain.ids import OperationId, PairingId
+from service.domain.pairing import ChainPosition, Operation, Pairing, PairingState, Side
+from service.store.database import Database
+from service.store.intake import _candidate as candidate
+from service.store.intake import _parameters as accept_parameters
+from service.store.journal import _folded as folded
+from service.store.journal import _parameters as journal_parameters
+from service.store.pairings import PairingFilter, chain, one, page
+from service.store.pairings import _whole as whole
+from service.store.statements import statement
+from service.store.tables import pairing
+from tests.integration.store.values import AUTHOR, NOW, accepted, name, request, way_to_success
+from tests.support.database import TEMPLATE, database_like
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+HISTORY = 50_000
+HEAD = "decode(repeat('00', 32), 'hex')"
+FILL = f"""
+    insert into pairing (id, operation, state, couple_low, couple_high, operation_id, user_name,
+      description, priority, timeout_s, start_time, last_updated, end_time, error, epoch, seq, head)
+    select overlay(gen_random_uuid()::text placing lpad(to_hex(n), 8, '0') from 1)::uuid, 'pair',
+      case when n % 100 = 0 then 'FAILED' else 'SUCCEEDED' end, 'n' || n % 300, 'o' || n % 300,
+      'op-' || n / 10, 'u', '', 0, 600, 1, 2, 2, case when n % 100 = 0 then '{{}}'::json end, 1, 9,
+      {HEAD}
+    from generate_series(1, {HISTORY}) as n
+"""
+FILL_SIDES = """
+    insert into side (pairing_id, ordinal, appliance, peer, state, attempts, start_time, end_time)
+    select id, ordinal, case ordinal when 0 then couple_low else couple_high end,
+      case ordinal when 0 then couple_high else couple_low end, 'SUCCEEDED', 1, 1, 2
+    from pairing, generate_series(0, 1) as ordinal
+"""
+FILL_EVENTS = f"""
+    insert into event (chain, seq, at, type, actor, operation_id, detail, hash)
+    select id, seq, to_timestamp(1), 'Something', 'u', operation_id, '{{}}', {HEAD}
+    from pairing, generate_series(1, 4) as seq
+"""
+
+
+@pytest.fixture(scope="module")
+async def full(server_url: str) -> AsyncIterator["Connection"]:
+    """A database with a long history and a small backlog."""
+    async with database_like(server_url, TEMPLATE) as url:
+        connection = await asyncpg.connect(url)
+        for fill in (FILL, FILL_SIDES, FILL_EVENTS, "vacuum analyze"):
+            await connection.execute(fill, timeout=60)
+        async with Database.connect(url) as database:
+            await accepted(database, ("a", "b"), ("a", "c"), ("b", "c"))
+        yield connection
+        await connection.close(timeout=10)
+
+
+class Plan:
+    """What EXPLAIN says, node by node."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self.nodes = list(_walk(root))
+
+    @property
+    def indexes(self) -> set[str]:
+        """The indexes it goes through."""
+        return {node["Index Name"] for node in self.nodes if "Index Name" in node}
+
+    @property
+    def whole_tables(self) -> set[str]:
+        """The tables that it reads from end to end."""
+        return {node["Relation Name"] for node in self.nodes if node["Node Type"] == "Seq Scan"}
+
+    @property
+    def most_rows(self) -> float:
+        """The most rows that any step looked at, those it threw away included."""
+        return max(_rows_seen(node) for node in self.nodes)
+
+
+def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _walk(child)
+
+
+def _rows_seen(node: dict[str, Any]) -> float:
+    thrown_away = ("Rows Removed by Filter", "Rows Removed by Join Filter")
+    each_loop = node["Actual Rows"] + sum(node.get(kind, 0) for kind in thrown_away)
+    return float(node["Actual Loops"] * each_loop)
+
+
+async def plan_of(
+    connection: "Connection", asked: ClauseElement, parameters: dict[str, object] | None = None
+) -> Plan:
+    """The plan that `asked` was carried out with; its effect is undone."""
+    compiled = asked.compile(dialect=postgresql())
+    values = {**compiled.params, **(parameters or {})}
+    arguments = [values[name] for name in compiled.positiontup or ()]
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        explained = f"explain (analyze, format json) {compiled}"
+        return Plan(json.loads(await connection.fetchval(explained, *arguments))[0]["Plan"])
+    finally:
+        await transaction.rollback()
+
+
+async def test_a_claim_lives_on_the_backlog(full: "Connection") -> None:
+    plan = await plan_of(full, statement("claim"), {"limit": 100, "worker": uuid4()})
+    assert "ix_pairing_due" in plan.indexes
+    assert plan.whole_tables <= {"appliance"}
+    assert plan.most_rows <= 10
+
+
+async def test_a_release_goes_by_the_primary_key(full: "Connection") -> None:
+    ids = [row["id"] for row in await full.fetch("select id from pairing limit 100")]
+    plan = await plan_of(full, statement("release"), {"ids": ids, "worker": uuid4()})
+    assert "pk_pairing" in plan.indexes
+    assert plan.whole_tables == set()
+    assert plan.most_rows <= 100
+
+
+MIDDLE = PairingId(UUID("00006000-0000-4000-8000-000000000000"))
+
+
+@pytest.mark.parametrize("before", [None, MIDDLE])
+@pytest.mark.parametrize(
+    ("narrowed", "index"),
+    [
+        (PairingFilter(), "pk_pairing"),
+        (PairingFilter(state=PairingState.SUCCEEDED), "pk_pairing"),
+        (PairingFilter(state=PairingState.FAILED), "ix_pairing_state_id"),
+        (PairingFilter(state=PairingState.QUEUED), "ix_pairing_state_id"),
+        (PairingFilter(operation_id=OperationId("op-77")), "ix_pairing_operation_id_id"),
+        (PairingFilter(appliance=name("n7")), "ix_side_appliance_pairing_id"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_page_costs_its_own_length(
+    full: "Connection", narrowed: PairingFilter, index: str, before: PairingId | None
+) -> None:
+    plan = await plan_of(full, page(narrowed, 20, before))
+    assert index in plan.indexes
+    assert plan.whole_tables == set()
+    assert plan.most_rows <= 100
+
+
+async def test_one_pairing_and_its_chain_are_found_by_key(full: "Connection") -> None:
+    pairing_id = await full.fetchval("select id from pairing limit 1")
+    plan = await plan_of(full, one(pairing_id))
+    assert {"pk_pairing", "pk_side"} <= plan.indexes
+    assert plan.most_rows <= 2
+    plan = await plan_of(full, chain(pairing_id))
+    # Each partition's index has a name of its own.
+    assert any(index.startswith("event_default_pkey") for index in plan.indexes)
+    assert not any(table == "event_default" for table in plan.whole_tables)
+    assert plan.most_rows <= 10
+
+
+async def test_an_accept_does_not_look_at_history(full: "Connection") -> None:
+    parameters = accept_parameters(
+        [candidate(request(*couple), AUTHOR, None, NOW) for couple in (("a", "n1"), ("b", "n2"))]
+    )
+    plan = await plan_of(full, statement("accept"), parameters)
+    assert plan.whole_tables <= {"appliance", "idempotency"}
+    assert plan.most_rows <= 20
+
+
+async def test_the_journal_goes_by_the_primary_keys(full: "Connection") -> None:
+    way = way_to_success(await a_pairing(full))
+    plan = await plan_of(full, statement("journal"), journal_parameters(folded(way)[0]))
+    assert {"pk_pairing", "pk_side"} <= plan.indexes
+    assert plan.whole_tables == set()
+    assert plan.most_rows <= 20
+
+
+async def a_pairing(connection: "Connection") -> Pairing:
+    """One of the backlog."""
+    compiled = whole().where(pairing.c.state == "QUEUED").limit(1).compile(dialect=postgresql())
+    arguments = [compiled.params[name] for name in compiled.positiontup or ()]
+    row = await connection.fetchrow(str(compiled), *arguments)
+    assert row is not None
+    return Pairing(
+        id=row["id"],
+        operation=Operation.PAIR,
+        sides=(
+            Side(row["a_appliance"], row["a_peer"]),
+            Side(row["b_appliance"], row["b_peer"]),
+        ),
+        operation_id=row["operation_id"],
+        user=row["user_name"],
+        start_time=row["start_time"],
+        last_updated=row["last_updated"],
+        timeout_s=row["timeout_s"],
+        position=ChainPosition(row["seq"], row["head"]),
+    )
