@@ -137,7 +137,7 @@ def _entry(entry: Entry) -> Wire:
         **side,
         "actor": entry.actor,
         "operationID": entry.operation_id,
-        "detail": without_stacktraces(entry.detail),
+        "detail": entry.detail,
         "hash": entry.hash.hex(),
     }
 

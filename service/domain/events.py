@@ -196,14 +196,22 @@ def detail_of(event: Event | ApplianceEvent) -> dict[str, object]:
     }
 
 
+_NOT_IN_THE_TRAIL = frozenset({"peertunnelcert", "stacktrace"})
+"""What is long, or not for everybody's eyes, stays with the side, where it is kept once. Left out
+here rather than when shown: who reads an event must be able to compute its hash."""
+
+
 def _plain(value: object) -> object:
     if isinstance(value, ApiError):
         return {"code": value.code, "msg": value.msg, "args": list(value.args)}
-    if isinstance(value, tuple):
-        return list(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        # The certificate is two thirds of a record and stays with the side, where it is kept once.
-        return {key: item for key, item in value.items() if key != "peerTunnelCert"}
+        return {
+            key: _plain(item)
+            for key, item in value.items()
+            if str(key).lower() not in _NOT_IN_THE_TRAIL
+        }
     return value
 
 

@@ -70,24 +70,23 @@ def chain(pairing_id: PairingId) -> Select[Any]:
 def page(narrowed: PairingFilter, limit: int, before: PairingId | None) -> Select[Any]:
     """The statement behind `Pairings.page`.
 
-    Each filter has an index that ends in the id, so that a page costs its own length.
+    Each filter has an index that ends in the id, so that a page costs its own length. The sides
+    join what is on the page: joined before, they would be read from the newest one on.
     """
-    conditions: list[ColumnElement[bool]] = []
-    query, newest = _whole(), pairing.c.id
+    query, newest = select(pairing), pairing.c.id
     if narrowed.appliance is not None:
-        listed = side.alias("listed")
-        query = query.join(listed, listed.c.pairing_id == pairing.c.id)
-        conditions.append(listed.c.appliance == narrowed.appliance)
-        newest = listed.c.pairing_id
+        query = query.join(side, side.c.pairing_id == pairing.c.id)
+        query, newest = query.where(side.c.appliance == narrowed.appliance), side.c.pairing_id
     if narrowed.state is not None:
-        conditions.append(pairing.c.state == str(narrowed.state))
+        query = query.where(pairing.c.state == str(narrowed.state))
         if narrowed.state is not PairingState.SUCCEEDED:
-            conditions.append(pairing.c.state != "SUCCEEDED")  # The partial index asks for it.
+            query = query.where(pairing.c.state != "SUCCEEDED")  # The partial index asks for it.
     if narrowed.operation_id is not None:
-        conditions.append(pairing.c.operation_id == narrowed.operation_id)
+        query = query.where(pairing.c.operation_id == narrowed.operation_id)
     if before is not None:
-        conditions.append(newest < before)
-    return query.where(*conditions).order_by(newest.desc()).limit(limit)
+        query = query.where(newest < before, pairing.c.id < before)
+    on_page = query.order_by(newest.desc()).limit(limit).subquery("on_page")
+    return _whole(on_page).order_by(on_page.c.id.desc())
 
 
 async def as_accepted(
@@ -121,11 +120,11 @@ def _at_first(now: Pairing, first_hash: bytes) -> Pairing:
     )
 
 
-def _whole() -> Select[Any]:
+def _whole(pairings: FromClause = pairing) -> Select[Any]:
     return (
-        select(pairing, *_labelled(_A, "a_"), *_labelled(_B, "b_"))
-        .join(_A, and_(_A.c.pairing_id == pairing.c.id, _A.c.ordinal == 0))
-        .join(_B, and_(_B.c.pairing_id == pairing.c.id, _B.c.ordinal == 1))
+        select(pairings, *_labelled(_A, "a_"), *_labelled(_B, "b_"))
+        .join(_A, and_(_A.c.pairing_id == pairings.c.id, _A.c.ordinal == 0))
+        .join(_B, and_(_B.c.pairing_id == pairings.c.id, _B.c.ordinal == 1))
     )
 
 

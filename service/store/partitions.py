@@ -8,7 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 _AHEAD = 2
 _LOCK = 7_268_340_152
 
-_EXISTS = text("select to_regclass(:name) is not null")
+# Not to_regclass: that may remember from before the lock that there is none.
+_EXISTS = text(
+    "select exists (select from pg_inherits join pg_class on pg_class.oid = inhrelid"
+    " where inhparent = cast('event' as regclass) and relname = :name)"
+)
 _STRAYS = text("select exists (select from event_default where at >= :start and at < :end)")
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.types import UserDefinedType
 
 from service.domain.pairing import OVER, Operation, PairingState, Phase, SideState
@@ -56,6 +57,10 @@ class Xid8(UserDefinedType[str]):
     def get_col_spec(self, **_: object) -> str:
         """The type's name in SQL."""
         return "xid8"
+
+
+# So that alembic, which asks the database for its tables, knows it too.
+PGDialect.ischema_names["xid8"] = Xid8
 
 
 def _name() -> Text:

@@ -1,6 +1,8 @@
 """Two sites, paired end to end: what the appliances hold is compared with what the service says."""
 
 import asyncio
+import hashlib
+import json
 
 import pytest
 
@@ -89,6 +91,22 @@ async def test_the_audit_trail_tells_the_story_in_order(service: ServiceUnderTes
     for name in (one, other):
         story = [event["type"] for event in events if event.get("side") == name]
         assert story == ["PairRequested", "TaskAccepted", "SidePaired", "PeerVerified"]
+
+
+async def test_a_caller_can_verify_the_chain_of_events(service: ServiceUnderTest) -> None:
+    one, other, _ = await service.register()
+    pairing = await service.over(await service.pair(one, other))
+    before = bytes(32)
+    for event in await service.events(pairing):
+        content = {
+            "chain": pairing["id"],
+            "appliance": event.get("side"),
+            **{name: event[name] for name in ("seq", "at", "type", "actor", "operationID")},
+            "detail": event["detail"],
+        }
+        spelt = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        before = hashlib.sha256(before + spelt.encode()).digest()
+        assert event["hash"] == before.hex()
 
 
 async def test_sites_that_are_paired_already_are_left_alone(service: ServiceUnderTest) -> None:

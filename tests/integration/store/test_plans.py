@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from sqlalchemy import ClauseElement
-from sqlalchemy.dialects.postgresql.asyncpg import dialect as postgresql
+from sqlalchemy.engine import make_url
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from service.domain.ids import OperationId, PairingId
 from service.domain.pairing import ChainPosition, Operation, Pairing, PairingState, Side
@@ -27,16 +28,14 @@ from tests.support.database import TEMPLATE, database_like
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-HISTORY = 50_000
-HEAD = "decode(repeat('00', 32), 'hex')"
-FILL = f"""
+FILL = """
     insert into pairing (id, operation, state, couple_low, couple_high, operation_id, user_name,
       description, priority, timeout_s, start_time, last_updated, end_time, error, epoch, seq, head)
     select overlay(gen_random_uuid()::text placing lpad(to_hex(n), 8, '0') from 1)::uuid, 'pair',
       case when n % 100 = 0 then 'FAILED' else 'SUCCEEDED' end, 'n' || n % 300, 'o' || n % 300,
-      'op-' || n / 10, 'u', '', 0, 600, 1, 2, 2, case when n % 100 = 0 then '{{}}'::json end, 1, 9,
-      {HEAD}
-    from generate_series(1, {HISTORY}) as n
+      'op-' || n / 10, 'u', '', 0, 600, 1, 2, 2, case when n % 100 = 0 then '{}'::json end, 1, 9,
+      decode(repeat('00', 32), 'hex')
+    from generate_series(1, 50000) as n
 """
 FILL_SIDES = """
     insert into side (pairing_id, ordinal, appliance, peer, state, attempts, start_time, end_time)
@@ -44,10 +43,11 @@ FILL_SIDES = """
       case ordinal when 0 then couple_high else couple_low end, 'SUCCEEDED', 1, 1, 2
     from pairing, generate_series(0, 1) as ordinal
 """
-FILL_EVENTS = f"""
+FILL_EVENTS = """
     insert into event (chain, seq, at, type, actor, operation_id, detail, hash)
-    select id, seq, to_timestamp(1), 'Something', 'u', operation_id, '{{}}', {HEAD}
-    from pairing, generate_series(1, 4) as seq
+    select id, number, to_timestamp(1), 'Something', 'u', operation_id, '{}',
+      decode(repeat('00', 32), 'hex')
+    from pairing, generate_series(1, 4) as number
 """
 
 
@@ -98,17 +98,23 @@ def _rows_seen(node: dict[str, Any]) -> float:
     return float(node["Actual Loops"] * each_loop)
 
 
+def positional(asked: ClauseElement, parameters: dict[str, object]) -> tuple[str, list[object]]:
+    """A statement as asyncpg takes it, and its arguments."""
+    compiled = asked.compile(dialect=make_url("postgresql+asyncpg://").get_dialect()())
+    assert isinstance(compiled, SQLCompiler)
+    values = {**compiled.params, **parameters}
+    return str(compiled), [values[name] for name in compiled.positiontup or ()]
+
+
 async def plan_of(
     connection: "Connection", asked: ClauseElement, parameters: dict[str, object] | None = None
 ) -> Plan:
     """The plan that `asked` was carried out with; its effect is undone."""
-    compiled = asked.compile(dialect=postgresql())
-    values = {**compiled.params, **(parameters or {})}
-    arguments = [values[name] for name in compiled.positiontup or ()]
+    query, arguments = positional(asked, parameters or {})
     transaction = connection.transaction()
     await transaction.start()
     try:
-        explained = f"explain (analyze, format json) {compiled}"
+        explained = f"explain (analyze, format json) {query}"
         return Plan(json.loads(await connection.fetchval(explained, *arguments))[0]["Plan"])
     finally:
         await transaction.rollback()
@@ -185,9 +191,8 @@ async def test_the_journal_goes_by_the_primary_keys(full: "Connection") -> None:
 
 async def a_pairing(connection: "Connection") -> Pairing:
     """One of the backlog."""
-    compiled = whole().where(pairing.c.state == "QUEUED").limit(1).compile(dialect=postgresql())
-    arguments = [compiled.params[name] for name in compiled.positiontup or ()]
-    row = await connection.fetchrow(str(compiled), *arguments)
+    query, arguments = positional(whole().where(pairing.c.state == "QUEUED").limit(1), {})
+    row = await connection.fetchrow(query, *arguments)
     assert row is not None
     return Pairing(
         id=row["id"],

@@ -97,6 +97,8 @@ def test_each_field_of_an_entry_is_part_of_its_hash() -> None:
         assert chain.first_misfit([other]) is other
 
 
-def test_the_peers_certificate_is_not_repeated_in_the_trail() -> None:
-    detail = detail_of(PeerFound(A, {"id": "1", "peerTunnelCert": "MIID"}))
-    assert detail == {"result": {"id": "1"}}
+def test_certificates_and_stack_traces_of_appliances_are_not_in_the_trail() -> None:
+    error = {"code": "Forbidden", "stacktrace": "com.vmware.h4..."}
+    record = {"id": "1", "peerTunnelCert": "MIID", "state": {"incomingCommError": error}}
+    detail = detail_of(PeerFound(A, record))
+    assert detail == {"result": {"id": "1", "state": {"incomingCommError": {"code": "Forbidden"}}}}
