@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, literal_column, select
 
 from service.domain.errors import UnknownPairing
 from service.domain.events import Entry
@@ -80,7 +80,8 @@ def page(narrowed: PairingFilter, limit: int, before: PairingId | None) -> Selec
     if narrowed.state is not None:
         query = query.where(pairing.c.state == str(narrowed.state))
         if narrowed.state is not PairingState.SUCCEEDED:
-            query = query.where(pairing.c.state != "SUCCEEDED")  # The partial index asks for it.
+            # The partial index asks for it, spelt out.
+            query = query.where(pairing.c.state != literal_column("'SUCCEEDED'"))
     if narrowed.operation_id is not None:
         query = query.where(pairing.c.operation_id == narrowed.operation_id)
     if before is not None:

@@ -145,7 +145,11 @@ MIDDLE = PairingId(UUID("00006000-0000-4000-8000-000000000000"))
         (PairingFilter(), "pk_pairing"),
         (PairingFilter(state=PairingState.SUCCEEDED), "pk_pairing"),
         (PairingFilter(state=PairingState.FAILED), "ix_pairing_state_id"),
-        (PairingFilter(state=PairingState.QUEUED), "ix_pairing_state_id"),
+        # While the backlog is small, either will do.
+        (
+            PairingFilter(state=PairingState.QUEUED),
+            "ix_pairing_state_id or uq_pairing_active_couple",
+        ),
         (PairingFilter(operation_id=OperationId("op-77")), "ix_pairing_operation_id_id"),
         (PairingFilter(appliance=name("n7")), "ix_side_appliance_pairing_id"),
     ],
@@ -155,7 +159,7 @@ async def test_a_page_costs_its_own_length(
     full: "Connection", narrowed: PairingFilter, index: str, before: PairingId | None
 ) -> None:
     plan = await plan_of(full, page(narrowed, 20, before))
-    assert index in plan.indexes
+    assert plan.indexes & set(index.split(" or "))
     assert plan.whole_tables == set()
     assert plan.most_rows <= 100
 

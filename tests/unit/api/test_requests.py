@@ -6,6 +6,7 @@ import pytest
 
 from service.api import requests
 from service.api.refusals import InvalidRequest
+from service.domain.ids import ApplianceName, OperationId
 from service.domain.pairing import Operation, PairingState
 from service.domain.registration import LocalUser, SsoUser
 from service.store.intake import IdempotencyKey, PairingRequest
@@ -50,7 +51,8 @@ def test_single_sign_on_credentials_are_told_apart() -> None:
 def test_a_pairing_gets_its_defaults() -> None:
     wanted = requests.pairing_request(asked(POST, {"appliances": ["b", "a"]}))
 
-    assert wanted == PairingRequest(("b", "a"), Operation.PAIR, "", 900, 0)  # type: ignore[arg-type]  # plain names
+    appliances = (ApplianceName("b"), ApplianceName("a"))
+    assert wanted == PairingRequest(appliances, Operation.PAIR, "", 900, 0)
 
 
 def key_of(body: object) -> IdempotencyKey | None:
@@ -77,7 +79,8 @@ def test_without_the_header_there_is_no_key() -> None:
 def test_filters_and_limit_are_read() -> None:
     wanted = asked(LIST, query="state=FAILED&appliance=a&operationID=x%3A1&limit=%37")
 
-    assert requests.pairing_filter(wanted) == PairingFilter(PairingState.FAILED, "a", "x:1")  # type: ignore[arg-type]  # plain names
+    chosen = PairingFilter(PairingState.FAILED, ApplianceName("a"), OperationId("x:1"))
+    assert requests.pairing_filter(wanted) == chosen
     assert requests.limit_of(wanted) == 7
     assert requests.limit_of(asked(LIST)) == 100
 

@@ -1,0 +1,231 @@
+"""Connections: what is set on them, what a fault makes of them, what a cancellation leaves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from service.domain.errors import StoreUnavailable
+from service.store.database import Database
+from service.store.errors import RolledBack
+from tests.integration.store.watching import connections, until, until_blocked
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+ONE = text("select 1")
+CUT = (
+    "select pg_terminate_backend(pid) from pg_stat_activity"
+    " where application_name = 'sitepair' and datname = current_database()"
+)
+
+
+@pytest.fixture
+async def locked(database: Database, sql: "Connection") -> AsyncIterator["Connection"]:
+    """A table `thing` that is locked: whoever reads it waits."""
+    await sql.execute("create table thing (number bigint)")
+    transaction = sql.transaction()
+    await transaction.start()
+    await sql.execute("lock table thing in access exclusive mode")
+    yield sql
+    await transaction.rollback()
+
+
+async def test_a_database_that_answers_passes_the_check(database: Database) -> None:
+    await database.check()
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
+async def test_every_spelling_of_an_address_connects(database_url: str, scheme: str) -> None:
+    url = database_url.replace("postgresql", scheme, 1)
+    async with Database.connect(url) as database:
+        await database.check()
+
+
+async def test_what_is_no_address_is_refused() -> None:
+    with pytest.raises(ValueError, match="postgresql://"):
+        async with Database.connect("mysql://somewhere/else"):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("port=5432", "port=5433"),
+        ("//sitepair:", "//sitepair:wrong"),
+        ("//sitepair:", "//nobody:"),
+        ("/test_", "/no_such_database_"),
+    ],
+)
+async def test_a_database_that_cannot_be_reached_is_unavailable(
+    database_url: str, before: str, after: str
+) -> None:
+    async with Database.connect(database_url.replace(before, after)) as database:
+        with pytest.raises(StoreUnavailable) as trouble:
+            await database.check()
+        with pytest.raises(StoreUnavailable):
+            async with database.transaction() as connection:
+                await connection.execute(ONE)
+        with pytest.raises(StoreUnavailable):
+            await database.lane().run(ONE)
+    password = database_url.partition(":")[2].partition(":")[2].partition("@")[0]
+    assert password not in str(trouble.value)
+
+
+async def test_connections_are_named_and_cannot_hang_for_ever(
+    database: Database,
+) -> None:
+    for setting, value in {
+        "application_name": "sitepair",
+        "statement_timeout": "30s",
+        "idle_in_transaction_session_timeout": "30s",
+    }.items():
+        show, asked = text("select current_setting(:setting)"), {"setting": setting}
+        lane = database.lane()
+        assert (await database.run(show, asked))[0][0] == value
+        assert (await lane.run(show, asked))[0][0] == value
+        await lane.close()
+
+
+async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
+    async def fail() -> None:
+        async with database.transaction() as connection:
+            await connection.execute(text("create table thing ()"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert (await database.run(text("select to_regclass('thing')")))[0][0] is None
+
+
+async def test_what_the_database_refuses_is_not_called_unavailable(database: Database) -> None:
+    lane = database.lane()
+    with pytest.raises(DBAPIError):
+        await database.run(text("select 1 / 0"))
+    with pytest.raises(DBAPIError):
+        await lane.run(text("select 1 / 0"))
+    await lane.close()
+
+
+async def test_errors_do_not_show_what_was_sent(database: Database) -> None:
+    with pytest.raises(DBAPIError) as refusal:
+        await database.run(text("select 1 / 0, cast(:secret as text)"), {"secret": "hunter2"})
+    assert "division by zero" in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)
+
+
+async def test_a_deadlock_is_told_as_what_may_be_tried_again(
+    database: Database, sql: "Connection"
+) -> None:
+    await sql.execute("create table thing as select number from generate_series(1, 2) as number")
+    lock = text("select from thing where number = :number for update")
+
+    first_has, second_has = asyncio.Event(), asyncio.Event()
+
+    async def cross(mine: int, theirs: int, has: asyncio.Event, other_has: asyncio.Event) -> str:
+        try:
+            async with database.transaction() as connection:
+                await connection.execute(lock, {"number": mine})
+                has.set()
+                await other_has.wait()
+                await connection.execute(lock, {"number": theirs})
+        except RolledBack:
+            return "rolled back"
+        return "committed"
+
+    ends = await asyncio.gather(
+        cross(1, 2, first_has, second_has), cross(2, 1, second_has, first_has)
+    )
+    assert sorted(ends) == ["committed", "rolled back"]
+
+
+async def test_a_statement_that_takes_too_long_is_unavailability(database: Database) -> None:
+    async def dawdle() -> None:
+        async with database.transaction() as connection:
+            await connection.execute(text("set local statement_timeout = '20ms'"))
+            await connection.execute(text("select pg_sleep(20)"))
+
+    with pytest.raises(StoreUnavailable, match="statement timeout"):
+        await dawdle()
+
+
+async def test_after_a_restart_one_call_fails_and_the_next_connects_anew(
+    database: Database, sql: "Connection"
+) -> None:
+    lane = database.lane()
+    await asyncio.gather(*[database.check() for _ in range(5)])
+    await lane.run(ONE)
+    await sql.execute(CUT)
+    await until(sql, CUT.replace("pg_terminate_backend(pid)", "count(*) = 0"))
+    with pytest.raises(StoreUnavailable):
+        await database.check()
+    with pytest.raises(StoreUnavailable):
+        await lane.run(ONE)
+    await asyncio.gather(*[database.check() for _ in range(10)])
+    await lane.run(ONE)
+    await lane.close()
+
+
+async def test_more_callers_than_connections_take_turns(database_url: str) -> None:
+    async with Database.connect(database_url, pool_size=2) as database:
+        await asyncio.gather(*[database.check() for _ in range(50)])
+
+
+async def test_readers_cancelled_in_the_middle_leave_no_connection_behind(
+    database: Database, locked: "Connection"
+) -> None:
+    read = text("select from thing")
+    for _ in range(5):
+        readers = [asyncio.ensure_future(database.run(read)) for _ in range(200)]
+        await until_blocked(locked, 10)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.wait(readers)
+        assert all(reader.cancelled() for reader in readers)
+    await until(
+        locked,
+        "select count(*) = 0 from pg_stat_activity where application_name = 'sitepair'"
+        " and datname = current_database() and state <> 'idle'",
+    )
+    await asyncio.gather(*[database.check() for _ in range(50)])
+    assert sum((await connections(locked)).values()) <= 10
+
+
+async def test_transactions_cancelled_in_the_middle_are_rolled_back(
+    database: Database, locked: "Connection"
+) -> None:
+    async def write() -> None:
+        async with database.transaction() as connection:
+            await connection.execute(text("create table half ()"))
+            await connection.execute(text("select from thing"))
+
+    writers = [asyncio.ensure_future(write()) for _ in range(10)]
+    await until_blocked(locked, 10)
+    for writer in writers:
+        writer.cancel()
+    await asyncio.wait(writers)
+    await until(
+        locked,
+        "select count(*) = 0 from pg_stat_activity where application_name = 'sitepair'"
+        " and datname = current_database() and state <> 'idle'",
+    )
+    assert await locked.fetchval("select to_regclass('half')") is None
+
+
+async def test_behind_a_pgbouncer_no_statement_outlives_its_transaction(
+    database_url: str, sql: "Connection"
+) -> None:
+    """There is none here; what it needs can be seen from the server all the same."""
+    async with Database.connect(f"{database_url}&pgbouncer=true") as database:
+        lane = database.lane()
+        count = text("select count(*), cast(:number as bigint) from pg_prepared_statements")
+        for number in range(5):
+            [row] = await lane.run(count, {"number": number})
+            assert tuple(row) == (1, number)
+            await database.run(count, {"number": number})
+        await lane.close()
+        assert await connections(sql) == {}

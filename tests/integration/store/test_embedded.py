@@ -1,0 +1,334 @@
+"""Our own PostgreSQL: begun, found, killed, recovered, shared, refused."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import stat
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+import tests
+from service.store.cluster import prepare_data_dir
+from service.store.embedded import embedded_postgres
+from service.store.installation import OwnDatabaseFailed
+from service.store.lockfile import LockFile
+
+AS_ROOT = os.geteuid() == 0
+CHECKOUT = Path(tests.__file__).parent.parent
+
+
+@pytest.fixture
+def data_dir(reachable_dir: Path) -> Iterator[Path]:
+    """Where a database of this test's own may be made."""
+    directory = reachable_dir / uuid4().hex[:8]
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def pid_of(data_dir: Path) -> int:
+    """The process that serves it."""
+    return int((data_dir / "postgres/data/postmaster.pid").read_text().split()[0])
+
+
+def is_served(data_dir: Path) -> bool:
+    """Whether there is one."""
+    return (data_dir / "postgres/data/postmaster.pid").exists()
+
+
+async def query(url: str, statement: str) -> object:
+    """One value from the database."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close(timeout=10)
+
+
+@asynccontextmanager
+async def another_process(data_dir: Path, user: str | None = None) -> AsyncIterator[Process]:
+    """A process that uses the database too; it leaves when its input ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.store.keep_database", str(data_dir),
+        cwd=CHECKOUT, stdin=PIPE, stdout=PIPE, stderr=PIPE, user=user,
+        group=pwd.getpwnam(user).pw_gid if user else None, extra_groups=[] if user else None,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def url_of(process: Process) -> str:
+    """The URL that it has printed."""
+    assert process.stdout is not None
+    return (await process.stdout.readline()).decode().strip()
+
+
+async def left(process: Process) -> None:
+    """Make it leave in order."""
+    _, said = await process.communicate()
+    assert process.returncode == 0, said
+
+
+async def killed(pid: int) -> None:
+    """Kill it and wait until it is gone."""
+    os.kill(pid, signal.SIGKILL)
+    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in status_of(pid):
+        await asyncio.sleep(0)
+
+
+def status_of(pid: int) -> str:
+    """What the kernel says of it."""
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "State:\tZ"
+
+
+async def test_the_first_start_makes_a_database_that_only_its_owner_gets_into(
+    data_dir: Path,
+) -> None:
+    async with embedded_postgres(data_dir) as url:
+        assert await query(url, "show data_checksums") == "on"
+        assert await query(url, "show server_encoding") == "UTF8"
+        assert await query(url, "show listen_addresses") == ""
+        assert await query(url, "show fsync") == "on"
+        home = data_dir / "postgres"
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
+        assert modes.pop("log") & 0o077 == 0
+        assert modes == {
+            "data": 0o700,
+            "run": 0o700,
+            "password": 0o600,
+            "door.lock": 0o600,
+            "users.lock": 0o600,
+        }
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        assert {path.stat().st_uid for path in home.iterdir()} == {home.stat().st_uid}
+        assert home.stat().st_uid != 0
+        socket = home / "run/.s.PGSQL.5432"
+        assert stat.S_IMODE(socket.stat().st_mode) == 0o700
+        password = (home / "password").read_text()
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await query(url.replace(password, "guess"), "select 1")
+    assert not is_served(data_dir)
+
+
+async def test_the_second_start_finds_what_the_first_one_left(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir) as first:
+        await query(first, "create table kept as select 7 as number")
+    async with embedded_postgres(data_dir) as second:
+        assert second == first
+        assert await query(second, "select number from kept") == 7
+
+
+async def test_a_killed_server_is_recovered_with_all_that_was_committed(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir) as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute("create table kept (number bigint)")
+        await connection.execute("insert into kept select generate_series(1, 10000)")
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("insert into kept values (0)")
+        await killed(pid_of(data_dir))
+        connection.terminate()
+    assert is_served(data_dir), "its mark is left behind"
+    async with embedded_postgres(data_dir) as url:
+        assert await query(url, "select count(*) from kept") == 10_000
+
+
+async def test_a_process_id_that_is_in_use_again_by_somebody_else_does_not_stop_a_start(
+    data_dir: Path,
+) -> None:
+    async with embedded_postgres(data_dir) as url:
+        pid = pid_of(data_dir)
+        await killed(pid)
+    mark = data_dir / "postgres/data/postmaster.pid"
+    async with another_process(data_dir / "elsewhere") as bystander:
+        await url_of(bystander)
+        mark.write_text(mark.read_text().replace(str(pid), str(bystander.pid), 1))
+        async with embedded_postgres(data_dir) as url:
+            assert await query(url, "select 1") == 1
+            assert pid_of(data_dir) not in {pid, bystander.pid}
+
+
+async def test_the_last_one_out_stops_the_server_and_nobody_before(data_dir: Path) -> None:
+    async with another_process(data_dir) as first:
+        url = await url_of(first)
+        server = pid_of(data_dir)
+        async with embedded_postgres(data_dir) as same:
+            assert same == url
+            await left(first)
+            assert pid_of(data_dir) == server
+            assert await query(url, "select 1") == 1
+    assert not is_served(data_dir)
+
+
+async def test_those_who_come_at_once_share_one_server(data_dir: Path) -> None:
+    async with (
+        another_process(data_dir) as one,
+        another_process(data_dir) as two,
+        embedded_postgres(data_dir) as url,
+    ):
+        assert {await url_of(one), await url_of(two)} == {url}
+        await left(one)
+        await left(two)
+        assert await query(url, "select 1") == 1
+    assert not is_served(data_dir)
+
+
+async def test_a_server_whose_user_was_killed_is_found_and_stopped_by_the_next_one(
+    data_dir: Path,
+) -> None:
+    async with another_process(data_dir) as process:
+        url = await url_of(process)
+        server = pid_of(data_dir)
+        await killed(process.pid)
+        assert await query(url, "select 1") == 1
+        async with embedded_postgres(data_dir) as same:
+            assert same == url
+            assert pid_of(data_dir) == server
+    assert not is_served(data_dir)
+
+
+async def test_a_start_that_is_given_up_leaves_no_server(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir):
+        pass
+
+    async def start() -> None:
+        async with embedded_postgres(data_dir):
+            await asyncio.Event().wait()
+
+    starting = asyncio.ensure_future(start())
+    while not is_served(data_dir):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert not is_served(data_dir)
+
+
+async def test_a_creation_that_was_cut_off_is_begun_anew(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir):
+        pass
+    shutil.rmtree(data_dir / "postgres/data/base")
+    (data_dir / "postgres/data").rename(data_dir / "postgres/data.new")
+    async with embedded_postgres(data_dir) as url:
+        assert await query(url, "select 1") == 1
+        assert not (data_dir / "postgres/data.new").exists()
+
+
+async def test_another_major_version_is_refused_with_the_way_out(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir):
+        pass
+    (data_dir / "postgres/data/PG_VERSION").write_text("15\n")
+    with pytest.raises(OwnDatabaseFailed, match=r"PostgreSQL 15, .* 18.*SITEPAIR_DATA_DIR"):
+        async with embedded_postgres(data_dir):
+            pass
+    assert not is_served(data_dir)
+
+
+async def test_a_server_that_does_not_start_says_why(data_dir: Path) -> None:
+    with pytest.raises(OwnDatabaseFailed, match="no_such_setting"):
+        async with embedded_postgres(data_dir, settings={"no_such_setting": "1"}):
+            pass
+
+
+async def test_a_password_that_the_server_does_not_take_is_told(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir):
+        (data_dir / "postgres/password").write_text("other")
+        with pytest.raises(OwnDatabaseFailed, match="does not take the password"):
+            async with embedded_postgres(data_dir):
+                pass
+
+
+async def test_a_path_too_long_for_a_socket_gets_one_elsewhere_as_private(
+    data_dir: Path,
+) -> None:
+    far = data_dir / ("d" * 60) / ("e" * 60)
+    async with embedded_postgres(far) as url:
+        assert await query(url, "select 1") == 1
+        socket_dir = Path(str(await query(url, "show unix_socket_directories")))
+        assert not socket_dir.is_relative_to(data_dir)
+        assert stat.S_IMODE(socket_dir.stat().st_mode) == 0o700
+        assert socket_dir.stat().st_uid == (far / "postgres").stat().st_uid
+    shutil.rmtree(socket_dir)
+
+
+async def test_names_with_spaces_and_quotes_are_only_names(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir / 'it\'s "my" $HOME; , dir') as url:
+        assert await query(url, "select 1") == 1
+
+
+async def test_whoever_waits_is_told_for_how_long(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir):
+        pass
+    told: list[float] = []
+    with LockFile(data_dir / "postgres/door.lock") as door:
+        assert door.take()
+
+        def open_door(waited_s: float) -> None:
+            told.append(waited_s)
+            if len(told) == 2:
+                door.__exit__()
+
+        async with embedded_postgres(data_dir, on_wait=open_door) as url:
+            assert await query(url, "select 1") == 1
+        assert [round(waited_s) for waited_s in told[:2]] == [1, 2]
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root runs PostgreSQL as somebody else")
+async def test_root_is_told_what_to_do_about_a_directory_that_is_closed(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(OwnDatabaseFailed, match=f"chmod o\\+x {closed}.*SITEPAIR_DATA_DIR"):
+        async with embedded_postgres(closed):
+            pass
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can start processes of others")
+async def test_an_ordinary_user_runs_it_as_themselves(data_dir: Path) -> None:
+    data_dir.mkdir()
+    shutil.chown(data_dir, "nobody")
+    async with another_process(data_dir, user="nobody") as process:
+        url = await url_of(process)
+        assert url, await process.communicate()
+        server = Path(f"/proc/{pid_of(data_dir)}")
+        assert server.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+        await left(process)
+    # And root, who comes later, goes on as the one whose it is.
+    async with embedded_postgres(data_dir) as same:
+        assert same == url
+        server = Path(f"/proc/{pid_of(data_dir)}")
+        assert server.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can start processes of others")
+async def test_the_files_of_another_user_are_refused(data_dir: Path) -> None:
+    data_dir.mkdir(mode=0o755)
+    (data_dir / "postgres").mkdir(mode=0o700)
+    shutil.chown(data_dir / "postgres", "daemon")
+    async with another_process(data_dir, user="nobody") as process:
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "SITEPAIR_DATA_DIR" in said.decode()
+
+
+async def test_a_data_directory_is_made_closed_to_others(data_dir: Path) -> None:
+    made = prepare_data_dir(data_dir / "one" / "two")
+    mode = 0o711 if AS_ROOT else 0o700
+    assert stat.S_IMODE(made.stat().st_mode) == mode
+    assert stat.S_IMODE(made.parent.stat().st_mode) == mode
+    made.chmod(0o755)
+    assert stat.S_IMODE(prepare_data_dir(made).stat().st_mode) == 0o755
