@@ -32,7 +32,8 @@ class Calls:
     ) -> Outcome:
         """Wait for a free connection, then send `request` once."""
         async with self._turns:
-            first, *others = callers() if callers is not None else (operation_id(),)
+            served = callers() if callers is not None else (operation_id(),)
+            first, *others = dict.fromkeys(served)
             with working_on(operation_id=first):
                 return await self._send(
                     request, {**headers, "operationID": first}, tuple(others[:MAX_ALSO])

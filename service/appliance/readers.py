@@ -8,7 +8,7 @@ from service.appliance.calls import Callers
 from service.appliance.owned import OwnedTasks, closed
 from service.domain.errors import ApplianceError
 from service.domain.ids import OperationId
-from service.observe.context import operation_id, working_on
+from service.observe.context import WorkContext, current, operation_id, working_as
 
 Value = TypeVar("Value")
 
@@ -59,7 +59,7 @@ class SharedRead(Generic[Value]):
                 self._gathering = None
 
     async def _serve(self, batch: "_Batch[Value]") -> None:
-        with working_on(operation_id=batch.first):
+        with working_as(batch.asker):
             try:
                 value = await self._read(batch.send)
             except ApplianceError as error:
@@ -76,12 +76,14 @@ class _Batch(Generic[Value]):
     def __init__(self) -> None:
         self.is_sent = False
         self._answers: list[asyncio.Future[Value]] = []
-        self._operation_ids: dict[OperationId, None] = {}
+        self._askers: dict[WorkContext, OperationId] = {}
 
     @property
-    def first(self) -> OperationId:
-        """On whose behalf the read is made."""
-        return next(iter(self._operation_ids))
+    def asker(self) -> WorkContext:
+        """On whose behalf the read is made. Its log line names a pairing only if it is for no
+        other."""
+        first, *others = self._askers
+        return WorkContext(operation_id=self._askers[first]) if others else first
 
     @property
     def is_wanted(self) -> bool:
@@ -92,13 +94,13 @@ class _Batch(Generic[Value]):
         """A place in this batch for the running task."""
         answer: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
         self._answers.append(answer)
-        self._operation_ids[operation_id()] = None
+        self._askers.setdefault(current(), operation_id())
         return answer
 
     def send(self) -> tuple[OperationId, ...]:
         """Close the batch; who is in it."""
         self.is_sent = True
-        return tuple(self._operation_ids)
+        return tuple(self._askers.values())
 
     def answer(self, value: Value) -> None:
         """Give everybody the value."""

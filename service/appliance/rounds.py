@@ -1,8 +1,8 @@
 """Everybody who waits for a task of one appliance shares one look a round."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from service.appliance.inquiry import Question, TaskInquiry
@@ -12,7 +12,7 @@ from service.domain.appliance import Task
 from service.domain.backoff import backoff_s
 from service.domain.errors import NotSent, TaskForgotten
 from service.domain.ids import TaskId
-from service.observe.context import operation_id, working_on
+from service.observe.context import WorkContext, current, operation_id, working_as, working_on
 
 MAX_PAUSE_S = 10.0
 """The longest pause after rounds that failed: it delays who waits once the appliance is back."""
@@ -23,6 +23,7 @@ class _Watch:
     """One task, and those who wait for it."""
 
     question: Question
+    asker: WorkContext
     since: float
     due: float
     answers: set[asyncio.Future[Task]] = field(default_factory=set)
@@ -79,7 +80,7 @@ class TaskRounds:
         if watch is None:
             now = asyncio.get_running_loop().time()
             question = Question(task_id, operation_id())
-            watch = _Watch(question, now, now + self._pace.first_look_s())
+            watch = _Watch(question, current(), now, now + self._pace.first_look_s())
             self._watches[task_id] = watch
         return watch
 
@@ -129,7 +130,7 @@ class TaskRounds:
         watches = [each for each in self._watches.values() if everybody or each.due <= now]
         if not watches:
             return
-        with working_on(operation_id=watches[0].question.operation_id):
+        with _on_behalf_of(watches):
             await self._inquiry.look([watch.question for watch in watches], self._tell)
         now = asyncio.get_running_loop().time()
         for watch in watches:
@@ -146,3 +147,13 @@ class TaskRounds:
         watches, self._watches = self._watches, {}
         for watch in watches.values():
             watch.tell(error)
+
+
+@contextmanager
+def _on_behalf_of(watches: Sequence[_Watch]) -> Iterator[None]:
+    """The log lines of a look name the pairing and the task only if it is for no other."""
+    first = watches[0]
+    alone = first.asker if len(watches) == 1 else WorkContext()
+    task = first.question.task_id if len(watches) == 1 else None
+    with working_as(alone), working_on(operation_id=first.question.operation_id, task=task):
+        yield

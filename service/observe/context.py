@@ -49,14 +49,20 @@ def working_on(
 ) -> Iterator[None]:
     """Within, the fields given replace those in force."""
     before = _CURRENT.get()
-    token = _CURRENT.set(
-        WorkContext(
-            operation_id=operation_id or before.operation_id,
-            pairing=pairing or before.pairing,
-            appliance=appliance or before.appliance,
-            task=task or before.task,
-        )
+    within = WorkContext(
+        operation_id=operation_id or before.operation_id,
+        pairing=pairing or before.pairing,
+        appliance=appliance or before.appliance,
+        task=task or before.task,
     )
+    with working_as(within):
+        yield
+
+
+@contextmanager
+def working_as(work: WorkContext) -> Iterator[None]:
+    """Within, `work` is the context, as it was where it was taken."""
+    token = _CURRENT.set(work)
     try:
         yield
     finally:

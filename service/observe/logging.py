@@ -54,6 +54,8 @@ def configure(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [target]
     root.setLevel(level)
+    # It tells its dialect each time the schema is looked at, which is at every readiness probe.
+    logging.getLogger("alembic").setLevel(max(logging.WARNING, root.level))
 
 
 def emit(event: LogEvent, *, error: BaseException | None = None) -> None:

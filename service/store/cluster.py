@@ -14,6 +14,9 @@ from service.store.installation import Account, OwnDatabaseFailed, account_for, 
 
 USER = "sitepair"
 PORT = 5432
+_NOBODY = 2**22 + 1
+"""A process id that no kernel gives to anybody."""
+
 _LONGEST_SOCKET_DIR = 103 - len("/.s.PGSQL.5432")
 
 
@@ -55,6 +58,11 @@ class Cluster:
         return self.home / "data"
 
     @property
+    def _mark(self) -> Path:
+        """What a server leaves there while it runs: its process id, and where it is reached."""
+        return self.data / "postmaster.pid"
+
+    @property
     def log(self) -> Path:
         """What the server says."""
         return self.home / "log"
@@ -92,35 +100,46 @@ class Cluster:
         Raises OwnDatabaseFailed when somebody else made that directory.
         """
         beside = self.home / "run"
-        fits = len(os.fsencode(beside)) <= _LONGEST_SOCKET_DIR and "," not in str(beside)
+        fits = len(os.fsencode(beside)) <= _LONGEST_SOCKET_DIR
+        # PostgreSQL reads a list here, in which commas and quotes have a meaning.
+        is_plain = not any(character in str(beside) for character in ',"')
         name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
-        place = beside if fits else Path(tempfile.gettempdir()) / f"sitepair-{name}"
+        elsewhere = Path(tempfile.gettempdir()) / f"sitepair-{name}"
+        place = beside if fits and is_plain else elsewhere
         _make_private(place, self.account)
         return place
 
     def url(self) -> str:
         """Where the running server is reached, with the password."""
-        lines = (self.data / "postmaster.pid").read_text().splitlines()
+        lines = self._mark.read_text().splitlines()
         host = quote(lines[4].strip(), safe="/")
         return f"postgresql://{USER}:{self.password()}@/postgres?host={host}&port={PORT}"
 
     def forget_stale_server(self) -> None:
-        """Remove the mark of a server that is gone, whose process id may be in use again."""
-        if not self.is_served():
-            (self.data / "postmaster.pid").unlink(missing_ok=True)
+        """Let the next server see that the one before is gone, although its process id may be in
+        use again, or its process not be reaped.
+
+        The mark itself stays: by what else it says the next server waits for its last children.
+        """
+        if self.is_served() or not self._mark.exists():
+            return
+        _, *rest = self._mark.read_text().splitlines(keepends=True)
+        self._mark.write_text("".join([f"{_NOBODY}\n", *rest]))
+        if len(rest) >= 4:
+            (Path(rest[3].strip()) / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
     def is_served(self) -> bool:
         """Whether a PostgreSQL runs on these files, ready or not."""
         try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
-            pid = int(lines[0])
+            lines = self._mark.read_text().splitlines()
+            pid, socket_dir = int(lines[0]), lines[4].strip()
         except (FileNotFoundError, IndexError, ValueError):
             return False
-        return str(self.data) in _command_line(pid)
+        return f"unix_socket_directories={socket_dir}" in _command_line(pid)
 
     def was_killed(self) -> bool:
         """Whether a server left its mark behind, which none does that stops in order."""
-        return (self.data / "postmaster.pid").exists()
+        return self._mark.exists()
 
     def tail_of_log(self) -> str:
         """The last lines of what the server said."""

@@ -49,11 +49,7 @@ class Server:
     async def stop(self) -> None:
         """Stop it, if it runs, and return when it is gone. Raises OwnDatabaseFailed."""
         if self._cluster.is_served():
-            await self._run("pg_ctl", "stop", "-m", "fast", "-w", "-t", str(STOP_S), *self._data)
-
-    @property
-    def _data(self) -> tuple[str, str]:
-        return "-D", str(self._cluster.data)
+            await self._run("pg_ctl", "stop", "-D", "data", "-m", "fast", "-w", "-t", str(STOP_S))
 
     async def _create(self) -> None:
         cluster = self._cluster
@@ -62,8 +58,7 @@ class Server:
         draft = cluster.home / "data.new"
         await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
         await self._run(
-            "initdb", "-D", str(draft), "--username", USER,
-            "--pwfile", str(cluster.home / "password"),
+            "initdb", "-D", draft.name, "--username", USER, "--pwfile", "password",
             "--auth-local", "scram-sha-256", "--auth-host", "reject",
             "--encoding", "UTF8", "--locale", "C", "--data-checksums",
         )  # fmt: skip
@@ -105,8 +100,8 @@ class Server:
         }
         options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in wanted.items())
         await self._run(
-            "pg_ctl", "start", "-w", "-t", str(PATIENCE_S),
-            "-l", str(self._cluster.log), "-o", options, *self._data,
+            "pg_ctl", "start", "-D", "data", "-w", "-t", str(PATIENCE_S),
+            "-l", self._cluster.log.name, "-o", options,
         )  # fmt: skip
 
     async def _answers(self) -> bool:
@@ -125,6 +120,7 @@ class Server:
         return True
 
     async def _run(self, program: str, *arguments: str) -> str:
+        """Run it in the cluster's home: paths are relative, for pg_ctl hands them to a shell."""
         account = self._cluster.account
         is_other = os.geteuid() != account.uid
         process = await asyncio.create_subprocess_exec(

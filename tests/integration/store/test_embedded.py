@@ -7,9 +7,10 @@ import shutil
 import signal
 import stat
 import sys
+import sysconfig
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ import pytest
 import tests
 from service.store.cluster import prepare_data_dir
 from service.store.embedded import embedded_postgres
-from service.store.installation import OwnDatabaseFailed
+from service.store.installation import Account, OwnDatabaseFailed
 from service.store.lockfile import LockFile
 
 AS_ROOT = os.geteuid() == 0
@@ -57,9 +58,11 @@ async def query(url: str, statement: str) -> object:
 async def another_process(data_dir: Path, user: str | None = None) -> AsyncIterator[Process]:
     """A process that uses the database too; it leaves when its input ends."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.store.keep_database", str(data_dir),
-        cwd=CHECKOUT, stdin=PIPE, stdout=PIPE, stderr=PIPE, user=user,
-        group=pwd.getpwnam(user).pw_gid if user else None, extra_groups=[] if user else None,
+        interpreter_for(user), "-m", "tests.integration.store.keep_database", str(data_dir),
+        cwd=CHECKOUT, stdin=PIPE, stdout=PIPE, stderr=PIPE,
+        env={"PYTHONPATH": os.pathsep.join([str(CHECKOUT), sysconfig.get_path("purelib")])},
+        user=user, group=pwd.getpwnam(user).pw_gid if user else None,
+        extra_groups=[] if user else None,
     )  # fmt: skip
     try:
         yield process
@@ -67,6 +70,18 @@ async def another_process(data_dir: Path, user: str | None = None) -> AsyncItera
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+def interpreter_for(user: str | None) -> str:
+    """This Python; for another user the system's, if ours lies in a home that is closed."""
+    if user is None:
+        return sys.executable
+    candidates = [sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"]
+    account = Account.of(pwd.getpwnam(user).pw_uid)
+    for candidate in (Path(each).resolve() for each in candidates):
+        if candidate.exists() and account.can_reach(candidate.parent):
+            return str(candidate)
+    pytest.skip(f"no Python that {user} may run")
 
 
 async def url_of(process: Process) -> str:
@@ -77,23 +92,33 @@ async def url_of(process: Process) -> str:
 
 async def left(process: Process) -> None:
     """Make it leave in order."""
-    _, said = await process.communicate()
+    _, said = await process.communicate(b"")
     assert process.returncode == 0, said
 
 
 async def killed(pid: int) -> None:
-    """Kill it and wait until it is gone."""
+    """Kill it and wait until it is gone, though perhaps not reaped."""
     os.kill(pid, signal.SIGKILL)
-    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in status_of(pid):
-        await asyncio.sleep(0)
+    await until(lambda: status_of(pid) in {"gone", "Z"})
 
 
 def status_of(pid: int) -> str:
-    """What the kernel says of it."""
+    """The kernel's letter for what a process is doing."""
     try:
-        return Path(f"/proc/{pid}/status").read_text()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return "State:\tZ"
+        return "gone"
+
+
+def owner_of(pid: int) -> str:
+    """Whose process it is."""
+    return pwd.getpwuid(Path(f"/proc/{pid}").stat().st_uid).pw_name
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when it holds."""
+    while not condition():  # noqa: ASYNC110 - other processes raise no events here
+        await asyncio.sleep(0)
 
 
 async def test_the_first_start_makes_a_database_that_only_its_owner_gets_into(
@@ -211,8 +236,7 @@ async def test_a_start_that_is_given_up_leaves_no_server(data_dir: Path) -> None
             await asyncio.Event().wait()
 
     starting = asyncio.ensure_future(start())
-    while not is_served(data_dir):
-        await asyncio.sleep(0)
+    await until(lambda: is_served(data_dir))
     starting.cancel()
     await asyncio.wait([starting])
     assert starting.cancelled()
@@ -259,10 +283,11 @@ async def test_a_path_too_long_for_a_socket_gets_one_elsewhere_as_private(
     far = data_dir / ("d" * 60) / ("e" * 60)
     async with embedded_postgres(far) as url:
         assert await query(url, "select 1") == 1
-        socket_dir = Path(str(await query(url, "show unix_socket_directories")))
-        assert not socket_dir.is_relative_to(data_dir)
-        assert stat.S_IMODE(socket_dir.stat().st_mode) == 0o700
-        assert socket_dir.stat().st_uid == (far / "postgres").stat().st_uid
+        socket_dir = str(await query(url, "show unix_socket_directories"))
+        assert not socket_dir.startswith(str(data_dir))
+        made, home = os.stat(socket_dir), os.stat(far / "postgres")
+        assert stat.S_IMODE(made.st_mode) == 0o700
+        assert made.st_uid == home.st_uid
     shutil.rmtree(socket_dir)
 
 
@@ -275,17 +300,17 @@ async def test_whoever_waits_is_told_for_how_long(data_dir: Path) -> None:
     async with embedded_postgres(data_dir):
         pass
     told: list[float] = []
-    with LockFile(data_dir / "postgres/door.lock") as door:
-        assert door.take()
+    door = ExitStack()
+    assert door.enter_context(LockFile(data_dir / "postgres/door.lock")).take()
 
-        def open_door(waited_s: float) -> None:
-            told.append(waited_s)
-            if len(told) == 2:
-                door.__exit__()
+    def open_the_door(waited_s: float) -> None:
+        told.append(waited_s)
+        if len(told) == 2:
+            door.close()
 
-        async with embedded_postgres(data_dir, on_wait=open_door) as url:
-            assert await query(url, "select 1") == 1
-        assert [round(waited_s) for waited_s in told[:2]] == [1, 2]
+    async with embedded_postgres(data_dir, on_wait=open_the_door) as url:
+        assert await query(url, "select 1") == 1
+    assert [round(waited_s) for waited_s in told[:2]] == [1, 2]
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root runs PostgreSQL as somebody else")
@@ -299,30 +324,32 @@ async def test_root_is_told_what_to_do_about_a_directory_that_is_closed(tmp_path
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can start processes of others")
 async def test_an_ordinary_user_runs_it_as_themselves(data_dir: Path) -> None:
-    data_dir.mkdir()
-    shutil.chown(data_dir, "nobody")
+    make_for("nobody", data_dir)
     async with another_process(data_dir, user="nobody") as process:
         url = await url_of(process)
         assert url, await process.communicate()
-        server = Path(f"/proc/{pid_of(data_dir)}")
-        assert server.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+        assert owner_of(pid_of(data_dir)) == "nobody"
         await left(process)
     # And root, who comes later, goes on as the one whose it is.
     async with embedded_postgres(data_dir) as same:
         assert same == url
-        server = Path(f"/proc/{pid_of(data_dir)}")
-        assert server.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+        assert owner_of(pid_of(data_dir)) == "nobody"
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can start processes of others")
 async def test_the_files_of_another_user_are_refused(data_dir: Path) -> None:
-    data_dir.mkdir(mode=0o755)
-    (data_dir / "postgres").mkdir(mode=0o700)
-    shutil.chown(data_dir / "postgres", "daemon")
+    make_for("nobody", data_dir)
+    make_for("daemon", data_dir / "postgres")
     async with another_process(data_dir, user="nobody") as process:
         _, said = await process.communicate()
     assert process.returncode == 1
     assert "SITEPAIR_DATA_DIR" in said.decode()
+
+
+def make_for(user: str, directory: Path) -> None:
+    """A directory of another user's."""
+    directory.mkdir(mode=0o700)
+    shutil.chown(directory, user)
 
 
 async def test_a_data_directory_is_made_closed_to_others(data_dir: Path) -> None:
