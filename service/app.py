@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -122,6 +123,15 @@ async def migrate(settings: Settings) -> str:
         before = await current_state(url)
         after = await upgrade(url)
         return f"{kind} database: {before.found or 'empty'} -> {after.found}, {after.standing}"
+
+
+async def discard(data_dir: Path) -> None:
+    """Remove what a service left in `data_dir`, its own PostgreSQL included, running or not."""
+    if (data_dir / "postgres" / "data" / "postmaster.pid").exists():
+        # A killed service leaves its server behind; the last one out stops it.
+        async with embedded_postgres(data_dir):
+            pass
+    await asyncio.to_thread(shutil.rmtree, data_dir, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,11 @@ def _checked(name: str, value: object) -> object:
     hint = _HINTS[name]
     if get_origin(hint) is Literal:
         choices = get_args(hint)
-        if value not in choices or isinstance(value, bool):
-            raise BadKnob(f"{name} takes one of {', '.join(map(repr, choices))}, not {value!r}")
-        return value
+        for choice in choices:
+            # 404 and "404" are the same to whoever turns a knob.
+            if str(choice) == str(value):
+                return choice
+        raise BadKnob(f"{name} takes one of {', '.join(map(repr, choices))}, not {value!r}")
     if hint is bool:
         if not isinstance(value, bool):
             raise BadKnob(f"{name} takes true or false, not {value!r}")

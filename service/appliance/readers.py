@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from service.appliance.calls import Callers
@@ -83,7 +84,7 @@ class _Batch(Generic[Value]):
         """On whose behalf the read is made. Its log line names a pairing only if it is for no
         other."""
         first, *others = self._askers
-        return WorkContext(operation_id=self._askers[first]) if others else first
+        return replace(WorkContext() if others else first, operation_id=self._askers[first])
 
     @property
     def is_wanted(self) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from service.app import Running, running
+from service.app import Running, discard, running
 from service.cli.pair import patiently
 from service.cli.remote import Remote, answered, remote
 from service.cli.status import Exit, run
@@ -52,7 +51,8 @@ async def _demo(count: int, *, once: bool) -> Exit:
     console = Console()
     configured = from_environment(os.environ)
     home = configured.data_dir / "demo"
-    await asyncio.to_thread(_clear, home)
+    await discard(home)
+    await asyncio.to_thread(home.mkdir, parents=True)
     settings = replace(
         configured,
         data_dir=home,
@@ -73,13 +73,6 @@ async def _demo(count: int, *, once: bool) -> Exit:
                 _print_hints(service, fleet, log, console)
                 await _until_interrupted()
     return Exit.OK if all(each["state"] == "SUCCEEDED" for each in pairings) else Exit.FAILED
-
-
-def _clear(home: Path) -> None:
-    """A demo begins with nothing. Its secrets and its database are of no use to anybody."""
-    if home.exists():
-        shutil.rmtree(home)
-    home.mkdir(parents=True)
 
 
 @asynccontextmanager

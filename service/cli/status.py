@@ -1,6 +1,7 @@
 """Exit statuses, and how a command ends."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Coroutine
 from enum import IntEnum
@@ -24,17 +25,24 @@ class Exit(IntEnum):
 
 
 def run(work: Coroutine[Any, Any, Exit]) -> Exit:
-    """Run a command to its end; its errors are told on stderr."""
+    """Run a command to its end; its errors are told on stderr. SIGTERM ends it like Ctrl-C."""
     try:
-        return asyncio.run(work)
+        return asyncio.run(_interruptible(work))
     except InvalidSettings as error:
         tell("The configuration cannot be used:", *error.faults)
         return Exit.REFUSED
     except SitepairError as error:
         tell(str(error))
         return Exit.FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return Exit.INTERRUPTED
+
+
+async def _interruptible(work: Coroutine[Any, Any, Exit]) -> Exit:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
 
 
 def tell(*lines: str) -> None:

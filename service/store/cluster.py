@@ -34,23 +34,23 @@ class Cluster:
 
         Raises OwnDatabaseFailed.
         """
-        data_dir = prepare_data_dir(data_dir)
-        home = data_dir / "postgres"
-        account = account_for(home)
-        if not account.can_reach(data_dir):
-            raise OwnDatabaseFailed(
-                f"PostgreSQL runs as '{account.name}', which may not enter {data_dir}. Allow it "
-                f"with: chmod o+x {data_dir} (and the directories above), or name another "
-                "directory with SITEPAIR_DATA_DIR, or start the service as another user than root."
-            )
         try:
+            data_dir = prepare_data_dir(data_dir)
+            home = data_dir / "postgres"
+            account = account_for(home)
+            if not account.can_reach(data_dir):
+                raise OwnDatabaseFailed(
+                    f"PostgreSQL runs as '{account.name}', which may not enter {data_dir}. Allow "
+                    f"it with: chmod o+x {data_dir} (and the directories above), or name another "
+                    "directory with SITEPAIR_DATA_DIR, or start the service as another user."
+                )
             _make_private(home, account)
-        except PermissionError as error:
+            return cls(home, account, programs(account, home))
+        except OSError as error:
             raise OwnDatabaseFailed(
-                f"{home} belongs to another user. Start the service as that user, or name another "
-                "directory with SITEPAIR_DATA_DIR."
+                f"The database cannot be kept in {data_dir}: {error.strerror}. "
+                "Name another directory with SITEPAIR_DATA_DIR."
             ) from error
-        return cls(home, account, programs(account, home))
 
     @property
     def data(self) -> Path:
@@ -169,7 +169,9 @@ def _make_private(directory: Path, account: Account) -> None:
         _give(directory, account)
     elif status.st_uid != account.uid or not stat.S_ISDIR(status.st_mode):
         raise OwnDatabaseFailed(
-            f"{directory} is not a directory of '{account.name}'; remove it if it is of no use."
+            f"{directory} is not a directory of '{account.name}' but of "
+            f"'{Account.of(status.st_uid).name}'. Start the service as that user, or name another "
+            "directory with SITEPAIR_DATA_DIR, or remove this one if it is of no use."
         )
     directory.chmod(0o700)
 

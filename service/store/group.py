@@ -23,13 +23,17 @@ class GroupCommit(Generic[Item, Answer]):
     """
 
     def __init__(
-        self, commit: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]]
+        self,
+        commit: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
+        close: Callable[[], Awaitable[None]],
     ) -> None:
         """`commit` makes a group durable in one transaction and answers each item, with an
         exception for one that was refused by itself. If it raises StoreUnavailable the whole
         group gets that; if it raises anything else nothing of the group may have been committed:
-        each item is then tried alone, so that it fails for nobody but the one to blame."""
+        each item is then tried alone, so that it fails for nobody but the one to blame. `close`
+        lets go of what `commit` holds, at the very end."""
         self._commit = commit
+        self._close = close
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._work = asyncio.Event()
         self._closed = False
@@ -60,10 +64,13 @@ class GroupCommit(Generic[Item, Answer]):
             self._closed = True
             _give_up([answer for _, answer in self._waiting])
             self._waiting.clear()
-            self._ended.set()
+            try:
+                await self._close()
+            finally:
+                self._ended.set()
 
     async def stop(self) -> None:
-        """Take nothing more, and return when all that was handed over is through."""
+        """Take nothing more, and return when all that was handed over is through and `run` is."""
         self._closed = True
         self._work.set()
         await self._ended.wait()

@@ -62,7 +62,9 @@ class Intake:
         """`clock` gives the time in ms."""
         self._lane = database.lane()
         self._clock = clock
-        self._group: GroupCommit[_Candidate, Acceptance] = GroupCommit(self._commit)
+        self._group: GroupCommit[_Candidate, Acceptance] = GroupCommit(
+            self._commit, self._lane.close
+        )
 
     async def accept(
         self, request: PairingRequest, author: Author, key: IdempotencyKey | None = None
@@ -77,10 +79,7 @@ class Intake:
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Accept until stopped."""
-        try:
-            await self._group.run(ready)
-        finally:
-            await self._lane.close()
+        await self._group.run(ready)
 
     async def stop(self) -> None:
         """Take nothing more, write what is there, return when `run` is through."""

@@ -43,7 +43,7 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._lane = database.lane()
-        self._group: GroupCommit[Change, None] = GroupCommit(self._commit)
+        self._group: GroupCommit[Change, None] = GroupCommit(self._commit, self._lane.close)
 
     async def append(self, change: Change) -> None:
         """Return when `change` is durable; changes of one pairing take effect in their order.
@@ -55,10 +55,7 @@ class Journal:
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Write until stopped."""
-        try:
-            await self._group.run(ready)
-        finally:
-            await self._lane.close()
+        await self._group.run(ready)
 
     async def stop(self) -> None:
         """Take nothing more, write what is there, return when `run` is through."""

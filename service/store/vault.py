@@ -81,6 +81,7 @@ def load_or_create_key(path: Path) -> bytes:
     Of several processes that start at once all get the same. Raises UnusableKeyFile.
     """
     if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _create(path, base64.b64encode(os.urandom(KEY_SIZE)) + b"\n")
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UnusableKeyFile(f"{path} is open to others; close it with: chmod 600 {path}")

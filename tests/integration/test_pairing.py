@@ -12,6 +12,7 @@ from tests.support.service import (
     QUICK,
     ServiceUnderTest,
     are_paired,
+    captured_logs,
     fleet_of,
     posts,
     service_over,
@@ -76,6 +77,29 @@ async def test_the_operation_id_reaches_both_appliances_and_every_event(
     assert {event["operationID"] for event in await service.events(pairing)} == {"UI-7.x:1"}
     for name in (one, other):
         assert not service.fleet.world.truth.counts(name).without_operation_id
+
+
+async def test_each_call_to_an_appliance_is_one_line_that_says_for_what(
+    settings: Settings,
+) -> None:
+    with captured_logs() as logs:
+        async with fleet_of(2) as fleet, service_over(settings, fleet) as service:
+            one, other = await service.register()
+            pairing = await service.over(await service.pair(one, other, operationID="traced"))
+        counted = sum(
+            sum(fleet.world.truth.counts(name).requests.values()) for name in (one, other)
+        )
+    lines = [json.loads(line) for line in logs.getvalue().splitlines()]
+    calls = [line for line in lines if line["event"] == "appliance_called"]
+
+    assert len(calls) == counted
+    tasks = {side["appliance"]: side["taskId"] for side in pairing["sides"]}
+    for line in calls:
+        assert {"method", "path", "status", "ms", "appliance", "operationID"} <= set(line)
+        if line["path"] in {"/sites", "/tasks/poll"}:
+            assert (line["operationID"], line["pairing"]) == ("traced", pairing["id"])
+        if line["path"] == "/tasks/poll":
+            assert line["task"] == tasks[line["appliance"]]
 
 
 async def test_the_audit_trail_tells_the_story_in_order(service: ServiceUnderTest) -> None:

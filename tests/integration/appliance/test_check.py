@@ -12,7 +12,7 @@ from service.appliance.limits import CallTimeouts
 from service.domain.registration import LocalUser
 from service.domain.thumbprint import thumbprint_of
 from simulator import Fleet, FleetOptions, Rule, SimulatedAppliance, fault
-from tests.integration.appliance.rigs import LOOPBACK, QUICK, registered, spec_of
+from tests.integration.appliance.rigs import LOOPBACK, QUICK, registered, spec_of, until
 
 ALL = ["address", "reachable", "certificate", "login", "version", "configured", "clock", "peers"]
 
@@ -55,6 +55,7 @@ async def test_an_appliance_in_order_passes_every_check() -> None:
         counts = fleet.world.truth.counts(here.name)
         assert counts.answers["DELETE /sessions", 204] == 1
         assert not fleet.world.truth.accepted
+        await until(lambda: here.connections == 0)
 
 
 async def test_a_forbidden_address_is_not_touched() -> None:

@@ -88,6 +88,13 @@ async def test_an_older_endpoint_gets_the_newest_client() -> None:
             assert client is new
 
 
+async def test_an_endpoint_that_is_newer_than_the_registry_gets_the_client_that_there_is() -> None:
+    async with rig() as here:
+        newer = registered(spec_of(here.here), 2).endpoint
+        async with here.fleet.use(newer) as client:
+            assert client is here.client
+
+
 async def test_a_name_that_was_registered_anew_for_something_else_gets_another_client() -> None:
     async with rig() as here:
         here.registry.remove(here.client.name)

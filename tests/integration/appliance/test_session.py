@@ -200,6 +200,23 @@ async def test_a_shared_call_names_all_whom_it_is_for() -> None:
     assert reads[0]["also"] == [f"op-{number}" for number in range(1, 33)]
 
 
+async def test_a_call_on_nobodys_behalf_is_logged_under_the_id_that_it_carries() -> None:
+    with logged() as lines:
+        async with rig() as here:
+            await here.client.about()
+            sent = {each.path: each.operation_id for each in here.simulated.world.truth.log}
+    line = next(line for line in lines.calls if line["path"] == "/diagnostics/about")
+    assert line["operationID"] == sent["/diagnostics/about"]
+
+
+async def test_a_login_made_for_a_shared_read_carries_the_id_of_that_read() -> None:
+    async with rig() as here:
+        await here.client.peers()
+        log = here.simulated.world.truth.log
+        assert [each.path for each in log] == ["/sessions", "/sites"]
+        assert len({each.operation_id for each in log}) == 1
+
+
 async def test_no_secret_is_logged() -> None:
     with logged() as lines:
         async with rig() as here:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -133,6 +134,68 @@ async def test_the_query_of_the_task_list_is_as_documented() -> None:
     async with raw_server(answer) as server, client_of(server.spec()) as client:
         assert await client.pair_tasks(-5) == []
         assert server.arrivals[-1].path == "/tasks?type=pair&startTimeAfter=0&limit=100&offset=0"
+
+
+async def test_pages_that_are_smaller_than_asked_for_are_read_to_the_last() -> None:
+    ids = [str(uuid.UUID(int=number)) for number in range(35)]
+
+    async def page(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
+        offset = int(arrival.path.rpartition("offset=")[2])
+        items = [{"id": each} for each in ids[offset : offset + 10]]
+        body = {"items": items, "offset": offset, "limit": 10, "total": len(ids)}
+        writer.write(response(json.dumps(body).encode()))
+
+    async with raw_server(page) as server, client_of(server.spec()) as client:
+        assert [task.id for task in await client.pair_tasks(0)] == ids
+        assert server.count("GET", "/tasks") == 4
+
+
+async def test_a_list_that_never_ends_is_left() -> None:
+    async def page(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(b'{"items": [{"id": "1"}], "total": 1000000}'))
+
+    async with raw_server(page) as server, client_of(server.spec()) as client:
+        assert [task.id for task in await client.pair_tasks(0)] == ["1"]
+        assert server.count("GET", "/tasks") == 100
+
+
+async def test_tasks_are_filtered_again_for_an_appliance_that_ignores_the_filter() -> None:
+    items = [
+        {"id": "ours", "workflowInfo": {"type": "pair"}, "startTime": 2_000},
+        {"id": "perhaps"},
+        {"id": "another kind", "workflowInfo": {"type": "health"}, "startTime": 2_000},
+        {"id": "too old", "workflowInfo": {"type": "pair"}, "startTime": 1_000},
+    ]
+
+    async def page(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(json.dumps({"items": items, "total": 4}).encode()))
+
+    async with raw_server(page) as server, client_of(server.spec()) as client:
+        assert [task.id for task in await client.pair_tasks(1_000)] == ["ours", "perhaps"]
+
+
+async def test_a_late_word_of_an_old_session_does_not_end_the_new_one() -> None:
+    """1. Two calls are under way. 2. One is told that the session ended, and logs in again.
+    3. Then the other is told the same: of the old session, for it was sent in that."""
+    renewed = asyncio.Event()
+    ended = response(b"", "401 Unauthorized", www_authenticate="Authentication Token Required")
+
+    async def expire(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
+        if arrival.headers["x-vcav-auth"] == "new":
+            renewed.set()
+            writer.write(response())
+            return
+        server.login = response(x_vcav_auth="new")
+        if arrival.path == "/slow":
+            await renewed.wait()
+        writer.write(ended)
+
+    async with raw_server(expire) as server, client_of(server.spec()) as client:
+        slow = asyncio.ensure_future(client.ask(Request("GET", "/slow")))
+        await until(lambda: server.count("GET", "/slow") == 1)
+        assert (await client.ask(Request("GET", "/quick"))).status == 200
+        assert (await slow).status == 200
+        assert server.count("POST", "/sessions") == 2
 
 
 async def test_the_language_of_the_login_is_spoken_afterwards() -> None:

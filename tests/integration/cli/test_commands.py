@@ -206,6 +206,20 @@ async def test_the_demo_pairs_what_it_simulates(reachable_dir: Path) -> None:
     assert "PairingSucceeded" in ended.out
 
 
+async def test_a_demo_that_was_killed_does_not_stand_in_the_way_of_the_next(
+    reachable_dir: Path,
+) -> None:
+    process = await start(["demo"], {"SITEPAIR_DATA_DIR": str(reachable_dir)})
+    assert process.stdout is not None
+    while b"PAIRING" not in await process.stdout.readline():
+        pass
+    process.kill()
+    await process.communicate()
+    ended = await sitepair("demo", "--once", SITEPAIR_DATA_DIR=str(reachable_dir))
+    assert ended.status == 0, ended
+    assert "3 of 3 paired" in ended.out
+
+
 async def test_the_version_is_the_packages() -> None:
     assert (await sitepair("--version")).out.strip() == __version__
 

@@ -285,10 +285,14 @@ async def test_a_path_too_long_for_a_socket_gets_one_elsewhere_as_private(
         assert await query(url, "select 1") == 1
         socket_dir = str(await query(url, "show unix_socket_directories"))
         assert not socket_dir.startswith(str(data_dir))
-        made, home = os.stat(socket_dir), os.stat(far / "postgres")
-        assert stat.S_IMODE(made.st_mode) == 0o700
-        assert made.st_uid == home.st_uid
+        assert mode_and_owner(socket_dir) == mode_and_owner(far / "postgres")
     shutil.rmtree(socket_dir)
+
+
+def mode_and_owner(path: Path | str) -> tuple[int, int]:
+    """Who may what there."""
+    status = Path(path).stat()
+    return stat.S_IMODE(status.st_mode), status.st_uid
 
 
 async def test_names_with_spaces_and_quotes_are_only_names(data_dir: Path) -> None:
@@ -343,7 +347,17 @@ async def test_the_files_of_another_user_are_refused(data_dir: Path) -> None:
     async with another_process(data_dir, user="nobody") as process:
         _, said = await process.communicate()
     assert process.returncode == 1
+    assert "of 'daemon'" in said.decode()
     assert "SITEPAIR_DATA_DIR" in said.decode()
+
+
+async def test_a_directory_that_cannot_be_made_is_refused_with_the_way_out(
+    data_dir: Path,
+) -> None:
+    prepare_data_dir(data_dir).joinpath("file").touch()
+    with pytest.raises(OwnDatabaseFailed, match=r"Not a directory.*SITEPAIR_DATA_DIR"):
+        async with embedded_postgres(data_dir / "file" / "below"):
+            pass
 
 
 def make_for(user: str, directory: Path) -> None:

@@ -113,8 +113,9 @@ async def test_of_two_epochs_in_one_group_only_the_one_in_force_is_written(
     held, old = await claimed(database, *COUPLES[:2])
     await sql.execute("update pairing set epoch = epoch + 1 where id = $1", old.id)
     new = replace(old, epoch=old.epoch + 1)
-    requested = step(started(new).pairing, PairRequested(name("a"), 1))
-    changes = [started(old), started(new), requested]
+    began = started(new)
+    requested = step(began.pairing, PairRequested(name("a"), 1))
+    changes = [started(old), began, requested]
     async with journal_on(database) as journal, as_one_group(journal, sql, held, changes) as group:
         answers = [await task for task in group]
     assert [type(answer) for answer in answers] == [LeaseLost, type(None), type(None)]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.appliance.polltable import read_poll_table
@@ -117,6 +117,11 @@ def test_what_is_no_such_table_is_left_to_the_single_calls(body: bytes) -> None:
         read_poll_table(body, [ONE])
 
 
+def test_rows_that_are_longer_than_their_names_are_not_read() -> None:
+    with pytest.raises(Unreadable):
+        read_poll_table(a_table(["id", "state"], [ONE, "RUNNING", "what?"]), [ONE])
+
+
 def test_ids_that_are_no_uuids_are_found_when_asked_for() -> None:
     assert states(a_table(["id", "state"], ["task-7", "FAILED"]), "task-7") == {"task-7": "FAILED"}
 
@@ -132,6 +137,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_every_documented_layout_tells_the_same(data: st.DataObject) -> None:
     """Rows or columns, in any order, nested or dotted: the same tasks come out."""

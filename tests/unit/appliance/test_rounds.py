@@ -151,6 +151,38 @@ def test_one_who_goes_away_leaves_the_others_and_the_last_one_ends_the_loop() ->
     run(scene())
 
 
+def test_the_only_one_who_goes_away_ends_the_loop_at_once() -> None:
+    async def scene() -> None:
+        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, _):
+            before = asyncio.all_tasks()
+            waiter = asyncio.ensure_future(rounds.finished(ONE))
+            await asyncio.sleep(100.0)
+            waiter.cancel()
+            await asyncio.sleep(0.01)
+            assert asyncio.all_tasks() == before
+
+    run(scene())
+
+
+def test_without_bulk_poll_only_tasks_that_are_due_are_asked_about() -> None:
+    async def scene() -> None:
+        def lacks_it(request: Request) -> Answer | None:
+            return an_answer(404) if request.method == "POST" else None
+
+        appliance = H4Tasks({ONE: 1e9, TWO: 1e9}, spoil=lacks_it)
+        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
+            old = waiters.create_task(rounds.finished(ONE))
+            await asyncio.sleep(300.0)
+            appliance.asked.clear()
+            young = waiters.create_task(rounds.finished(TWO))
+            await asyncio.sleep(1.05)
+            assert appliance.asked["single"] <= 5 + 1
+            old.cancel()
+            young.cancel()
+
+    run(scene())
+
+
 def test_a_task_missing_from_the_table_and_unknown_by_itself_is_forgotten() -> None:
     async def scene() -> None:
         appliance = H4Tasks({ONE: 0.0})

@@ -27,6 +27,10 @@ class Commits:
         return [item * 10 if item >= 0 else ValueError(item) for item in items]
 
 
+async def nothing() -> None:
+    """There is nothing to close."""
+
+
 @asynccontextmanager
 async def at_work(group: GroupCommit[int, int]) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
@@ -50,7 +54,7 @@ async def submitted(
 
 async def test_what_was_handed_over_during_a_commit_shares_the_next_one_in_order() -> None:
     commits = Commits()
-    group: GroupCommit[int, int] = GroupCommit(commits)
+    group: GroupCommit[int, int] = GroupCommit(commits, nothing)
     async with at_work(group), asyncio.TaskGroup() as tasks:
         commits.may_end.clear()
         [first] = await submitted(tasks, group, [1])
@@ -62,7 +66,7 @@ async def test_what_was_handed_over_during_a_commit_shares_the_next_one_in_order
 
 
 async def test_one_refused_item_fails_for_its_caller_alone() -> None:
-    group: GroupCommit[int, int] = GroupCommit(Commits())
+    group: GroupCommit[int, int] = GroupCommit(Commits(), nothing)
     async with at_work(group):
         answers = await asyncio.gather(
             *[group.submit(item) for item in (1, -2, 3)], return_exceptions=True
@@ -73,7 +77,7 @@ async def test_one_refused_item_fails_for_its_caller_alone() -> None:
 
 async def test_a_cancelled_caller_leaves_and_its_item_is_committed_all_the_same() -> None:
     commits = Commits()
-    group: GroupCommit[int, int] = GroupCommit(commits)
+    group: GroupCommit[int, int] = GroupCommit(commits, nothing)
     async with at_work(group), asyncio.TaskGroup() as tasks:
         commits.may_end.clear()
         [first] = await submitted(tasks, group, [1])
@@ -96,7 +100,7 @@ async def test_an_unknown_outcome_is_everybodys_and_the_next_group_is_tried_anew
             raise StoreUnavailable("gone")
         return list(items)
 
-    group: GroupCommit[int, int] = GroupCommit(commit)
+    group: GroupCommit[int, int] = GroupCommit(commit, nothing)
     async with at_work(group):
         answers = await asyncio.gather(
             *[group.submit(item) for item in (1, 2, 3)], return_exceptions=True
@@ -116,7 +120,7 @@ async def test_a_group_that_was_refused_as_a_whole_is_committed_one_by_one(
             raise trouble
         return list(items)
 
-    group: GroupCommit[int, int] = GroupCommit(commit)
+    group: GroupCommit[int, int] = GroupCommit(commit, nothing)
     async with at_work(group):
         answers = await asyncio.gather(
             *[group.submit(item) for item in (1, 2, 3)], return_exceptions=True
@@ -126,7 +130,7 @@ async def test_a_group_that_was_refused_as_a_whole_is_committed_one_by_one(
 
 async def test_a_group_never_grows_beyond_its_limit() -> None:
     commits = Commits()
-    group: GroupCommit[int, int] = GroupCommit(commits)
+    group: GroupCommit[int, int] = GroupCommit(commits, nothing)
     async with at_work(group), asyncio.TaskGroup() as tasks:
         await submitted(tasks, group, range(2 * LARGEST_GROUP + 1))
     assert [len(each) for each in commits.groups] == [LARGEST_GROUP, LARGEST_GROUP, 1]
@@ -134,7 +138,7 @@ async def test_a_group_never_grows_beyond_its_limit() -> None:
 
 async def test_stop_drains_and_then_takes_nothing_more() -> None:
     commits = Commits()
-    group: GroupCommit[int, int] = GroupCommit(commits)
+    group: GroupCommit[int, int] = GroupCommit(commits, nothing)
     async with at_work(group), asyncio.TaskGroup() as tasks:
         commits.may_end.clear()
         waiting = await submitted(tasks, group, [1])
@@ -153,7 +157,7 @@ async def test_stop_drains_and_then_takes_nothing_more() -> None:
 async def test_a_cancelled_loop_leaves_nobody_waiting() -> None:
     commits = Commits()
     commits.may_end.clear()
-    group: GroupCommit[int, int] = GroupCommit(commits)
+    group: GroupCommit[int, int] = GroupCommit(commits, nothing)
     loop = asyncio.ensure_future(group.run())
     async with asyncio.TaskGroup() as tasks:
         callers = [tasks.create_task(outcome(group, item)) for item in (1, 2)]
@@ -168,8 +172,26 @@ async def test_a_cancelled_loop_leaves_nobody_waiting() -> None:
         await group.submit(4)
 
 
+async def test_stop_returns_when_what_was_held_is_closed_after_the_last_commit() -> None:
+    happened: list[str] = []
+
+    async def commit(items: Sequence[int]) -> Sequence[int | Exception]:
+        happened.append("commit")
+        return list(items)
+
+    async def close() -> None:
+        await asyncio.sleep(0)
+        happened.append("close")
+
+    group: GroupCommit[int, int] = GroupCommit(commit, close)
+    async with at_work(group):
+        await group.submit(1)
+        await group.stop()
+        assert happened == ["commit", "close"]
+
+
 async def test_stop_before_the_start_and_again_returns_at_once() -> None:
-    group: GroupCommit[int, int] = GroupCommit(Commits())
+    group: GroupCommit[int, int] = GroupCommit(Commits(), nothing)
     await group.stop()
     await group.run()
     await group.stop()
@@ -179,7 +201,7 @@ async def test_starting_and_stopping_at_any_moment_loses_no_answer() -> None:
     """Each item is either answered or refused, however the stop falls."""
     for turns in range(20):
         commits = Commits()
-        group: GroupCommit[int, int] = GroupCommit(commits)
+        group: GroupCommit[int, int] = GroupCommit(commits, nothing)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(group.run())
             callers = []
