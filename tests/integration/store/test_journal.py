@@ -283,7 +283,7 @@ async def test_two_hundred_callers_cancelled_in_the_middle_of_a_commit_leak_noth
             await asyncio.wait(callers)
             assert all(caller.cancelled() for caller in callers)
         # Through, because groups are committed one after another.
-        [pairing] = (await Pairings(database).get(held.id),)
+        pairing = await Pairings(database).get(held.id)
         assert await outcome(journal, step(pairing, PairRequested(name("n0"), 1))) is None
         assert await connections(sql) == before
     running = await sql.fetchval("select count(*) from pairing where state = 'RUNNING'")
