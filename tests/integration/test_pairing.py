@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.support.service import (
     service_over,
 )
 
-UNKNOWNS: list[dict[str, object]] = [
+UNKNOWNS: list[dict[str, Any]] = [
     {},
     {"queued_ms": 300},
     {"extra_states": ["PAUSED", "CANCELLING"]},
@@ -42,7 +43,7 @@ UNKNOWNS: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("knobs", UNKNOWNS, ids=str)
 async def test_two_sites_are_paired_whichever_way_the_unknown_turns_out(
-    knobs: dict[str, object], settings: Settings
+    knobs: dict[str, Any], settings: Settings
 ) -> None:
     async with fleet_of(2, **knobs) as fleet, service_over(settings, fleet) as service:
         one, other = await service.register()

@@ -105,9 +105,9 @@ async def service_over(
 
 
 @asynccontextmanager
-async def fleet_of(count: int, **knobs: object) -> AsyncIterator[Fleet]:
+async def fleet_of(count: int, *, seed: int = 7, **knobs: object) -> AsyncIterator[Fleet]:
     """A simulated fleet whose appliances all have `knobs`."""
-    async with Fleet.start(FleetOptions(count=count, seed=7)) as fleet:
+    async with Fleet.start(FleetOptions(count=count, seed=seed)) as fleet:
         for appliance in fleet.appliances:
             appliance.turn(**knobs)
         yield fleet
