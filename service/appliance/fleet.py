@@ -29,11 +29,10 @@ class _Kept:
     is_replaced: bool = False
 
     def serves(self, endpoint: Endpoint) -> bool:
-        """Whether it is as new as `endpoint`. Of the same version it must be the same: a name
-        that was removed and registered anew counts from 1 again."""
-        if self.endpoint.version == endpoint.version:
-            return self.endpoint == endpoint
-        return self.endpoint.version > endpoint.version
+        """Whether it is of the same registration as `endpoint`, and as new: a name that was
+        removed and registered again counts from 1 again."""
+        same = self.endpoint.registration == endpoint.registration
+        return same and self.endpoint.version >= endpoint.version
 
 
 class ApplianceFleet:

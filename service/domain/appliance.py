@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from service.domain.ids import ApplianceName, TaskId
 from service.domain.thumbprint import Thumbprint, same_thumbprint
@@ -26,14 +27,15 @@ class ApiError:
 class Endpoint:
     """How the peers of an appliance reach it: what `POST /sites` tells them.
 
-    `version` grows whenever the appliance is registered anew; it tells a kept client from a
-    current one.
+    `version` grows whenever the registration is replaced; with `registration`, which is another
+    one after the name was removed and registered again, it tells a kept client from a current one.
     """
 
     name: ApplianceName
     api_url: str
     api_thumbprint: Thumbprint
     version: int = 1
+    registration: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ class Registration:
     @property
     def endpoint(self) -> Endpoint:
         """How peers reach it."""
-        return Endpoint(self.spec.name, self.spec.api_url, self.spec.api_thumbprint, self.version)
+        spec = self.spec
+        return Endpoint(spec.name, spec.api_url, spec.api_thumbprint, self.version, self.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Row
 
@@ -46,15 +47,22 @@ def _assignment(row: Row[Any]) -> Assignment:
     return Assignment(
         pairing,
         (
-            _endpoint(one, row.a_api_url, row.a_api_thumbprint, row.a_version),
-            _endpoint(other, row.b_api_url, row.b_api_thumbprint, row.b_version),
+            _endpoint(one, row.a_registration, row.a_api_url, row.a_api_thumbprint, row.a_version),
+            _endpoint(
+                other, row.b_registration, row.b_api_url, row.b_api_thumbprint, row.b_version
+            ),
         ),
         float(row.remaining_s),
     )
 
 
 def _endpoint(
-    side: Side, api_url: str | None, api_thumbprint: str | None, version: int | None
+    side: Side,
+    registration: UUID | None,
+    api_url: str | None,
+    api_thumbprint: str | None,
+    version: int | None,
 ) -> Endpoint:
     # Without a registration: an endpoint that leads nowhere, at which the engine ends the pairing.
-    return Endpoint(side.appliance, api_url or "", Thumbprint(api_thumbprint or ""), version or 0)
+    thumbprint = Thumbprint(api_thumbprint or "")
+    return Endpoint(side.appliance, api_url or "", thumbprint, version or 0, registration)

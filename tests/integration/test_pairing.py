@@ -240,6 +240,19 @@ async def test_refused_credentials_fail_the_pairing_after_one_login(
     assert service.fleet.world.truth.counts(one).logins_refused == 1
 
 
+async def test_a_name_that_was_removed_and_registered_again_is_called_with_its_new_credentials(
+    service: ServiceUnderTest,
+) -> None:
+    one, other, third = await service.register()
+    await service.over(await service.pair(one, other))
+    assert (await service.call("DELETE", f"/v1/appliances/{one}")).status == 204
+    credentials = {"type": "localUser", "localUser": "root", "localPassword": "another"}
+    await service.register(service.fleet[one], credentials=credentials)
+    pairing = await service.over(await service.pair(one, third))
+    assert pairing["state"] == "FAILED"
+    assert pairing["error"]["code"] == "NotAuthenticated"
+
+
 async def test_an_appliance_that_is_not_the_pinned_one_is_told_nothing(
     service: ServiceUnderTest,
 ) -> None:

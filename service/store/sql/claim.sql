@@ -31,8 +31,8 @@ select
   b.appliance as b_appliance, b.peer as b_peer, b.state as b_state, b.task_id as b_task_id,
   b.start_time as b_start_time, b.end_time as b_end_time, b.result as b_result,
   b.error as b_error, b.attempts as b_attempts,
-  x.api_url as a_api_url, x.api_thumbprint as a_api_thumbprint, x.version as a_version,
-  y.api_url as b_api_url, y.api_thumbprint as b_api_thumbprint, y.version as b_version,
+  x.id as a_registration, x.api_url as a_api_url, x.api_thumbprint as a_api_thumbprint, x.version as a_version,
+  y.id as b_registration, y.api_url as b_api_url, y.api_thumbprint as b_api_thumbprint, y.version as b_version,
   -- By the database's clock, which is the same for all workers.
   t.timeout_s - (extract(epoch from clock_timestamp()) - t.start_time / 1000.0) as remaining_s
 from taken as t

@@ -1,6 +1,8 @@
 """Clients kept for whoever comes next, and replaced when a registration changes."""
 
 import asyncio
+from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
@@ -99,7 +101,7 @@ async def test_a_name_that_was_registered_anew_for_something_else_gets_another_c
     async with rig() as here:
         here.registry.remove(here.client.name)
         other = spec_of(here.here, api_url="https://moved.example.test:8048/")
-        endpoint = here.registry.put(registered(other, 1))
+        endpoint = here.registry.put(replace(registered(other, 1), id=uuid4()))
         async with here.fleet.use(endpoint) as client:
             assert client is not here.client
 
