@@ -21,7 +21,7 @@ Guarantees
 4. What an appliance says of a peer follows from both sides' records and certificates alone.
 5. When a fleet's context ends nothing of it is left, hung requests included, within a second.
 
-It shares no code with the service, only the recorded samples in `simulator/samples`.
+It shares no code with the service, so that one misreading of the vendor cannot pass twice.
 """
 
 from simulator.faults import Action, BadFault, Rule, fault

@@ -1,0 +1,196 @@
+"""The simulator by itself, over TLS, with a client that knows nothing of the service."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from simulator import BadKnob, Fleet, FleetOptions, SimulatedAppliance, fault
+
+TOKEN = "X-VCAV-Auth"
+
+
+class Caller:
+    """One user of one appliance."""
+
+    def __init__(self, session: aiohttp.ClientSession, appliance: SimulatedAppliance) -> None:
+        self.appliance = appliance
+        self._session = session
+        self._headers = {"operationID": "test"}
+
+    async def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        pin = bytes.fromhex(self.appliance.thumbprint.removeprefix("SHA-256:").replace(":", ""))
+        async with self._session.request(
+            method,
+            self.appliance.management_url + path,
+            json=body,
+            headers=self._headers,
+            ssl=aiohttp.Fingerprint(pin),
+        ) as response:
+            if TOKEN in response.headers:
+                self._headers[TOKEN] = response.headers[TOKEN]
+            text = await response.text()
+            return response.status, await response.json(content_type=None) if text else None
+
+    async def log_in(self, password: str | None = None) -> int:
+        credentials = {
+            "type": "localUser",
+            "localUser": self.appliance.username,
+            "localPassword": password or self.appliance.password,
+        }
+        return (await self.call("POST", "/sessions", credentials))[0]
+
+    async def pair(self, peer: SimulatedAppliance) -> Any:
+        body = {"apiUrl": peer.api_url, "apiThumbprint": peer.api_thumbprint, "description": ""}
+        status, task = await self.call("POST", "/sites", body)
+        assert status == 202
+        return task
+
+    async def over(self, task: Any) -> Any:
+        while task["endTime"] == -1:
+            _, task = await self.call("GET", f"/tasks/{task['id']}")
+        return task
+
+
+@asynccontextmanager
+async def two_callers(**knobs: Any) -> AsyncIterator[tuple[Fleet, Caller, Caller]]:
+    async with (
+        Fleet.start(FleetOptions(count=2, seed=3)) as fleet,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+    ):
+        for appliance in fleet.appliances:
+            appliance.turn(**{"task_ms": [5, 10], "queued_ms": 0, **knobs})
+        one, other = (Caller(session, appliance) for appliance in fleet.appliances)
+        await one.log_in()
+        await other.log_in()
+        yield fleet, one, other
+
+
+def comm_errors(peers: Any) -> list[str | None]:
+    (peer,) = peers
+    state = peer["state"]
+    return [error and error["code"] for error in state.values()]
+
+
+async def test_a_record_works_only_when_both_sides_hold_one() -> None:
+    async with two_callers() as (_, one, other):
+        task = await one.over(await one.pair(other.appliance))
+        assert task["state"] == "SUCCEEDED"
+        assert any(comm_errors((await one.call("GET", "/sites"))[1]))
+        assert (await other.call("GET", "/sites"))[1] == []
+        await other.over(await other.pair(one.appliance))
+        assert not any(comm_errors((await one.call("GET", "/sites"))[1]))
+        assert not any(comm_errors((await other.call("GET", "/sites"))[1]))
+
+
+async def test_a_rotated_certificate_breaks_the_record_until_it_is_repaired() -> None:
+    async with two_callers() as (_, one, other):
+        await one.over(await one.pair(other.appliance))
+        await other.over(await other.pair(one.appliance))
+        other.appliance.rotate_certificate("api")
+        _, peers = await one.call("GET", "/sites")
+        assert "CertificateMismatch" in comm_errors(peers)
+        body = {
+            "apiUrl": other.appliance.api_url,
+            "apiThumbprint": other.appliance.api_thumbprint,
+            "description": "",
+        }
+        status, task = await one.call("PUT", f"/sites/{peers[0]['id']}", body)
+        assert status == 202
+        await one.over(task)
+        assert not any(comm_errors((await one.call("GET", "/sites"))[1]))
+
+
+async def test_unpairing_one_side_leaves_the_other_with_errors() -> None:
+    async with two_callers() as (_, one, other):
+        await one.over(await one.pair(other.appliance))
+        await other.over(await other.pair(one.appliance))
+        _, peers = await one.call("GET", "/sites")
+        status, task = await one.call("DELETE", f"/sites/{peers[0]['id']}")
+        assert status == 202
+        await one.over(task)
+        assert (await one.call("GET", "/sites"))[1] == []
+        assert any(comm_errors((await other.call("GET", "/sites"))[1]))
+
+
+async def test_the_bulk_poll_has_a_row_for_each_task_that_is_known() -> None:
+    async with two_callers() as (_, one, other):
+        task = await one.pair(other.appliance)
+        unknown = "00000000-0000-4000-8000-000000000000"
+        status, table = await one.call("POST", "/tasks/poll", [unknown, task["id"]])
+        assert status == 200
+        column = table["propertyNames"].index("id")
+        assert [row[column] for row in table["values"]] == [task["id"]]
+        assert any("." in name for name in table["propertyNames"])
+
+
+async def test_an_answer_that_was_lost_is_in_the_truth_all_the_same() -> None:
+    async with two_callers() as (fleet, one, other):
+        one.appliance.add_fault(fault("lost_answer", method="POST", path="/sites"))
+        with pytest.raises(aiohttp.ClientError):
+            await one.pair(other.appliance)
+        (accepted,) = fleet.truth()["accepted"]
+        assert (accepted["appliance"], accepted["operationID"]) == (one.appliance.name, "test")
+
+
+async def test_refused_logins_are_counted_and_carry_no_marker() -> None:
+    async with two_callers() as (fleet, one, _):
+        assert await one.log_in("wrong") == 401
+        assert fleet.world.truth.counts(one.appliance.name).logins_refused == 1
+
+
+async def test_an_expired_session_is_told_by_the_marker() -> None:
+    async with two_callers() as (_, one, _other):
+        one.appliance.expire_sessions()
+        assert (await one.call("GET", "/sites"))[0] == 401
+        assert await one.log_in() == 200
+        assert (await one.call("GET", "/sites"))[0] == 200
+
+
+async def test_a_knob_that_does_not_exist_is_refused_with_the_nearest_name() -> None:
+    async with two_callers() as (_, one, _other):
+        with pytest.raises(BadKnob, match="bulk_poll"):
+            one.appliance.turn(bulk_pol="404")
+
+
+async def test_control_tells_the_truth_and_refuses_nonsense() -> None:
+    async with two_callers() as (fleet, one, other), aiohttp.ClientSession() as session:
+        await one.over(await one.pair(other.appliance))
+        async with session.get(f"{fleet.control_url}/truth") as response:
+            truth = await response.json()
+        assert [each["kind"] for each in truth["accepted"]] == ["pair"]
+        url = f"{fleet.control_url}/appliances/{one.appliance.name}/faults"
+        async with session.post(url, json={"action": {"kind": "nonsense"}}) as response:
+            assert response.status == 400
+        async with session.patch(f"{fleet.control_url}/knobs", json={"task_ms": "x"}) as response:
+            assert response.status == 400
+
+
+async def test_the_same_seed_makes_the_same_sites() -> None:
+    seen = []
+    for _ in range(2):
+        async with Fleet.start(FleetOptions(count=2, seed=9)) as fleet:
+            seen.append([(each.site_id, each.password) for each in fleet.appliances])
+    assert seen[0] == seen[1]
+
+
+async def test_a_fleet_that_hangs_ends_with_its_block() -> None:
+    async with two_callers() as (_, one, _other):
+        one.appliance.add_fault(fault("hang", method="GET", path="/sites"))
+        with pytest.raises(TimeoutError):
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.1)) as session:
+                await Caller(session, one.appliance).call("GET", "/sites")
+
+
+async def test_a_ca_signed_fleet_is_trusted_through_its_root() -> None:
+    async with (
+        Fleet.start(FleetOptions(count=1, ca_signed=True)) as fleet,
+        aiohttp.ClientSession() as session,
+    ):
+        trust = ssl.create_default_context(cadata=fleet.ca_pem)
+        url = fleet.appliances[0].management_url + "/docs/api-guide.html"
+        async with session.get(url, ssl=trust) as response:
+            assert response.status == 200
