@@ -109,6 +109,13 @@ class Cluster:
         _make_private(place, self.account)
         return place
 
+    def used_socket_dir(self) -> Path | None:
+        """Where the server that runs has put its socket."""
+        try:
+            return Path(self._mark.read_text().splitlines()[4].strip())
+        except (FileNotFoundError, IndexError):
+            return None
+
     def url(self) -> str:
         """Where the running server is reached, with the password."""
         lines = self._mark.read_text().splitlines()

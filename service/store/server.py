@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 
 import asyncpg
 
@@ -49,7 +50,11 @@ class Server:
     async def stop(self) -> None:
         """Stop it, if it runs, and return when it is gone. Raises OwnDatabaseFailed."""
         if self._cluster.is_served():
+            socket_dir = self._cluster.used_socket_dir()
             await self._run("pg_ctl", "stop", "-D", "data", "-m", "fast", "-w", "-t", str(STOP_S))
+            if socket_dir is not None and socket_dir.parent != self._cluster.home:
+                with suppress(OSError):
+                    socket_dir.rmdir()
 
     async def _create(self) -> None:
         cluster = self._cluster

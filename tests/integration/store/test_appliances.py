@@ -107,6 +107,15 @@ async def test_the_same_again_changes_nothing_and_is_answered(
     assert await sql.fetchval("select count(*) from event") == 1
 
 
+async def test_a_clock_that_goes_back_does_not_take_a_registration_with_it(
+    database: Database,
+) -> None:
+    await registry(database).put(FULL, AUTHOR)
+    late = Appliances(database, Vault([KEY]), lambda: NOW - 1000)
+    changed, _ = await late.put(replace(FULL, description="moved"), AUTHOR)
+    assert (changed.version, changed.created, changed.last_updated) == (2, NOW, NOW)
+
+
 async def test_two_names_cannot_have_the_same_api_url_however_it_is_spelt(
     database: Database,
 ) -> None:

@@ -1,11 +1,14 @@
 """Accepting pairings: promises, keys, couples, groups."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from sqlalchemy import Engine, event
 
 from service.domain.chain import first_misfit
 from service.domain.errors import (
@@ -274,6 +277,34 @@ async def test_five_hundred_requests_at_once_are_a_handful_of_transactions(
     assert len({answer.pairing.id for answer in answers}) == 500
     assert await transactions(sql) - before <= 5
     assert await sql.fetchval("select count(*) from side") == 1000
+
+
+async def test_many_who_want_the_same_at_once_are_answered_in_a_handful_of_statements(
+    database: Database,
+) -> None:
+    await register(database, *"abc")
+    asked = [request("a", "b"), request("b", "c"), request("a", "nobody")] * 50
+    with statements_counted() as sent:
+        async with intake_on(database) as intake:
+            answers = await asyncio.gather(*[outcome(intake, each) for each in asked])
+    assert 1 <= sum("insert into pairing" in each for each in sent) <= 4
+    assert [type(answer) for answer in answers[:3]] == [Acceptance, Acceptance, UnknownAppliance]
+    assert {type(answer) for answer in answers[3:]} == {PairingActive, UnknownAppliance}
+
+
+@contextmanager
+def statements_counted() -> Iterator[list[str]]:
+    """The statements that are sent within."""
+    sent: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
 
 
 async def test_descriptions_that_postgresql_refuses_are_mended_before_they_are_hashed(
