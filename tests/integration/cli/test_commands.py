@@ -220,6 +220,22 @@ async def test_a_demo_that_was_killed_does_not_stand_in_the_way_of_the_next(
     assert "3 of 3 paired" in ended.out
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_demo_that_is_interrupted_takes_its_database_with_it(
+    number: signal.Signals, reachable_dir: Path
+) -> None:
+    process = await start(["demo"], {"SITEPAIR_DATA_DIR": str(reachable_dir)})
+    assert process.stdout is not None
+    while b"PAIRING" not in await process.stdout.readline():
+        pass
+    mark = reachable_dir / "demo" / "postgres" / "data" / "postmaster.pid"
+    assert mark.exists()
+    process.send_signal(number)
+    _, err = await process.communicate()
+    assert process.returncode == 130, err
+    assert not mark.exists()
+
+
 async def test_the_version_is_the_packages() -> None:
     assert (await sitepair("--version")).out.strip() == __version__
 
