@@ -9,11 +9,11 @@ import pytest
 
 from service.settings import Settings
 from simulator import Rule, fault
+from tests.support.logs import captured_logs
 from tests.support.service import (
     QUICK,
     ServiceUnderTest,
     are_paired,
-    captured_logs,
     fleet_of,
     posts,
     service_over,

@@ -7,7 +7,8 @@ import asyncpg
 
 from service.settings import Settings
 from simulator import fault
-from tests.support.service import captured_logs, fleet_of, service_over
+from tests.support.logs import captured_logs
+from tests.support.service import fleet_of, service_over
 
 
 async def everything_stored(database_url: str) -> str:

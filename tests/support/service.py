@@ -1,9 +1,7 @@
 """A whole service over real PostgreSQL and simulated appliances over real TLS, for a test."""
 
-import io
-import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 from service.app import running
 from service.engine.policy import Policy
-from service.observe.logging import configure
 from service.settings import Settings
 from simulator import Fleet, FleetOptions
 from simulator.handle import SimulatedAppliance
@@ -111,20 +108,6 @@ async def fleet_of(count: int, *, seed: int = 7, **knobs: object) -> AsyncIterat
         for appliance in fleet.appliances:
             appliance.turn(**knobs)
         yield fleet
-
-
-@contextmanager
-def captured_logs() -> Iterator[io.StringIO]:
-    """All that the service logs within, as the lines of JSON that an operator would get."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    stream = io.StringIO()
-    configure(level="DEBUG", stream=stream)
-    try:
-        yield stream
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
 
 
 def are_paired(fleet: Fleet, one: str, other: str) -> bool:

@@ -14,7 +14,7 @@ from service.observe import events
 from service.observe.context import current, new_operation_id, operation_id, working_on
 from service.observe.events import LogEvent, PairingCrashed, StoreTroubled
 from service.observe.logging import emit, event_name
-from tests.support.service import captured_logs
+from tests.support.logs import captured_logs
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "observability.md"
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,12 +19,12 @@ from service.api.serving import ApiRunner
 from service.appliance.check import CheckReport
 from service.domain.ids import PairingId
 from service.domain.registration import Registration
-from service.observe.logging import configure
 from service.resources import resource
 from service.store.migrate import upgrade
 from service.store.notify import Announcements, Waiter
 from tests.support.contract import ContractClient, contract_client
 from tests.support.database import database_like
+from tests.support.logs import captured_logs
 from tests.unit.api.asking import spec_body
 from tests.unit.api.stored import Store, stored
 
@@ -121,15 +120,8 @@ class Served:
 @pytest.fixture(autouse=True)
 def log() -> Iterator[io.StringIO]:
     """All that is logged, as the lines of JSON that an operator would get."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    stream = io.StringIO()
-    configure(level="DEBUG", stream=stream)
-    try:
+    with captured_logs() as stream:
         yield stream
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
 
 
 @pytest.fixture
