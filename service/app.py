@@ -7,26 +7,31 @@ import hmac
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import uuid_utils.compat
 from aiohttp import web
 
-from service.api.parts import ApiParts, Readiness
-from service.api.routes import build
+from service.api.parts import ApiParts, ProcessParts, Readiness
+from service.api.routes import build, build_without_api
 from service.api.serving import ApiRunner
 from service.appliance.check import CheckReport, check
+from service.appliance.conditions import Conditions
 from service.appliance.egress import EgressPolicy
 from service.appliance.fleet import ApplianceFleet
-from service.domain.errors import SitepairError, StoreUnavailable
+from service.appliance.limits import CallTimeouts
+from service.domain.chain import Verdict
+from service.domain.errors import SitepairError, StoreUnavailable, UnknownPairing
 from service.domain.ids import WorkerId
 from service.domain.registration import Registration
 from service.engine.policy import Policy
 from service.engine.ports import Ports
+from service.engine.succession import Succession
 from service.engine.worker import Worker
 from service.observe.events import (
     DatabaseStarting,
@@ -34,18 +39,26 @@ from service.observe.events import (
     ServiceStopped,
     StoreTroubled,
 )
-from service.observe.logging import emit
+from service.observe.logging import emit, listening
+from service.observe.metrics import Metrics
 from service.settings import Settings
 from service.store.appliances import Appliances
+from service.store.audit import Audit
+from service.store.cancels import Cancels
+from service.store.chains import Chains
 from service.store.claims import Claims
 from service.store.database import Database
 from service.store.embedded import embedded_postgres
+from service.store.health import Health
 from service.store.intake import Intake
 from service.store.journal import Journal
+from service.store.leases import Heartbeat
+from service.store.logins import LoginGates
 from service.store.migrate import Standing, current_state, upgrade
 from service.store.notify import Listener
 from service.store.pairings import Pairings
 from service.store.partitions import make_partitions
+from service.store.retries import Retries
 from service.store.vault import Vault, load_or_create_key
 
 _DAY_S = 86_400.0
@@ -72,10 +85,12 @@ async def running(
     """
     try:
         async with AsyncExitStack() as stack:
-            store = await _open_store(stack, settings)
+            metrics = Metrics()
+            stack.enter_context(listening(metrics.see))
+            store = await _open_store(stack, settings, metrics)
             patience = policy or Policy(verify_timeout_s=settings.verify_timeout_s)
-            worker_here = await _start_worker(stack, store, patience) if worker else None
-            url = await _start_api(stack, store, worker_here) if api else None
+            workers = await _start_worker(stack, store, patience) if worker else None
+            url = await _start_http(stack, store, workers, api=api)
             emit(
                 ServiceStarted(
                     roles=tuple(role for role, on in (("api", api), ("worker", worker)) if on),
@@ -84,7 +99,7 @@ async def running(
                 )
             )
             token_path = None if settings.admin_token else _token_path(settings)
-            yield Running(url, _admin_token(settings), token_path, store.kind)
+            yield Running(url if api else None, _admin_token(settings), token_path, store.kind)
     except BaseExceptionGroup as group:
         # Each part lives in a task group; what stopped one of them is what the caller wants.
         raise _first_cause(group) from group
@@ -125,6 +140,26 @@ async def migrate(settings: Settings) -> str:
         return f"{kind} database: {before.found or 'empty'} -> {after.found}, {after.standing}"
 
 
+async def verify_chains(
+    settings: Settings, only: UUID | None, tell: Callable[[Verdict], None]
+) -> None:
+    """Look at every chain of the database, or at `only` that one; `tell` is told of each.
+
+    Raises UnknownPairing when there is no such one, SitepairError.
+    """
+    async with AsyncExitStack() as stack:
+        url, _ = await _database_url(stack, settings)
+        await _refuse_other_schema(url)
+        database = await stack.enter_async_context(Database.connect(url))
+        verdicts = await stack.enter_async_context(aclosing(Chains(database).verify(only)))
+        found = False
+        async for verdict in verdicts:
+            found = True
+            tell(verdict)
+    if only is not None and not found:
+        raise UnknownPairing(str(only))
+
+
 async def discard(data_dir: Path) -> None:
     """Remove what a service left in `data_dir`, its own PostgreSQL included, running or not."""
     if (data_dir / "postgres" / "data" / "postmaster.pid").exists():
@@ -143,12 +178,14 @@ class _Store:
     kind: str
     database: Database
     appliances: Appliances
+    logins: LoginGates
     listener: Listener
     egress: EgressPolicy
     secret: bytes = field(repr=False)
+    metrics: Metrics
 
 
-async def _open_store(stack: AsyncExitStack, settings: Settings) -> _Store:
+async def _open_store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> _Store:
     url, kind = await _database_url(stack, settings)
     if settings.database_url is None:
         await upgrade(url)
@@ -163,9 +200,11 @@ async def _open_store(stack: AsyncExitStack, settings: Settings) -> _Store:
         kind=kind,
         database=database,
         appliances=Appliances(database, Vault(keys), _now_ms),
+        logins=LoginGates(database, _now_ms),
         listener=listener,
         egress=EgressPolicy(settings.egress_allow, settings.egress_deny),
         secret=keys[0],
+        metrics=metrics,
     )
 
 
@@ -189,46 +228,93 @@ async def _refuse_other_schema(url: str) -> None:
         )
 
 
-async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) -> Worker:
-    worker_id = WorkerId(uuid_utils.compat.uuid7())
-    journal = Journal(store.database)
-    await stack.enter_async_context(_drained(journal))
-    fleet = ApplianceFleet(store.appliances.get, store.egress)
+async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) -> Succession:
+    journal = await _journal(stack, store)
+    timeouts = CallTimeouts(change_s=policy.call_s)
+    fleet = ApplianceFleet(
+        store.appliances.get, Conditions(store.egress, timeouts), store.logins.of
+    )
     await stack.enter_async_context(fleet)
-    ports = Ports(Claims(store.database, worker_id), journal, fleet, store.listener.due)
-    worker = Worker(worker_id, ports, clock=_now_ms, policy=policy)
-    stack.callback(lambda: emit(ServiceStopped(handed_back=worker.handed_back)))
+
+    def born() -> Worker:
+        worker_id = WorkerId(uuid_utils.compat.uuid7())
+        ports = Ports(
+            claims=Claims(store.database, worker_id),
+            journal=journal,
+            heartbeat=Heartbeat(store.database, worker_id),
+            fleet=fleet,
+            breakers=fleet,
+            health=Health(store.database),
+            due=store.listener.due,
+            cancels=store.listener.cancels,
+        )
+        return Worker(worker_id, ports, clock=_now_ms, policy=policy)
+
+    workers = Succession(born)
+    store.metrics.watch_worker(lambda: workers.current.figures)
+    stack.callback(lambda: emit(ServiceStopped(handed_back=workers.handed_back)))
     await stack.enter_async_context(_background(_keep_partitions(store.database)))
-    await stack.enter_async_context(_background(worker.run()))
-    return worker
+    await stack.enter_async_context(_background(workers.run()))
+    return workers
 
 
-async def _start_api(stack: AsyncExitStack, store: _Store, worker: Worker | None) -> str:
-    intake = Intake(store.database, _now_ms)
-    await stack.enter_async_context(_drained(intake))
+async def _journal(stack: AsyncExitStack, store: _Store) -> Journal:
+    journal = Journal(store.database.lane())
+    store.metrics.watch_journal(lambda: journal.figures)
+    await stack.enter_async_context(_drained(journal))
+    return journal
 
-    async def check_one(registration: Registration) -> CheckReport:
-        return await check(registration, store.egress)
+
+async def _start_http(
+    stack: AsyncExitStack, store: _Store, workers: Succession | None, *, api: bool
+) -> str | None:
+    """Serve the API, or what a process without it may tell; where it listens, if anywhere."""
+
+    address = store.settings.listen if api else store.settings.metrics_listen
+    if address is None:
+        return None
 
     async def readiness() -> Readiness:
-        return await _readiness(store, worker)
+        return await _readiness(store, workers)
 
-    parts = ApiParts(
+    token = _admin_token(store.settings)
+    process = ProcessParts(ready=readiness, metrics=store.metrics, admin_token=token)
+    if not api:
+        return await _listen(stack, build_without_api(process), address)
+    return await _listen(stack, build(process, await _api_parts(stack, store)), address)
+
+
+async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
+    intake = Intake(store.database, _now_ms)
+    await stack.enter_async_context(_drained(intake))
+    journal = await _journal(stack, store)
+
+    async def check_one(registration: Registration) -> CheckReport:
+        told = store.logins.of(registration).tell
+        return await check(registration, store.egress, on_login=told)
+
+    return ApiParts(
         appliances=store.appliances,
+        health=Health(store.database),
         intake=intake,
         pairings=Pairings(store.database),
+        cancels=Cancels(store.database),
+        retries=Retries(store.database, journal, _now_ms),
         over=store.listener.over,
+        audit=Audit(store.database),
+        anything=store.listener.anything,
         check=check_one,
-        ready=readiness,
         egress_forbids=store.egress.check_literal,
-        admin_token=_admin_token(store.settings),
         # Derived, so that every process of one database has the same without another setting.
         cursor_key=hmac.digest(store.secret, b"sitepair cursor", hashlib.sha256),
     )
-    runner = ApiRunner(build(parts), shutdown_timeout_s=_DRAIN_S)
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[str, int]) -> str:
+    runner = ApiRunner(app, shutdown_timeout_s=_DRAIN_S)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    host, port = store.settings.listen
+    host, port = address
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
@@ -237,14 +323,14 @@ async def _start_api(stack: AsyncExitStack, store: _Store, worker: Worker | None
     return f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
 
 
-async def _readiness(store: _Store, worker: Worker | None) -> Readiness:
+async def _readiness(store: _Store, workers: Succession | None) -> Readiness:
     try:
         state = await current_state(store.url)
     except StoreUnavailable:
         return Readiness(ok=False, reasons=("The database does not answer.",))
     if state.standing is Standing.BEHIND:
         return Readiness(ok=False, reasons=("The database's schema is behind.",))
-    if worker is not None and worker.trouble is not None:
+    if workers is not None and workers.current.trouble is not None:
         return Readiness(ok=False, reasons=("No pairings can be claimed.",))
     return Readiness(ok=True)
 

@@ -36,6 +36,7 @@ class Settings:
 
     data_dir: Path
     listen: tuple[str, int] = ("127.0.0.1", 8080)
+    metrics_listen: tuple[str, int] | None = None
     database_url: str | None = field(default=None, repr=False)
     admin_token: str | None = field(default=None, repr=False)
     secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
@@ -51,6 +52,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     settings = Settings(
         data_dir=reader.read("DATA_DIR", _directory, _default_data_dir()),
         listen=reader.read("LISTEN", _address, ("127.0.0.1", 8080)),
+        metrics_listen=reader.read("METRICS_LISTEN", _address, None),
         database_url=reader.read("DATABASE_URL", _database_url, None, is_secret=True),
         admin_token=reader.read("ADMIN_TOKEN", _token, None, is_secret=True),
         secret_keys=reader.read("SECRET_KEY", parse_keys, (), is_secret=True),

@@ -1,14 +1,18 @@
 """The calls about appliances."""
 
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from service.api import asked, responses
 from service.api.faults import shown
 from service.api.middleware import author_of
-from service.api.parts import PARTS
+from service.api.parts import PARTS, ApiParts
 from service.api.requests import appliance_spec
 from service.domain.errors import UnknownAppliance
 from service.domain.ids import ApplianceName, is_appliance_name
+from service.domain.registration import ApplianceHealth
+from service.store.appliances import Listed
 
 
 async def put_appliance(request: web.Request) -> web.Response:
@@ -17,8 +21,9 @@ async def put_appliance(request: web.Request) -> web.Response:
     wanted = await asked.read(request)
     spec = appliance_spec(wanted, request.match_info["name"], parts.egress_forbids)
     registration, created = await parts.appliances.put(spec, author_of(request))
+    (shown,) = await _shown(parts, [Listed(registration)])
     return responses.respond(
-        responses.appliance(registration),
+        shown,
         status=201 if created else 200,
         headers={"Location": f"/v1/appliances/{spec.name}"} if created else None,
     )
@@ -27,15 +32,16 @@ async def put_appliance(request: web.Request) -> web.Response:
 async def get_appliance(request: web.Request) -> web.Response:
     """One, without its secrets."""
     (await asked.read(request)).insist()
-    registration = await request.app[PARTS].appliances.get(_name(request))
-    return responses.respond(responses.appliance(registration))
+    parts = request.app[PARTS]
+    (shown,) = await _shown(parts, [await parts.appliances.listed(_name(request))])
+    return responses.respond(shown)
 
 
 async def list_appliances(request: web.Request) -> web.Response:
     """All, by name."""
     (await asked.read(request)).insist()
-    page = await request.app[PARTS].appliances.page()
-    return responses.respond({"items": [responses.appliance(one) for one in page]})
+    parts = request.app[PARTS]
+    return responses.respond({"items": await _shown(parts, await parts.appliances.page())})
 
 
 async def delete_appliance(request: web.Request) -> web.Response:
@@ -52,6 +58,16 @@ async def check_appliance(request: web.Request) -> web.Response:
     registration = await parts.appliances.get(_name(request))
     report = await parts.check(registration)
     return responses.respond(responses.check_report(registration.spec.name, report))
+
+
+async def _shown(parts: ApiParts, listed: Sequence[Listed]) -> list[responses.Wire]:
+    health = await parts.health.health_of([each.registration.spec.name for each in listed])
+    # One that was removed meanwhile is shown as it was, of whom nothing is known.
+    nothing = ApplianceHealth()
+    return [
+        responses.appliance(each, health.get(each.registration.spec.name, nothing))
+        for each in listed
+    ]
 
 
 def _name(request: web.Request) -> ApplianceName:

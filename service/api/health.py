@@ -4,8 +4,9 @@ from aiohttp import web
 
 from service.api import responses
 from service.api.asked import CONTRACT
-from service.api.parts import PARTS
+from service.api.parts import PROCESS
 from service.api.refusals import NotReady
+from service.observe.metrics import MEDIA_TYPE
 
 
 async def get_health(_request: web.Request) -> web.Response:
@@ -15,10 +16,16 @@ async def get_health(_request: web.Request) -> web.Response:
 
 async def get_readiness(request: web.Request) -> web.Response:
     """Whether requests can be served."""
-    readiness = await request.app[PARTS].ready()
+    readiness = await request.app[PROCESS].ready()
     if not readiness.ok:
         raise NotReady(readiness.reasons)
     return responses.respond({"status": "ok"})
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """What this process counted since it started."""
+    headers = {"Content-Type": MEDIA_TYPE}
+    return web.Response(body=request.app[PROCESS].metrics.text(), headers=headers)
 
 
 async def get_contract(request: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from service.api import auth
-from service.api.parts import PARTS
+from service.api.parts import PROCESS
 from service.api.problems import problem_of, respond
 from service.api.refusals import InvalidOperationId, UnknownPath
 from service.domain.ids import OperationId, is_operation_id
@@ -57,7 +57,7 @@ async def admitted(request: web.Request, handler: Handler) -> web.StreamResponse
         raise InvalidOperationId
     if _route(request) not in OPEN:
         request[_PRINCIPAL] = auth.principal(
-            request.headers.getall("Authorization", []), request.app[PARTS].admin_token
+            request.headers.getall("Authorization", []), request.app[PROCESS].admin_token
         )
     if "%" in request.rel_url.raw_path:
         raise UnknownPath  # one spelling of a path, so that no two mean the same thing

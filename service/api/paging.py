@@ -1,22 +1,26 @@
 """Cursors: where a page ended, so that only we can have said it.
 
-A cursor is the id of the last item and a MAC over that id and the filters, so neither an edited
-one nor one that is carried over to other filters is taken.
+A cursor is the place of the last item and a MAC. That of a page of pairings is over the filters as
+well, so it is not taken for others. That of an audit event is the event's id, whatever the filters:
+one order holds for all of them.
 """
 
 import base64
 import binascii
 import hmac
+import struct
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
 
 from service.domain.ids import PairingId
+from service.store.audit import Place
 from service.store.pairings import PairingFilter
 
 _ID_BYTES = 16
 _MAC_BYTES = 16
+_PLACE = struct.Struct(">Q16sQ")
 
 
 class ForeignCursor(ValueError):
@@ -31,24 +35,46 @@ class Cursors:
 
     def after(self, last: PairingId, filters: PairingFilter) -> str:
         """The cursor of the page behind `last`."""
-        return _encoded(last.bytes + self._mac(last.bytes, filters))
+        return self._sealed(last.bytes, _kind_of(filters))
 
     def position(self, cursor: str, filters: PairingFilter) -> PairingId:
         """The id that `cursor` stands behind. Raises ForeignCursor."""
+        return PairingId(UUID(bytes=self._opened(cursor, _ID_BYTES, _kind_of(filters))))
+
+    def event_id(self, place: Place) -> str:
+        """The id of the audit event at `place`."""
+        return self._sealed(_PLACE.pack(place.xid, place.chain.bytes, place.seq), _EVENTS)
+
+    def place(self, event_id: str) -> Place:
+        """Where the event with this id stands. Raises ForeignCursor."""
+        xid, chain, seq = _PLACE.unpack(self._opened(event_id, _PLACE.size, _EVENTS))
+        return Place(xid, UUID(bytes=chain), seq)
+
+    def _sealed(self, content: bytes, kind: bytes) -> str:
+        return _encoded(content + self._mac(content, kind))
+
+    def _opened(self, cursor: str, size: int, kind: bytes) -> bytes:
         try:
-            content = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+            decoded = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         except (binascii.Error, ValueError) as error:
             raise ForeignCursor from error
-        last, mac = content[:_ID_BYTES], content[_ID_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(last, filters)):
+        content, mac = decoded[:size], decoded[size:]
+        if not hmac.compare_digest(mac, self._mac(content, kind)):
             raise ForeignCursor
-        if cursor != _encoded(content):
+        if cursor != _encoded(decoded):
             raise ForeignCursor  # the last character has bits to spare: one cursor, one spelling
-        return PairingId(UUID(bytes=last))
+        return content
 
-    def _mac(self, last: bytes, filters: PairingFilter) -> bytes:
-        content = msgspec.json.encode(msgspec.to_builtins(filters), order="sorted")
-        return hmac.digest(self.key, b"pairings\0" + last + content, "sha256")[:_MAC_BYTES]
+    def _mac(self, content: bytes, kind: bytes) -> bytes:
+        return hmac.digest(self.key, kind + content, "sha256")[:_MAC_BYTES]
+
+
+_EVENTS = b"events\0"
+
+
+def _kind_of(filters: PairingFilter) -> bytes:
+    spelt = msgspec.json.encode(msgspec.to_builtins(filters), order="sorted")
+    return b"pairings\0" + spelt + b"\0"
 
 
 def _encoded(content: bytes) -> str:

@@ -14,7 +14,7 @@ from service.api.faults import Fault, shown
 from service.api.middleware import author_of
 from service.api.paging import ForeignCursor
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
-from service.api.refusals import UnknownAppliances
+from service.api.refusals import ApplianceGone, UnknownAppliances
 from service.domain.errors import UnknownAppliance, UnknownPairing
 from service.domain.ids import PairingId
 from service.domain.pairing import Pairing
@@ -37,13 +37,8 @@ async def create_pairing(request: web.Request) -> web.Response:
         acceptance = await parts.intake.accept(pairing, author_of(request), key)
     except UnknownAppliance as error:
         raise _unknown(pairing, error) from error
-    headers = {
-        "Location": f"/v1/pairings/{acceptance.pairing.id}",
-        "Retry-After": str(_ASK_AGAIN_S),
-    }
-    if acceptance.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return responses.respond(responses.pairing(acceptance.pairing), status=202, headers=headers)
+    replayed = {"Idempotency-Replayed": "true"} if acceptance.replayed else {}
+    return _promised(acceptance.pairing, **replayed)
 
 
 async def get_pairing(request: web.Request) -> web.Response:
@@ -76,6 +71,28 @@ async def list_pairing_events(request: web.Request) -> web.Response:
     (await asked.read(request)).insist()
     entries = await request.app[PARTS].pairings.events(_id(request))
     return responses.respond(responses.events(entries))
+
+
+async def cancel_pairing(request: web.Request) -> web.Response:
+    """Promise that it comes to its end, and that what it did is undone."""
+    (await asked.read(request)).insist()
+    cancels = request.app[PARTS].cancels
+    return _promised(await cancels.request(_id(request), author_of(request)))
+
+
+async def retry_pairing(request: web.Request) -> web.Response:
+    """Promise one that did not succeed another end."""
+    (await asked.read(request)).insist()
+    retries = request.app[PARTS].retries
+    try:
+        return _promised(await retries.retry(_id(request), author_of(request)))
+    except UnknownAppliance as error:
+        raise ApplianceGone(*error.names) from error
+
+
+def _promised(pairing: Pairing, **headers: str) -> web.Response:
+    location = {"Location": f"/v1/pairings/{pairing.id}", "Retry-After": str(_ASK_AGAIN_S)}
+    return responses.respond(responses.pairing(pairing), status=202, headers=location | headers)
 
 
 async def _when_over(

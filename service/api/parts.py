@@ -9,10 +9,15 @@ from aiohttp import web
 from service.api.paging import Cursors
 from service.appliance.check import CheckReport
 from service.domain.registration import Registration
+from service.observe.metrics import Metrics
 from service.store.appliances import Appliances
+from service.store.audit import Audit
+from service.store.cancels import Cancels
+from service.store.health import Health
 from service.store.intake import Intake
-from service.store.notify import Announcements
+from service.store.notify import Announcements, Bell
 from service.store.pairings import Pairings
+from service.store.retries import Retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +29,38 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessParts:
+    """What the calls need that are about this process, whatever it does."""
+
+    ready: Callable[[], Awaitable[Readiness]]
+    metrics: Metrics
+    admin_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiParts:
-    """All that the calls need; none of it is owned or closed here.
+    """All that the other calls need; none of it is owned or closed here.
 
     `egress_forbids` tells why a host that is an IP address may not be called, or None.
     Processes of one service share `cursor_key`, so that each takes the others' cursors.
+    `anything` rings, as a hint, when something may have been added to the audit trail.
     """
 
     appliances: Appliances
+    health: Health
     intake: Intake
     pairings: Pairings
+    cancels: Cancels
+    retries: Retries
     over: Announcements
+    audit: Audit
+    anything: Bell
     check: Callable[[Registration], Awaitable[CheckReport]]
-    ready: Callable[[], Awaitable[Readiness]]
     egress_forbids: Callable[[str], str | None]
-    admin_token: str = field(repr=False)
     cursor_key: bytes = field(repr=False)
 
 
+PROCESS = web.AppKey("process", ProcessParts)
 PARTS = web.AppKey("parts", ApiParts)
 CURSORS = web.AppKey("cursors", Cursors)
 STOPPING = web.AppKey("stopping", asyncio.Event)

@@ -10,6 +10,7 @@ from service.api import refusals as r
 from service.api.faults import Fault
 from service.domain import errors as e
 from service.domain.ids import OperationId
+from service.store.vault import Sealed
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER = {"Retry-After": "1"}
@@ -47,7 +48,11 @@ _KINDS: Mapping[type[e.SitepairError], _Kind] = {
     r.BodyTooSlow: _Kind(408, "The body came too slowly"),
     e.ApplianceBusy: _Kind(409, "The appliance is busy"),
     e.ApplianceExists: _Kind(409, "The apiUrl is taken"),
+    e.NotRetryable: _Kind(409, "The pairing cannot be tried again"),
     e.PairingActive: _Kind(409, "The pairing is under way"),
+    e.PairingOver: _Kind(409, "The pairing is over"),
+    e.Superseded: _Kind(409, "What was left is another pairing's"),
+    r.ApplianceGone: _Kind(409, "Unknown appliance", "UnknownAppliance"),
     r.BodyTooLarge: _Kind(413, "The body is too large"),
     r.UnsupportedMediaType: _Kind(415, "Unsupported media type"),
     r.UnsupportedEncoding: _Kind(
@@ -65,6 +70,12 @@ _STORE = Problem(
     "The database does not answer",
     "The database does not answer. Whether a change took effect is not known.",
     headers=_RETRY_AFTER,
+)
+_SEALED = Problem(
+    409,
+    "CredentialsSealed",
+    "The credentials cannot be opened",
+    "No key of this service opens the appliance's credentials; register it again.",
 )
 _DEFECT = Problem(
     500,
@@ -97,6 +108,8 @@ def problem_of(error: Exception) -> Problem:
             return _HTTP[404]
         case e.StoreUnavailable():
             return _STORE
+        case Sealed():
+            return _SEALED
         case e.RequestError():
             return _of_request(error)
         case _:
@@ -106,7 +119,7 @@ def problem_of(error: Exception) -> Problem:
 def codes() -> frozenset[str]:
     """Every code that a problem may have."""
     named = {kind.code or error.__name__ for error, kind in _KINDS.items()}
-    others = {problem.code for problem in (_STORE, _DEFECT, _UNREADABLE, *_HTTP.values())}
+    others = {problem.code for problem in (_STORE, _SEALED, _DEFECT, _UNREADABLE, *_HTTP.values())}
     return frozenset(named | others | {str(kind.code) for kind in (_PARAMETERS, _BODY)})
 
 
@@ -164,9 +177,11 @@ def _faults(error: e.RequestError) -> Sequence[Fault]:
 
 
 def _location(error: e.RequestError) -> dict[str, str]:
-    if isinstance(error, e.PairingActive):
-        return {"Location": f"/v1/pairings/{error.pairing_id}"}
-    return {}
+    match error:
+        case e.PairingActive(pairing_id=other) | e.Superseded(by=other):
+            return {"Location": f"/v1/pairings/{other}"}
+        case _:
+            return {}
 
 
 def _fault(fault: Fault) -> dict[str, str]:

@@ -8,13 +8,15 @@ RequestError (domain)
 |-- InvalidOperationId
 |-- NotAuthenticated
 |-- UnknownPath
+|-- ApplianceGone           a pairing cannot be tried again without its appliances
 `-- NotReady                the service, not the request: asked by a prober
 """
 
 from collections.abc import Sequence
 
 from service.api.faults import Fault
-from service.domain.errors import RequestError
+from service.domain.errors import RequestError, UnknownAppliance
+from service.domain.ids import ApplianceName
 
 
 class InvalidRequest(RequestError):
@@ -34,6 +36,13 @@ class InvalidRequest(RequestError):
 
 class UnknownAppliances(InvalidRequest):
     """The body names appliances that are not registered."""
+
+
+class ApplianceGone(RequestError):
+    """A pairing is to be tried again, and an appliance of it is not registered any more."""
+
+    def __init__(self, *names: ApplianceName) -> None:
+        super().__init__(str(UnknownAppliance(*names)))
 
 
 class MalformedBody(RequestError):

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Callable
+from uuid import UUID
 
 import msgspec
 
 from service.api.asked import Asked
 from service.api.faults import Fault
 from service.api.urls import host_of
-from service.domain.ids import ApplianceName, OperationId, is_appliance_name
-from service.domain.pairing import Operation, PairingState
+from service.domain.ids import ApplianceName, OperationId, PairingId, is_appliance_name
+from service.domain.pairing import OnFailure, Operation, PairingState
 from service.domain.registration import ApplianceSpec, Credentials, LocalUser, SsoUser
 from service.domain.thumbprint import parse_thumbprint
+from service.store.audit import AuditFilter
 from service.store.intake import IdempotencyKey, PairingRequest
 from service.store.pairings import PairingFilter
 
@@ -43,6 +45,7 @@ class _ApplianceBody(msgspec.Struct, frozen=True, rename="camel"):
 class _PairingBody(msgspec.Struct, frozen=True, rename="camel"):
     appliances: tuple[str, str]
     operation: Operation = Operation.PAIR
+    on_failure: OnFailure = OnFailure.ROLLBACK
     description: str = ""
     timeout_seconds: int = 900
     priority: int = 0
@@ -77,6 +80,7 @@ def pairing_request(asked: Asked) -> PairingRequest:
         description=body.description,
         timeout_s=body.timeout_seconds,
         priority=body.priority,
+        on_failure=body.on_failure,
     )
 
 
@@ -85,7 +89,10 @@ def idempotency_key(asked: Asked, request: PairingRequest) -> IdempotencyKey | N
     key = asked.parameters.get("Idempotency-Key")
     if key is None:
         return None
-    content = msgspec.json.encode(msgspec.to_builtins(request), order="sorted")
+    asked_for = msgspec.to_builtins(request)
+    if request.on_failure is OnFailure.ROLLBACK:
+        del asked_for["on_failure"]  # so that keys from before one could ask stay good
+    content = msgspec.json.encode(asked_for, order="sorted")
     return IdempotencyKey(str(key), hashlib.sha256(content).digest())
 
 
@@ -99,6 +106,19 @@ def pairing_filter(asked: Asked) -> PairingFilter:
         state=PairingState(str(state)) if state is not None else None,
         appliance=ApplianceName(str(appliance)) if appliance is not None else None,
         operation_id=OperationId(str(operation_id)) if operation_id is not None else None,
+    )
+
+
+def audit_filter(asked: Asked) -> AuditFilter:
+    """Which events are asked for. Raises InvalidRequest, with all faults."""
+    asked.insist()
+    operation_id = asked.parameters.get("operationID")
+    pairing = asked.parameters.get("pairing")
+    appliance = asked.parameters.get("appliance")
+    return AuditFilter(
+        operation_id=OperationId(str(operation_id)) if operation_id is not None else None,
+        pairing=PairingId(UUID(str(pairing))) if pairing is not None else None,
+        appliance=ApplianceName(str(appliance)) if appliance is not None else None,
     )
 
 

@@ -7,10 +7,12 @@ from aiohttp import web
 
 from service.appliance.check import CheckReport
 from service.domain.appliance import ApiError
+from service.domain.chain import is_about_registration
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName
 from service.domain.pairing import Pairing, Side
-from service.domain.registration import LocalUser, Registration
+from service.domain.registration import ApplianceHealth, Credentials, LocalUser
+from service.store.appliances import Listed
 
 NOT_YET = -1
 """A time that has not come (h4-api 3.1, `endTime`)."""
@@ -30,22 +32,39 @@ def respond(
     )
 
 
-def appliance(registration: Registration) -> Wire:
-    """A registration without its secrets."""
-    spec = registration.spec
-    kind = "localUser" if isinstance(spec.credentials, LocalUser) else "ssoCredentials"
+def appliance(listed: Listed, known: ApplianceHealth) -> Wire:
+    """A registration without its secrets, and what is known of how the appliance answers."""
+    registration, spec = listed.registration, listed.registration.spec
     return {
         "name": spec.name,
         "managementUrl": spec.management_url,
         "apiUrl": spec.api_url,
         "thumbprint": spec.thumbprint,
         "apiThumbprint": spec.api_thumbprint,
-        "credentials": {"type": kind, "user": spec.credentials.user},
+        "credentials": None if listed.is_sealed else _user(spec.credentials),
         "description": spec.description,
         "maxInFlight": spec.max_in_flight,
         "version": registration.version,
         "created": registration.created,
         "lastUpdated": registration.last_updated,
+        "health": _health(known),
+    }
+
+
+def _user(credentials: Credentials) -> Wire:
+    kind = "localUser" if isinstance(credentials, LocalUser) else "ssoCredentials"
+    return {"type": kind, "user": credentials.user}
+
+
+def _health(known: ApplianceHealth) -> Wire:
+    refused = known.refused
+    return {
+        "breaker": "open" if known.closed_since is not None else "closed",
+        "since": _time(known.closed_since),
+        "lastError": _error(known.error),
+        "lastContact": _time(known.last_contact),
+        "login": "refused" if refused is not None else "ok",
+        "loginError": _error(refused.error) if refused is not None else None,
     }
 
 
@@ -78,12 +97,14 @@ def pairing(value: Pairing) -> Wire:
         "operationID": value.operation_id,
         "user": value.user,
         "description": value.description,
+        "onFailure": value.on_failure,
+        "canceling": value.is_being_canceled,
         "batch": None,
         "startTime": value.start_time,
         "lastUpdated": value.last_updated,
         "endTime": _time(value.end_time),
         "error": _error(value.error),
-        "warnings": [],
+        "warnings": [_error(warning) for warning in value.warnings],
         "sides": [_side(side) for side in value.sides],
     }
 
@@ -94,8 +115,19 @@ def pairings(page: Sequence[Pairing], next_cursor: str | None) -> Wire:
 
 
 def events(entries: Sequence[Entry]) -> Wire:
-    """An audit trail."""
+    """The audit trail of a pairing."""
     return {"items": [_entry(entry) for entry in entries]}
+
+
+def audit_event(event_id: str, entry: Entry) -> Wire:
+    """One event of the whole audit trail."""
+    pairing_of_it = {} if is_about_registration(entry) else {"pairing": str(entry.chain)}
+    return {"id": event_id, **pairing_of_it, **_entry(entry)}
+
+
+def audit_events(page: Sequence[Wire], next_after: str | None) -> Wire:
+    """One page of the whole audit trail."""
+    return {"items": page, "nextAfter": next_after}
 
 
 def without_stacktraces(value: object) -> object:

@@ -1,7 +1,8 @@
 """The only room that speaks H4, the appliances' REST API.
 
 `wire`, `polltable`, `exchange`, `classify` and `pace` are pure: bytes and statuses in, values out.
-`http` knows aiohttp and nothing of H4, `tls` and `egress` say whom it may talk to. `calls`,
-`login`, `client`, `readers`, `inquiry` and `rounds` make one appliance of them, `fleet` keeps
-many, `check` looks at one before it is relied on.
+`http` and `departure` know aiohttp and nothing of H4, `tls` and `egress` say whom they may talk
+to; `conditions` chooses them, and nothing else does any I/O. `calls`, `breaker`, `login`, `gate`,
+`client`, `readers`, `inquiry`, `rounds` and `tasklist` make one appliance of them, `fleet` and
+`breakers` keep many, `check` looks at one before it is relied on.
 """

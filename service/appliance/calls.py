@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from service.appliance.breaker import Breaker
 from service.appliance.classify import error_in, judge_failure
-from service.appliance.exchange import Failure, Outcome, Request
-from service.appliance.http import HttpsChannel
+from service.appliance.exchange import Channel, Failure, Outcome, Permit, Request, granted
+from service.domain.errors import NotSent
 from service.domain.ids import ApplianceName, OperationId
 from service.observe.context import operation_id, working_on
 from service.observe.events import ApplianceCalled
@@ -21,52 +22,72 @@ travels, the others are named in the log line."""
 class Calls:
     """All calls to one appliance pass here, whatever they are for."""
 
-    def __init__(self, name: ApplianceName, channel: HttpsChannel, connections: int) -> None:
+    def __init__(
+        self, name: ApplianceName, channel: Channel, connections: int, breaker: Breaker
+    ) -> None:
+        """`breaker` learns from every call, and is asked before each."""
         self.name = name
         self._channel = channel
+        self._breaker = breaker
         # Waiting for a connection here, not in aiohttp's pool, so that one knows when it ended.
         self._turns = asyncio.Semaphore(connections)
 
     async def send(
-        self, request: Request, headers: Mapping[str, str], callers: Callers | None = None
+        self,
+        request: Request,
+        headers: Mapping[str, str],
+        callers: Callers | None = None,
+        permit: Permit = granted,
     ) -> Outcome:
-        """Wait for a free connection, then send `request` once."""
-        async with self._turns:
+        """Wait for a free connection, then send `request` once. Raises ApplianceClosed, and what
+        `permit` raises: then nothing was sent."""
+        async with self._breaker.unless_open():
+            await self._turns.acquire()
+        try:
+            self._breaker.check()  # It may have opened as the turn came.
             served = callers() if callers is not None else (operation_id(),)
             first, *others = dict.fromkeys(served)
             with working_on(operation_id=first):
-                return await self._send(
-                    request, {**headers, "operationID": first}, tuple(others[:MAX_ALSO])
-                )
+                headers = {**headers, "operationID": first}
+                return await self._send(request, headers, tuple(others[:MAX_ALSO]), permit)
+        finally:
+            self._turns.release()
 
     async def _send(
-        self, request: Request, headers: Mapping[str, str], also: tuple[OperationId, ...]
+        self,
+        request: Request,
+        headers: Mapping[str, str],
+        also: tuple[OperationId, ...],
+        permit: Permit,
     ) -> Outcome:
         clock = asyncio.get_running_loop().time
         began = clock()
-        outcome: Outcome | None = None
+        status: int | None = None
+        error: str | None = "Cancelled"
         try:
-            outcome = await self._channel.send(request, headers)
+            outcome = await self._channel.send(request, headers, permit)
+            status = None if isinstance(outcome, Failure) else outcome.status
+            error = _error_code(outcome)
+        except NotSent as refusal:
+            error = refusal.error.code
+            raise
         finally:
             emit(
                 ApplianceCalled(
                     appliance=self.name,
                     method=request.method,
                     path=request.path,
-                    status=None
-                    if outcome is None or isinstance(outcome, Failure)
-                    else outcome.status,
+                    status=status,
                     ms=round((clock() - began) * 1000, 1),
-                    error=_error_code(outcome),
+                    error=error,
                     also=also,
                 )
             )
+        self._breaker.saw(outcome)
         return outcome
 
 
-def _error_code(outcome: Outcome | None) -> str | None:
-    if outcome is None:
-        return "Cancelled"
+def _error_code(outcome: Outcome) -> str | None:
     if isinstance(outcome, Failure):
         return judge_failure(outcome, mutating=False).error.code
     return error_in(outcome).code if outcome.status >= 300 else None

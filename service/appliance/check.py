@@ -2,18 +2,20 @@
 
 import asyncio
 import ssl
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from service.appliance.client import ApplianceClient, Conditions
+from service.appliance.client import ApplianceClient
+from service.appliance.conditions import Conditions, wall_ms
 from service.appliance.egress import EgressPolicy
 from service.appliance.examination import Examination, Step, failed
+from service.appliance.gate import OwnGate
 from service.appliance.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, CallTimeouts
-from service.appliance.tls import system_ca
 from service.domain.appliance import Json
 from service.domain.errors import ApplianceError
-from service.domain.registration import Registration
+from service.domain.registration import LoginOutcome, LoginRefusal, Registration
+
+OnLogin = Callable[[LoginOutcome], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +40,46 @@ class CheckReport:
         return all(check.ok is not False for check in self.checks)
 
 
-def wall_ms() -> int:
-    """The time of day in ms."""
-    return time.time_ns() // 1_000_000
-
-
 async def check(
     registration: Registration,
     egress: EgressPolicy,
     timeouts: CallTimeouts = DEFAULT_TIMEOUTS,
     *,
+    on_login: OnLogin | None = None,
     ca: ssl.SSLContext | None = None,
-    clock: Callable[[], int] = wall_ms,
     timeout_s: float = 30.0,
 ) -> CheckReport:
     """Whether the appliance could be paired now. Never raises for its faults.
 
     Every check has a result, also those that were not reached: within `timeout_s`, or because
-    one that they build upon failed. `clock` gives the time in ms, for comparison.
+    one that they build upon failed. The login is tried even if these credentials were refused
+    before, for an operator asks for it; `on_login` is told what became of it, and may raise
+    StoreUnavailable.
     """
-    conditions = Conditions(egress, timeouts, DEFAULT_LIMITS, ca or system_ca())
+    conditions = Conditions(egress, timeouts, DEFAULT_LIMITS, ca)
+    gate = _OperatorsGate(on_login) if on_login is not None else OwnGate()
     async with asyncio.TaskGroup() as group:
-        client = ApplianceClient(registration, conditions, group)
+        client = ApplianceClient(registration, conditions, group, gate)
         try:
-            examination = Examination(registration.spec, conditions, client, clock)
+            examination = Examination(registration.spec, conditions, client, wall_ms)
             return await _run(examination.steps(), timeout_s)
         finally:
             await client.close()
+
+
+class _OperatorsGate:
+    """Asks nobody before the first login, and passes on what became of each."""
+
+    def __init__(self, on_login: OnLogin) -> None:
+        self._own = OwnGate()
+        self._on_login = on_login
+
+    async def admit(self) -> LoginRefusal | None:
+        return await self._own.admit()
+
+    async def tell(self, outcome: LoginOutcome) -> None:
+        await self._own.tell(outcome)
+        await self._on_login(outcome)
 
 
 async def _run(steps: tuple[Step, ...], timeout_s: float) -> CheckReport:

@@ -1,13 +1,12 @@
 """One appliance: what may be asked of it, over one session and few connections."""
 
 import asyncio
-import random
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from ssl import SSLContext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
+from urllib.parse import quote
 
+from service.appliance.breaker import Breaker, probing
 from service.appliance.calls import Callers, Calls
 from service.appliance.classify import (
     good,
@@ -16,79 +15,67 @@ from service.appliance.classify import (
     unclear,
     unreadable,
 )
-from service.appliance.egress import EgressPolicy
-from service.appliance.exchange import Answer, Failure, FailureKind, Outcome, Request
-from service.appliance.http import HttpsChannel
+from service.appliance.conditions import Conditions
+from service.appliance.exchange import (
+    Answer,
+    Failure,
+    FailureKind,
+    Outcome,
+    Permit,
+    Request,
+    granted,
+)
+from service.appliance.gate import LoginGate, OwnGate
 from service.appliance.inquiry import TaskInquiry
-from service.appliance.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, CallTimeouts, Limits
 from service.appliance.login import PLAIN_JSON, Session
 from service.appliance.owned import OwnedTasks
-from service.appliance.pace import Pace
 from service.appliance.readers import SharedRead
 from service.appliance.rounds import TaskRounds
-from service.appliance.tls import system_ca, trust_of
-from service.appliance.wire import (
-    TaskPage,
-    Unreadable,
-    pair_body,
-    read_object,
-    read_peers,
-    read_task,
-    read_task_page,
-)
-from service.domain.appliance import Endpoint, Json, Peer, Task
-from service.domain.errors import Ambiguous
+from service.appliance.tasklist import TaskList
+from service.appliance.wire import Unreadable, pair_body, read_object, read_peers, read_task
+from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task
+from service.domain.errors import Ambiguous, ApplianceClosed, ApplianceError, Rejected
 from service.domain.ids import TaskId
+from service.domain.pairing import SiteCall
 from service.domain.registration import Registration
 
 Value = TypeVar("Value")
-
-PAGE = 100
-"""Rows a page of `GET /tasks`: more may fall back to this anyway (h4-api 3.4)."""
-MAX_PAGES = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """How a client may talk: to which addresses, how long, how much, whose certificates count
-    where none is pinned, how often it looks after tasks. `jitter` gives numbers in [0, 1)."""
-
-    egress: EgressPolicy
-    timeouts: CallTimeouts = DEFAULT_TIMEOUTS
-    limits: Limits = DEFAULT_LIMITS
-    ca: SSLContext = field(default_factory=system_ca)
-    pace: Callable[[], Pace] = Pace
-    jitter: Callable[[], float] = random.random
 
 
 class ApplianceClient:
     """Implements `engine.ports.Appliance` for one registration. Close it when done.
 
-    All calls may raise NotSent, Ambiguous (only `start_pairing`), Rejected, LoginRefused.
+    All calls may raise NotSent (ApplianceClosed), Rejected (LoginRefused); those that change
+    something, which are sent at most once each, Ambiguous and what their permit raises as well.
     """
 
     def __init__(
-        self, registration: Registration, conditions: Conditions, group: asyncio.TaskGroup
+        self,
+        registration: Registration,
+        conditions: Conditions,
+        group: asyncio.TaskGroup,
+        gate: LoginGate | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
-        """`group` runs the login and the loops of shared reads; it must outlive the client."""
+        """`group` runs the login and the loops of shared reads; it must outlive the client. Gate
+        and breaker are its own if there are none to share with others."""
         spec, limits = registration.spec, conditions.limits
         self.name = spec.name
+        self.breaker = breaker or Breaker(spec.name, limits, conditions.clock)
         self._logout_s = conditions.timeouts.logout_s
         self._tasks = OwnedTasks(group)
-        self._channel = HttpsChannel(
-            spec.management_url,
-            trust_of(spec.thumbprint, conditions.ca),
-            conditions.egress,
-            conditions.timeouts,
-            limits,
+        self._channel = conditions.connect(spec, conditions)
+        self._calls = Calls(spec.name, self._channel, limits.connections, self.breaker)
+        self._session = Session(
+            spec.credentials, self._calls, self._tasks, gate or OwnGate(), self.breaker
         )
-        self._calls = Calls(spec.name, self._channel, limits.connections)
-        self._session = Session(spec.credentials, self._calls, self._tasks, limits.refusal_lasts_s)
         self._mutating = asyncio.Semaphore(spec.max_in_flight)
         self._peers = SharedRead(self._read_peers, self._tasks, limits.spacing_s)
         self._rounds = TaskRounds(
             TaskInquiry(self.ask, limits), self._tasks, conditions.pace(), conditions.jitter
         )
+        self._task_list = TaskList(self._read)
+        self.breaker.listeners.add(self._turn_away)
 
     async def log_in(self) -> None:
         """Make sure that there is a session. Every call does so by itself."""
@@ -96,30 +83,41 @@ class ApplianceClient:
 
     async def peers(self) -> Sequence[Peer]:
         """`GET /sites`, shared by all who ask at once."""
+        self.breaker.check()
         return await self._peers.get()
 
-    async def start_pairing(self, peer: Endpoint, description: str) -> Task:
-        """`POST /sites`, sent at most once. Waits while `max_in_flight` of its kind are under
-        way."""
-        request = Request("POST", "/sites", body=pair_body(peer, description), mutating=True)
-        async with self._mutating:
-            return await self._read(request, read_task)
+    async def pair(self, peer: Endpoint, description: str, permit: Permit) -> Task:
+        """`POST /sites`. Waits while `max_in_flight` changes are under way."""
+        return await self._change("POST", "/sites", pair_body(peer, description), permit)
+
+    async def repair(self, peer_id: str, peer: Endpoint, description: str, permit: Permit) -> Task:
+        """`PUT /sites/{id}`. Waits like `pair`."""
+        return await self._change("PUT", _site(peer_id), pair_body(peer, description), permit)
+
+    async def unpair(self, peer_id: str, permit: Permit) -> Task:
+        """`DELETE /sites/{id}`. Waits like `pair`."""
+        return await self._change("DELETE", _site(peer_id), None, permit)
 
     async def finished(self, task_id: TaskId) -> Task:
         """The task once it is over, however long that takes. Raises TaskForgotten."""
+        self.breaker.check()
         return await self._rounds.finished(task_id)
 
-    async def pair_tasks(self, since_ms: int) -> Sequence[Task]:
-        """All its tasks of type `pair` that began after `since_ms` (h4-api 3.4)."""
-        found: dict[TaskId, Task] = {}
-        offset = 0
-        for _ in range(MAX_PAGES):
-            page = await self._pair_tasks_from(offset, since_ms)
-            found.update((task.id, task) for task in page.tasks)
-            offset += page.count
-            if page.count == 0 or page.total is None or offset >= page.total:
-                break
-        return [task for task in found.values() if _is_pairing_since(task, since_ms)]
+    async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
+        """All its tasks that began after `since_ms` and that `call` may have started."""
+        return await self._task_list.of(call, since_ms)
+
+    async def probe(self) -> ApiError | None:
+        """Look through an open breaker: None if the appliance answers, or would have to be set
+        right by somebody, which it is no use to wait for. Does not close the breaker."""
+        with probing() as probe:
+            try:
+                await self._read(Request("GET", "/sites"), read_peers)
+            except Rejected:
+                return None
+            except ApplianceError as trouble:
+                return None if probe.is_answered else trouble.error
+        return None
 
     async def about(self) -> Json:
         """`GET /diagnostics/about` (h4-api 8)."""
@@ -129,14 +127,16 @@ class ApplianceClient:
         """Any other `GET` that answers with an object."""
         return await self._read(Request("GET", path), read_object)
 
-    async def ask(self, request: Request, callers: Callers | None = None) -> Answer:
+    async def ask(
+        self, request: Request, callers: Callers | None = None, permit: Permit = granted
+    ) -> Answer:
         """Make a call within the session. Any HTTP status is an answer here; no answer raises."""
         token = await self._session.token()
-        outcome = await self._send(request, token, callers)
+        outcome = await self._send(request, token, callers, permit)
         if is_session_expired(outcome):
             self._session.expire(token)
             token = await self._session.token()
-            outcome = await self._send(request, token, callers)
+            outcome = await self._send(request, token, callers, permit)
         if isinstance(outcome, Answer) and outcome.status == 406:
             outcome = await self._speak_plainly(request, token, callers, outcome)
         if isinstance(outcome, Failure):
@@ -145,30 +145,52 @@ class ApplianceClient:
 
     async def close(self) -> None:
         """Stop the loops, end the session, close the connections."""
+        self.breaker.listeners.discard(self._turn_away)
         await self._tasks.close()
         self._peers.abandon()
         self._rounds.abandon()
         try:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, ApplianceClosed):
                 async with asyncio.timeout(self._logout_s):
                     await self._session.log_out()
         finally:
             async with asyncio.timeout(self._logout_s):
                 await self._channel.close()
 
-    async def _send(self, request: Request, token: str, callers: Callers | None) -> Outcome:
+    async def _change(self, method: str, path: str, body: bytes | None, permit: Permit) -> Task:
+        request = Request(method, path, body=body, mutating=True)
+        async with self._turn_to_change():
+            answer = await self.ask(request, permit=permit)
+        return _understood(request, answer, read_task)
+
+    @asynccontextmanager
+    async def _turn_to_change(self) -> AsyncIterator[None]:
+        async with self.breaker.unless_open():
+            await self._mutating.acquire()
+        try:
+            yield
+        finally:
+            self._mutating.release()
+
+    def _turn_away(self, closed: ApplianceClosed) -> None:
+        self._peers.abandon(closed)
+        self._rounds.abandon(closed)
+
+    async def _send(
+        self, request: Request, token: str, callers: Callers | None, permit: Permit
+    ) -> Outcome:
         """Send it; a call that only looks once more if the connection was lost under it, which
         is what happens when the appliance closes a kept one."""
         headers = self._session.headers(token)
         if request.body is not None:
             headers["Content-Type"] = PLAIN_JSON
-        outcome = await self._calls.send(request, headers, callers)
+        outcome = await self._calls.send(request, headers, callers, permit)
         if (
             isinstance(outcome, Failure)
             and outcome.kind is FailureKind.CUT
             and not request.mutating
         ):
-            return await self._calls.send(request, headers, callers)
+            return await self._calls.send(request, headers, callers, permit)
         return outcome
 
     async def _speak_plainly(
@@ -183,7 +205,7 @@ class ApplianceClient:
         self._session.accept = PLAIN_JSON
         if request.mutating:
             raise Ambiguous(unreadable("the appliance could not answer as asked (406)"))
-        return await self._send(request, token, callers)
+        return await self._send(request, token, callers, granted)
 
     async def _read(
         self,
@@ -191,30 +213,19 @@ class ApplianceClient:
         read: Callable[[bytes], Value],
         callers: Callers | None = None,
     ) -> Value:
-        answer = good(await self.ask(request, callers), mutating=request.mutating)
-        try:
-            return read(answer.body)
-        except Unreadable as error:
-            raise unclear(unreadable(str(error)), mutating=request.mutating) from error
+        return _understood(request, await self.ask(request, callers), read)
 
     async def _read_peers(self, callers: Callers) -> Sequence[Peer]:
         return await self._read(Request("GET", "/sites"), read_peers, callers)
 
-    async def _pair_tasks_from(self, offset: int, since_ms: int) -> TaskPage:
-        query = {
-            "type": "pair",
-            "startTimeAfter": max(0, since_ms),
-            "limit": PAGE,
-            "offset": offset,
-        }
-        request = Request(
-            "GET", "/tasks", query=tuple([(key, str(value)) for key, value in query.items()])
-        )
-        return await self._read(request, read_task_page)
+
+def _understood(request: Request, answer: Answer, read: Callable[[bytes], Value]) -> Value:
+    body = good(answer, mutating=request.mutating).body
+    try:
+        return read(body)
+    except Unreadable as error:
+        raise unclear(unreadable(str(error)), mutating=request.mutating) from error
 
 
-def _is_pairing_since(task: Task, since_ms: int) -> bool:
-    """Filters may be ignored by the appliance, but what it does not tell is no reason to drop a
-    task that may be ours."""
-    is_pairing = task.type is None or task.type.lower() == "pair"
-    return is_pairing and (task.start_time is None or task.start_time > since_ms)
+def _site(peer_id: str) -> str:
+    return f"/sites/{quote(peer_id, safe='')}"

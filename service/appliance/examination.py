@@ -11,10 +11,11 @@ from urllib.parse import quote, urlsplit
 from cryptography import x509
 
 from service.appliance.classify import good
-from service.appliance.client import ApplianceClient, Conditions
+from service.appliance.client import ApplianceClient
+from service.appliance.conditions import Conditions
 from service.appliance.egress import EgressForbidden, addresses_of
 from service.appliance.exchange import Request
-from service.appliance.tls import leaf_certificate, unverified
+from service.appliance.tls import leaf_certificate, system_ca, unverified
 from service.appliance.wire import Unreadable, read_object, task_of
 from service.domain.appliance import ApiError, Json, Peer
 from service.domain.errors import ApplianceError, LoginRefused, Rejected
@@ -209,7 +210,7 @@ class Examination:
             writer.transport.abort()
 
     async def _ask_the_cas(self, data: Json) -> Finding:
-        context = self._conditions.ca
+        context = self._conditions.ca or system_ca()
         try:
             async with self._in_time():
                 _, writer = await asyncio.open_connection(

@@ -1,8 +1,9 @@
 """One call to an appliance and what came of it, as values that know no HTTP library."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from service.domain.thumbprint import Thumbprint
 
@@ -69,3 +70,25 @@ class Failure:
 
 
 Outcome = Answer | Failure
+
+Permit = Callable[[], None]
+"""Asked at the last moment before a mutating call leaves. Raises NotSent to keep it back."""
+
+
+def granted() -> None:
+    """The permit of calls that nobody minds."""
+
+
+class Channel(Protocol):
+    """The way to one appliance."""
+
+    async def send(self, request: Request, headers: Mapping[str, str], permit: Permit) -> Outcome:
+        """Send `request` once and read its answer to the end.
+
+        If it is mutating, `permit` is called once there is a connection, right before the first
+        byte: what it raises comes out, and nothing was sent. Never raises for the other side's
+        faults.
+        """
+
+    async def close(self) -> None:
+        """Close all connections."""

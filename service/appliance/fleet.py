@@ -2,21 +2,24 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ssl import SSLContext
 from types import TracebackType
 from typing import Self
 
-from service.appliance.client import ApplianceClient, Conditions
-from service.appliance.egress import EgressPolicy
-from service.appliance.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, CallTimeouts, Limits
-from service.appliance.pace import Pace
-from service.appliance.tls import system_ca
-from service.domain.appliance import Endpoint
+from service.appliance.breakers import Breakers
+from service.appliance.client import ApplianceClient
+from service.appliance.conditions import Conditions
+from service.appliance.gate import LoginGate, OwnGate
+from service.domain.appliance import ApiError, Contact, Endpoint
 from service.domain.ids import ApplianceName
 from service.domain.registration import Registration
+
+
+def own_gate(_: Registration) -> LoginGate:
+    """A gate that knows of no other worker."""
+    return OwnGate()
 
 
 @dataclass(slots=True, eq=False)
@@ -36,22 +39,25 @@ class _Kept:
 
 
 class ApplianceFleet:
-    """Implements `engine.ports.Fleet`. Within `async with`, it owns the clients' tasks; at the
-    end it logs out everywhere, within a deadline, and closes all connections."""
+    """Implements `engine.ports.Fleet` and `engine.ports.Breakers`.
+
+    Within `async with`, it owns the clients' tasks; at the end it logs out everywhere, within a
+    deadline, and closes all connections.
+    """
 
     def __init__(
         self,
         registration_of: Callable[[ApplianceName], Awaitable[Registration]],
-        egress: EgressPolicy,
-        timeouts: CallTimeouts = DEFAULT_TIMEOUTS,
-        limits: Limits = DEFAULT_LIMITS,
-        ca: SSLContext | None = None,
-        pace: Callable[[], Pace] = Pace,
+        conditions: Conditions,
+        gate_of: Callable[[Registration], LoginGate] = own_gate,
     ) -> None:
-        """`registration_of` may raise UnknownAppliance. `ca` verifies appliances without a pin,
-        the system's if None; each client gets a `pace` of its own."""
+        """`registration_of` may raise UnknownAppliance. Each client gets a gate of its own."""
         self._registration_of = registration_of
-        self._conditions = Conditions(egress, timeouts, limits, ca or system_ca(), pace)
+        self._conditions = conditions
+        self._gate_of = gate_of
+        self._breakers = Breakers(conditions.limits, conditions.clock)
+        self.on_open = self._breakers.on_open
+        """Nudged when a breaker opens here."""
         self._kept: dict[ApplianceName, _Kept] = {}
         self._loading: defaultdict[ApplianceName, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group = asyncio.TaskGroup()
@@ -78,7 +84,35 @@ class ApplianceFleet:
     async def use(self, endpoint: Endpoint) -> AsyncIterator[ApplianceClient]:
         """The client of the appliance behind `endpoint`, of this version of its registration or
         a newer one. Raises UnknownAppliance and what else `registration_of` raises."""
-        kept = await self._current(endpoint)
+        async with self._used(await self._current(endpoint)) as client:
+            yield client
+
+    def opened(self) -> Mapping[ApplianceName, ApiError]:
+        """The breakers that opened here and that `impose` has not named since, and why."""
+        return self._breakers.opened()
+
+    def impose(self, open_elsewhere: Mapping[ApplianceName, ApiError]) -> None:
+        """Open the breakers of these, and close all others but those that opened here a moment
+        ago."""
+        self._breakers.impose(open_elsewhere)
+
+    def contacts(self) -> Mapping[ApplianceName, Contact]:
+        """When each appliance last answered, as far as this process knows."""
+        return self._breakers.contacts()
+
+    async def probe(self, name: ApplianceName) -> ApiError | None:
+        """One look at an appliance through its open breaker, which is closed here if it answers:
+        then None is returned. Raises what `registration_of` raises."""
+        async with self._loading[name]:
+            kept = await self._load(name)
+        async with self._used(kept) as client:
+            error = await client.probe()
+        if error is None:
+            client.breaker.close()
+        return error
+
+    @asynccontextmanager
+    async def _used(self, kept: _Kept) -> AsyncIterator[ApplianceClient]:
         kept.users += 1
         try:
             yield kept.client
@@ -101,7 +135,10 @@ class ApplianceFleet:
         before = self._kept.get(name)
         if before is not None and before.endpoint == registration.endpoint:
             return before
-        client = ApplianceClient(registration, self._conditions, self._group)
+        breakers = self._breakers
+        breaker = breakers.of(name) if before is None else breakers.renew(name)
+        gate = self._gate_of(registration)
+        client = ApplianceClient(registration, self._conditions, self._group, gate, breaker)
         self._kept[name] = _Kept(client, registration.endpoint)
         if before is not None:
             before.is_replaced = True

@@ -5,19 +5,29 @@ proxies from the environment, and no resending (it would repeat GET, PUT and DEL
 connection drops, libraries 2.1).
 """
 
+import math
 from collections.abc import Mapping
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientTimeout
 from yarl import URL
 
+from service.appliance.departure import Departure
 from service.appliance.egress import EgressForbidden, EgressPolicy, GuardedResolver
-from service.appliance.exchange import Answer, Failure, FailureKind, Outcome, Request
+from service.appliance.exchange import (
+    AFTER_SENDING,
+    Answer,
+    Failure,
+    FailureKind,
+    Outcome,
+    Permit,
+    Request,
+)
 from service.appliance.limits import CallTimeouts, Limits
 from service.appliance.tls import Trust
 from service.domain.thumbprint import Thumbprint
 
-_NEVER_SENT_BY_ITSELF = ("Accept", "Accept-Encoding", "User-Agent")
+_NEVER_SENT_BY_ITSELF = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class HttpsChannel:
@@ -35,6 +45,8 @@ class HttpsChannel:
         self._base = url.rstrip("/")
         self._refusal = _refusal(url, egress)
         self._max_body = limits.max_body
+        self._patience = _patience(timeouts, timeouts.total_s)
+        self._patience_for_changes = _patience(timeouts, min(timeouts.change_s, timeouts.total_s))
         connector = aiohttp.TCPConnector(
             ssl=trust,
             limit=limits.connections,
@@ -49,33 +61,56 @@ class HttpsChannel:
             auto_decompress=False,
             skip_auto_headers=_NEVER_SENT_BY_ITSELF,
             headers={"User-Agent": "sitepair"},
-            timeout=ClientTimeout(
-                total=timeouts.total_s,
-                connect=timeouts.connect_s,
-                sock_connect=timeouts.connect_s,
-                sock_read=timeouts.answer_s,
-            ),
         )
 
-    async def send(self, request: Request, headers: Mapping[str, str]) -> Outcome:
-        """Send `request` once and read its answer to the end. Never raises for the other side's
-        faults."""
+    async def send(self, request: Request, headers: Mapping[str, str], permit: Permit) -> Outcome:
+        """Implements `Channel.send`."""
         if self._refusal is not None:
             return self._refusal
-        url = URL(self._base + request.path, encoded=True)
-        if request.query:
-            url = url.with_query(request.query)
+        if request.mutating:
+            return await self._change(request, headers, Departure(request.body or b"", permit))
         try:
-            async with self._session.request(
-                request.method, url, data=request.body, headers=headers, allow_redirects=False
-            ) as response:
-                return await self._read(response)
+            return await self._exchange(request, headers, request.body, self._patience)
         except (aiohttp.ClientError, OSError) as error:
             return _failure(error)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+    async def _change(
+        self, request: Request, headers: Mapping[str, str], departure: Departure
+    ) -> Outcome:
+        try:
+            return await self._exchange(request, headers, departure, self._patience_for_changes)
+        except (aiohttp.ClientError, OSError) as error:
+            departure.raise_refusal()
+            failure = _failure(error)
+            return failure if departure.has_begun else _unsent(failure)
+        finally:
+            departure.withdraw()
+
+    async def _exchange(
+        self,
+        request: Request,
+        headers: Mapping[str, str],
+        body: bytes | Departure | None,
+        patience: ClientTimeout,
+    ) -> Outcome:
+        url = URL(self._base + request.path, encoded=True)
+        if request.query:
+            url = url.with_query(request.query)
+        async with self._session.request(
+            request.method,
+            url,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=patience,
+        ) as response:
+            if isinstance(body, Departure):
+                body.arrived()
+            return await self._read(response)
 
     async def _read(self, response: ClientResponse) -> Outcome:
         """The answer. A bad status stays an answer when its body cannot be read: the status
@@ -117,6 +152,16 @@ async def _send_once(request: ClientRequest, handler: ClientHandlerType) -> Clie
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _Cut(_words(error)) from error
+
+
+def _patience(timeouts: CallTimeouts, total_s: float) -> ClientTimeout:
+    return ClientTimeout(
+        total=total_s,
+        connect=timeouts.connect_s,
+        sock_connect=timeouts.connect_s,
+        sock_read=timeouts.answer_s,
+        ceil_threshold=math.inf,  # Else aiohttp rounds up to the next second.
+    )
 
 
 def _refusal(url: str, egress: EgressPolicy) -> Failure | None:
@@ -168,6 +213,15 @@ def _failure(error: Exception) -> Failure:
         return Failure(FailureKind.FORBIDDEN, str(cause))
     kind = next((kind for known, kind in _KINDS if isinstance(error, known)), FailureKind.CUT)
     return Failure(kind, _words(cause))
+
+
+def _unsent(failure: Failure) -> Failure:
+    """The total time may strike, and a connection be lost, before anything was sent."""
+    if failure.kind not in AFTER_SENDING:
+        return failure
+    is_late = failure.kind is FailureKind.SILENT
+    kind = FailureKind.CONNECT_TIMEOUT if is_late else FailureKind.UNREACHABLE
+    return Failure(kind, failure.detail)
 
 
 def _words(error: BaseException) -> str:

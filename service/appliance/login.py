@@ -1,61 +1,64 @@
 """The session on an appliance: one login, kept until the appliance forgets it (h4-api 1)."""
 
 import asyncio
-from dataclasses import dataclass
 
+from service.appliance.breaker import Breaker
 from service.appliance.calls import Calls
 from service.appliance.classify import error_in, good, unreadable
-from service.appliance.exchange import Answer, Request
-from service.appliance.owned import OwnedTasks, closed
+from service.appliance.exchange import Answer, Outcome, Request
+from service.appliance.gate import LoginGate
+from service.appliance.owned import OwnedTasks, closed, seen_through
 from service.appliance.wire import login_body
 from service.domain.appliance import ApiError
-from service.domain.errors import ApplianceError, LoginRefused, NotSent
-from service.domain.registration import Credentials
+from service.domain.errors import ApplianceError, LoginRefused, NotSent, StoreUnavailable
+from service.domain.registration import Credentials, LoginEnd, LoginOutcome, LoginRefusal
 
 TOKEN_HEADER = "X-VCAV-Auth"  # noqa: S105 - the name of a header
 PLAIN_JSON = "application/json"
 VENDOR_TYPE = "application/vnd.vmware.h4-"
 
+LOGIN_S = 40.0
+"""How long a login may take from its turn at the gate on, the wait for a connection included: the
+gate lets the next one in some time after that, whatever became of this one."""
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    error: ApiError
-    status: int
-    until: float
+TELL_S = 3.0
+"""How long the gate may take to hear of a login: so long a client's end may have to wait."""
 
 
 class Session:
     """Logs in when a token is wanted and none is there, once for all who want it.
 
-    Credentials that were refused are not tried again before `refusal_lasts_s` is over, so that
-    no account gets locked: until then everybody is told of the refusal. The login is a task of
-    its own, so a caller who goes away takes it from nobody.
+    The gate decides whether the credentials may be tried; of a refusal everybody is told. The
+    login is a task of its own, so a caller who goes away takes it from nobody.
     """
 
     def __init__(
-        self, credentials: Credentials, calls: Calls, tasks: OwnedTasks, refusal_lasts_s: float
+        self,
+        credentials: Credentials,
+        calls: Calls,
+        tasks: OwnedTasks,
+        gate: LoginGate,
+        breaker: Breaker,
     ) -> None:
         self.accept = PLAIN_JSON
         self._credentials = credentials
         self._calls = calls
         self._tasks = tasks
-        self._refusal_lasts_s = refusal_lasts_s
+        self._gate = gate
+        self._breaker = breaker
         self._token: str | None = None
         self._login: asyncio.Task[str | Exception] | None = None
-        self._refusal: _Refusal | None = None
+        self._untold: LoginRefusal | None = None
 
     async def token(self) -> str:
         """The session's token. Raises LoginRefused, NotSent, Rejected."""
         if self._token is not None:
             return self._token
-        if self._refusal is not None:
-            if asyncio.get_running_loop().time() < self._refusal.until:
-                raise LoginRefused(self._refusal.error, self._refusal.status)
-            self._refusal = None
-        if self._login is None or self._login.done():
-            self._login = self._tasks.start(self._attempt())
-        login = self._login
-        await asyncio.wait([login])
+        async with self._breaker.unless_open():
+            if self._login is None or self._login.done():
+                self._login = self._tasks.start(self._attempt())
+            login = self._login
+            await asyncio.wait([login])
         if login.cancelled():
             raise closed()
         outcome = login.result()
@@ -74,7 +77,8 @@ class Session:
             self._token = None
 
     async def log_out(self) -> None:
-        """End the session on the appliance, as far as it can be reached."""
+        """End the session on the appliance, as far as it can be reached. Raises
+        ApplianceClosed."""
         token, self._token = self._token, None
         if token is not None:
             request = Request("DELETE", "/sessions", mutating=True)
@@ -83,27 +87,57 @@ class Session:
     async def _attempt(self) -> str | Exception:
         try:
             return await self._log_in()
+        except StoreUnavailable as trouble:
+            return NotSent(ApiError("StoreUnavailable", f"No login without the store: {trouble}"))
         except ApplianceError as error:
             return error
         except Exception as defect:  # noqa: BLE001 - raised by those who wait
             return defect
 
     async def _log_in(self) -> str:
-        request = Request("POST", "/sessions", body=login_body(self._credentials))
-        outcome = await self._calls.send(request, {"Content-Type": PLAIN_JSON})
-        if isinstance(outcome, Answer) and outcome.status in {401, 403}:
-            raise self._refuse(error_in(outcome), outcome.status)
+        refusal = self._untold or await self._gate.admit()
+        if refusal is not None:
+            raise LoginRefused(refusal.error, refusal.status)
+        outcome: LoginOutcome = LoginEnd.UNKNOWN
+        try:
+            request = Request("POST", "/sessions", body=login_body(self._credentials))
+            async with asyncio.timeout(LOGIN_S):
+                answer = await self._calls.send(request, {"Content-Type": PLAIN_JSON})
+            outcome = self._learn(answer)
+        except TimeoutError as late:
+            raise NotSent(
+                ApiError("ConnectTimeout", "No connection for a login in time.")
+            ) from late
+        finally:
+            await self._tell(outcome)
+        if isinstance(outcome, LoginRefusal):
+            raise LoginRefused(outcome.error, outcome.status)
         # A login that got lost does no harm: what it was for has not been asked yet.
-        answer = good(outcome, mutating=False)
-        token = answer.headers.get(TOKEN_HEADER.lower())
-        if not token:
+        good(answer, mutating=False)
+        if self._token is None:
             raise NotSent(unreadable("the login was answered without a token"))
+        return self._token
+
+    def _learn(self, answer: Outcome) -> LoginOutcome:
+        if not isinstance(answer, Answer):
+            return LoginEnd.UNKNOWN
+        if answer.status in {401, 403}:
+            return LoginRefusal(error_in(answer), answer.status)
+        token = answer.headers.get(TOKEN_HEADER.lower())
+        if not token or not 200 <= answer.status < 300:
+            return LoginEnd.UNKNOWN
         media_type = answer.headers.get("content-type", "")
         self.accept = media_type if media_type.startswith(VENDOR_TYPE) else PLAIN_JSON
         self._token = token
-        return token
+        return LoginEnd.ACCEPTED
 
-    def _refuse(self, error: ApiError, status: int) -> LoginRefused:
-        until = asyncio.get_running_loop().time() + self._refusal_lasts_s
-        self._refusal = _Refusal(error, status, until)
-        return LoginRefused(error, status)
+    async def _tell(self, outcome: LoginOutcome) -> None:
+        """Raises StoreUnavailable, but not over a refusal: that is kept here then, so that at
+        least this client does not try again."""
+        try:
+            await seen_through(self._gate.tell(outcome), TELL_S)
+        except (StoreUnavailable, TimeoutError) as trouble:
+            if isinstance(outcome, LoginRefusal):
+                self._untold = outcome
+            else:
+                raise StoreUnavailable(str(trouble) or "no answer in time") from trouble

@@ -40,11 +40,11 @@ class SharedRead(Generic[Value]):
             self._loop = self._tasks.start_loop(self._run())
         return await answer
 
-    def abandon(self) -> None:
-        """Turn away whoever still waits. For when the loop was stopped."""
+    def abandon(self, error: ApplianceError | None = None) -> None:
+        """Turn away whoever waits, with `error`; without one because the client was closed."""
         for batch in (self._under_way, self._gathering):
             if batch is not None:
-                batch.fail(closed())
+                batch.fail(error or closed())
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time

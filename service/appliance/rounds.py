@@ -10,7 +10,7 @@ from service.appliance.owned import OwnedTasks, closed
 from service.appliance.pace import Pace
 from service.domain.appliance import Task
 from service.domain.backoff import backoff_s
-from service.domain.errors import NotSent, TaskForgotten
+from service.domain.errors import ApplianceClosed, ApplianceError, NotSent, TaskForgotten
 from service.domain.ids import TaskId
 from service.observe.context import WorkContext, current, operation_id, working_as, working_on
 
@@ -40,7 +40,8 @@ class _Watch:
 
 class TaskRounds:
     """The loop runs while anybody waits, and looks when the first task is due. A look that
-    failed for the moment is repeated after a pause; only a refusal is told to those who wait.
+    failed for the moment is repeated after a pause; only a refusal is told to those who wait, and
+    that the appliance is closed.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class TaskRounds:
         self._nudge = asyncio.Event()
 
     async def finished(self, task_id: TaskId) -> Task:
-        """The task once it is over. Raises TaskForgotten, Rejected."""
+        """The task once it is over. Raises TaskForgotten, Rejected, ApplianceClosed."""
         watch = self._watch(task_id)
         answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
         watch.answers.add(answer)
@@ -71,9 +72,12 @@ class TaskRounds:
         finally:
             self._leave(watch, answer)
 
-    def abandon(self) -> None:
-        """Turn away whoever still waits. For when the loop was stopped."""
-        self._tell_all(closed())
+    def abandon(self, error: ApplianceError | None = None) -> None:
+        """Turn away whoever waits, with `error`; without one because the client was closed. Who
+        comes later does not wait for what an earlier round wished."""
+        self._tell_all(error or closed())
+        self._not_before = 0.0
+        self._nudge.set()
 
     def _watch(self, task_id: TaskId) -> _Watch:
         watch = self._watches.get(task_id)
@@ -99,10 +103,13 @@ class TaskRounds:
             began = clock()
             try:
                 await self._round()
+            except ApplianceClosed as told:
+                self.abandon(told)
             except NotSent as trouble:
                 failures += 1
-                pause_s = backoff_s(failures, self._jitter(), cap_s=MAX_PAUSE_S)
-                self._not_before = clock() + max(pause_s, trouble.retry_after_s or 0.0)
+                if self._watches:  # Else they were all turned away, and the pause with them.
+                    pause_s = backoff_s(failures, self._jitter(), cap_s=MAX_PAUSE_S)
+                    self._not_before = clock() + max(pause_s, trouble.retry_after_s or 0.0)
             except Exception as refusal:  # noqa: BLE001 - raised by those who wait
                 self._tell_all(refusal)
             else:

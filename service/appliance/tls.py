@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from functools import cache
 
 from aiohttp import Fingerprint
 
@@ -10,8 +11,9 @@ from service.domain.thumbprint import Thumbprint, digest_of
 Trust = Fingerprint | ssl.SSLContext
 
 
-def trust_of(thumbprint: Thumbprint | None, ca: ssl.SSLContext) -> Trust:
-    """What verifies an appliance: its registered thumbprint, without one the CAs of `ca`.
+def trust_of(thumbprint: Thumbprint | None, ca: ssl.SSLContext | None = None) -> Trust:
+    """What verifies an appliance: its registered thumbprint, without one the CAs of `ca`,
+    the system's if that is None.
 
     Make it once per appliance: aiohttp reuses no connection across two of these objects. With a
     pin neither CA nor host name matter, as with H4's own pins (h4-api 6). Raises ValueError when
@@ -19,13 +21,15 @@ def trust_of(thumbprint: Thumbprint | None, ca: ssl.SSLContext) -> Trust:
     """
     if thumbprint is not None:
         return Fingerprint(digest_of(thumbprint))
+    ca = ca or system_ca()
     if ca.verify_mode is not ssl.CERT_REQUIRED or not ca.check_hostname:
         raise ValueError("the TLS context must verify both certificate and host name")
     return ca
 
 
+@cache
 def system_ca() -> ssl.SSLContext:
-    """A context that trusts the system's CAs. Reads files: make it before the loop runs."""
+    """A context that trusts the system's CAs. Reads files, when it is wanted first."""
     return ssl.create_default_context()
 
 

@@ -51,7 +51,7 @@ def login_body(credentials: Credentials) -> bytes:
 
 
 def pair_body(peer: Endpoint, description: str) -> bytes:
-    """The body of `POST /sites` (h4-api 2.1)."""
+    """The body of `POST /sites` and of `PUT /sites/{id}` (h4-api 2.1)."""
     return msgspec.json.encode(
         {
             "apiUrl": peer.api_url,
@@ -85,7 +85,8 @@ def read_object(body: bytes) -> Json:
 
 
 def read_task(body: bytes) -> Task:
-    """A task as `POST /sites` and `GET /tasks/{id}` answer it. Raises Unreadable without an id."""
+    """A task, as changes of `/sites` and `GET /tasks/{id}` answer it. Raises Unreadable without
+    an id."""
     task = task_of(read_object(body))
     if task is None:
         raise Unreadable("the task has no id")
@@ -129,10 +130,12 @@ def task_of(value: object) -> Task | None:
     if not isinstance(value, Mapping) or not (task_id := _text(value.get("id"))):
         return None
     workflow = value.get("workflowInfo")
+    about = workflow if isinstance(workflow, Mapping) else {}
     return Task(
         id=TaskId(task_id),
         state=_text(value.get("state")) or "UNKNOWN",
-        type=_text(workflow.get("type")) if isinstance(workflow, Mapping) else None,
+        type=_text(about.get("type")),
+        resource_type=_text(about.get("resourceType")),
         progress=min(100, _time(value.get("progress")) or 0),
         start_time=_time(value.get("startTime")),
         end_time=_time(value.get("endTime")),

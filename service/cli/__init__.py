@@ -3,7 +3,7 @@
 from cyclopts import App
 
 from service import __version__
-from service.cli import appliances, demo, pair, serve, simulate
+from service.cli import appliances, audit, demo, pair, serve, simulate
 
 app = App(
     name="sitepair",
@@ -17,6 +17,9 @@ app.command(demo.demo)
 app.command(simulate.simulate)
 app.command(appliances.app)
 app.command(pair.pair)
+app.command(pair.cancel)
+app.command(pair.retry)
+app.command(audit.app)
 
 
 def main() -> int:

@@ -102,17 +102,34 @@ async def _list(*, as_json: bool) -> Exit:
     if as_json:
         say(json.dumps(items, indent=2))
         return Exit.OK
-    table = Table("name", "managementUrl", "apiUrl", "user", "description")
+    table = Table("name", "managementUrl", "apiUrl", "user", "health", "description")
     for each in items:
         table.add_row(
             each["name"],
             each["managementUrl"],
             each["apiUrl"],
-            each["credentials"]["user"],
+            told_user(each),
+            told_health(each["health"]),
             each["description"],
         )
     Console().print(table)
     return Exit.OK
+
+
+def told_user(appliance: dict[str, Any]) -> str:
+    """Who we are there, as far as that can be told."""
+    credentials = appliance["credentials"]
+    return str(credentials["user"]) if credentials is not None else "(sealed: register it again)"
+
+
+def told_health(health: dict[str, Any]) -> str:
+    """What is known of how it answers, in a few words."""
+    troubles = []
+    if health["breaker"] == "open":
+        troubles.append(f"does not answer: {health['lastError']['code']}")
+    if health["login"] == "refused":
+        troubles.append(f"login refused: {health['loginError']['code']}")
+    return "; ".join(troubles) or "ok"
 
 
 @app.command

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.app import Running, discard, running
-from service.cli.pair import patiently
+from service.cli.following import patiently
 from service.cli.remote import Remote, answered, remote
 from service.cli.status import Exit, run
 from service.cli.watching import told_end, watching

@@ -1,89 +1,126 @@
-"""`sitepair pair A B`: ask for a pairing and watch it."""
+"""`sitepair pair A B`, `cancel ID`, `retry ID`: ask for something and watch it."""
 
-import asyncio
-import json
 import secrets
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from service.cli.remote import Remote, Unreachable, answered, remote
-from service.cli.status import Exit, run, say, tell
-from service.cli.watching import told_end, watching
+from service.cli.following import Following, followed, is_left_behind
+from service.cli.remote import answered, remote
+from service.cli.status import Exit, run
 
-_WAIT_S = 1
-_PATIENCE_S = 60.0
+_FOLLOW = Following()
 
 
-def pair(
-    one: str,
-    other: str,
-    *,
-    description: str = "",
-    timeout: int | None = None,
-    wait: bool = True,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> int:
-    """Pair two appliances and wait for the end.
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is wanted of two appliances."""
 
-    Exit status: 0 paired, 1 not paired, 2 refused, 3 the service does not answer. Ctrl-C stops
-    watching; the pairing goes on.
+    operation: Literal["pair", "repair", "unpair"] = "pair"
+    """pair; repair, after a new certificate or URL was registered; or unpair."""
+
+    on_failure: Literal["rollback", "keep"] = "rollback"
+    """rollback undoes what was done if it does not succeed; keep leaves it."""
+
+    description: str = ""
+    """What the appliances are told to call it."""
+
+    timeout: int | None = None
+    """Seconds after which to give up."""
+
+    def body(self, one: str, other: str) -> dict[str, object]:
+        """The request."""
+        asked: dict[str, object] = {
+            "appliances": [one, other],
+            "operation": self.operation,
+            "onFailure": self.on_failure,
+            "description": self.description,
+        }
+        return asked if self.timeout is None else asked | {"timeoutSeconds": self.timeout}
+
+
+_PAIR = Wish()
+
+
+def pair(one: str, other: str, *, wish: Wish = _PAIR, following: Following = _FOLLOW) -> int:
+    """Pair, repair or unpair two appliances and wait for the end.
+
+    Exit status: 0 it succeeded, 1 it did not, 2 refused, 3 the service does not answer. Ctrl-C
+    stops watching; the pairing goes on.
 
     Parameters
     ----------
     one, other
         Their names.
-    description
-        What the appliances are told to call it.
-    timeout
-        Seconds after which to give up.
-    wait
-        Wait for the end.
-    as_json
-        Print the pairing as JSON.
     """
-    body: dict[str, object] = {"appliances": [one, other], "description": description}
-    if timeout is not None:
-        body["timeoutSeconds"] = timeout
-    return run(answered(_pair(body, wait=wait, as_json=as_json)))
+    # Of our own, so that asking again after a lost answer starts nothing twice.
+    key = secrets.token_hex(16)
+    body = wish.body(one, other)
+    asking = _ask("/v1/pairings", following, _succeeded, body, Idempotency_Key=key)
+    return run(answered(asking))
 
 
-async def _pair(body: dict[str, object], *, wait: bool, as_json: bool) -> Exit:
+def cancel(pairing: UUID, *, following: Following = _FOLLOW) -> int:
+    """Cancel a pairing: no new step begins, what it did is rolled back.
+
+    Exit status: 0 it is canceled, 1 it came to another end or something could not be rolled back,
+    2 refused, 3 the service does not answer.
+
+    Parameters
+    ----------
+    pairing
+        Its id.
+    """
+    return run(answered(_ask(f"/v1/pairings/{pairing}/cancel", following, _canceled)))
+
+
+def retry(pairing: UUID, *, following: Following = _FOLLOW) -> int:
+    """Try a pairing again that failed or was canceled.
+
+    If its rollback could not be completed, that is resumed instead, and nothing else. Exit status:
+    0 it succeeded, or nothing is left behind any more; 1 it did not; 2 refused; 3 the service does
+    not answer.
+
+    Parameters
+    ----------
+    pairing
+        Its id.
+    """
+    return run(answered(_retry(f"/v1/pairings/{pairing}/retry", following)))
+
+
+async def _ask(
+    path: str,
+    how: Following,
+    is_well: Callable[[Any], bool],
+    body: object = None,
+    **headers: str,
+) -> Exit:
     async with remote() as service:
-        # Of our own, so that asking again after a lost answer starts nothing twice.
-        key = secrets.token_hex(16)
-        pairing = await service.call("POST", "/v1/pairings", body, Idempotency_Key=key)
-        if wait:
-            try:
-                console = Console(stderr=as_json)
-                pairing = await _watched(service, pairing, console)
-            except asyncio.CancelledError:
-                tell(f"Pairing {pairing['id']} goes on without being watched.")
-                raise
-    say(json.dumps(pairing, indent=2) if as_json else "\n".join(told_end(pairing)))
-    return Exit.OK if not wait or pairing["state"] == "SUCCEEDED" else Exit.FAILED
+        pairing = await service.call("POST", path, body, **headers)
+        pairing = await followed(service, pairing, how)
+    return Exit.OK if not how.wait or is_well(pairing) else Exit.FAILED
 
 
-async def _watched(service: Remote, pairing: Any, console: Console) -> Any:
-    async with watching(console) as watch:
-        watch.show([pairing])
-        while pairing["endTime"] == -1:
-            pairing = await patiently(
-                service, f"/v1/pairings/{pairing['id']}?waitSeconds={_WAIT_S}"
-            )
-            watch.show([pairing])
-    return pairing
+async def _retry(path: str, how: Following) -> Exit:
+    async with remote() as service:
+        pairing = await service.call("POST", path)
+        is_well = _undone if is_left_behind(pairing) else _succeeded
+        pairing = await followed(service, pairing, how)
+    return Exit.OK if not how.wait or is_well(pairing) else Exit.FAILED
 
 
-async def patiently(service: Remote, path: str) -> Any:
-    """GET `path`; a service that is away for a moment is waited for. Raises Unreachable."""
-    loop = asyncio.get_running_loop()
-    give_up = loop.time() + _PATIENCE_S
-    while True:
-        try:
-            return await service.call("GET", path)
-        except Unreachable:
-            if loop.time() >= give_up:
-                raise
-            await asyncio.sleep(1)
+def _succeeded(pairing: Any) -> bool:
+    return bool(pairing["state"] == "SUCCEEDED")
+
+
+def _canceled(pairing: Any) -> bool:
+    return pairing["state"] == "CANCELED" and not is_left_behind(pairing)
+
+
+def _undone(pairing: Any) -> bool:
+    return not is_left_behind(pairing)

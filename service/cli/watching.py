@@ -14,7 +14,10 @@ _COLOURS = {
     "SUCCEEDED": "green",
     "ALREADY_PAIRED": "green",
     "FAILED": "red",
+    "ROLLBACK_FAILED": "red",
     "CANCELED": "yellow",
+    "ROLLING_BACK": "yellow",
+    "ROLLED_BACK": "yellow",
     "RUNNING": "cyan",
     "ACCEPTED": "cyan",
     "REQUESTED": "blue",
@@ -60,8 +63,9 @@ class _Screen:
 def _head(pairing: Pairing) -> tuple[str, str, str]:
     done = pairing["progress"] // 10
     bar = "#" * done + "." * (10 - done)
-    state = pairing["phase"] or pairing["state"]
-    return " - ".join(pairing["appliances"]), _coloured(state), f"{bar} {pairing['progress']:3} %"
+    state = _coloured(pairing["phase"] or pairing["state"])
+    state += ", canceling" if pairing["canceling"] else ""
+    return " - ".join(pairing["appliances"]), state, f"{bar} {pairing['progress']:3} %"
 
 
 def _coloured(state: str) -> str:
@@ -84,18 +88,32 @@ class _Lines:
 
 def _line(pairing: Pairing) -> str:
     sides = ", ".join(f"{side['appliance']} {side['state']}" for side in pairing["sides"])
-    state = f"{pairing['state']} {pairing['phase'] or ''}".strip()
+    canceling = "canceling" if pairing["canceling"] else ""
+    state = " ".join(filter(None, [pairing["state"], pairing["phase"], canceling]))
     return f"{' - '.join(pairing['appliances'])}: {state} {pairing['progress']} % ({sides})"
 
 
 def told_end(pairing: Pairing) -> list[str]:
-    """How a pairing ended, for people."""
-    lines = [f"{pairing['id']} {pairing['state']}"]
+    """How a pairing ended, for people: what it came to, and what is left where."""
+    lines = [f"{pairing['id']} {pairing['operation']} {pairing['state']}"]
     if pairing["error"] is not None:
-        lines.append(f"  {pairing['error']['code']}: {pairing['error']['msg']}")
-    for side in pairing["sides"]:
-        if side["error"] is not None:
-            error = f"{side['error']['code']}: {side['error']['msg']}"
-            lines.append(f"  on {side['appliance']}: {side['state']}: {error}")
+        lines.append(f"  {_words(pairing['error'])}")
+    if pairing["state"] in {"FAILED", "CANCELED"}:
+        lines += [_told_side(pairing, side) for side in pairing["sides"]]
+    lines += [f"  warning: {_words(warning)}" for warning in pairing["warnings"]]
+    if any(side["state"] == "ROLLBACK_FAILED" for side in pairing["sides"]):
+        lines.append(f"  Resume the rollback: sitepair retry {pairing['id']}")
     lines.append(f"  operationID {pairing['operationID']}")
     return lines
+
+
+def _told_side(pairing: Pairing, side: Mapping[str, Any]) -> str:
+    state = side["state"]
+    if state == "SUCCEEDED":  # nothing to undo, or told not to
+        state += ", kept" if pairing["onFailure"] == "keep" else ", stays"
+    error = f": {_words(side['error'])}" if side["error"] is not None else ""
+    return f"  on {side['appliance']}: {state}{error}"
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    return f"{error['code']}: {error['msg']}"

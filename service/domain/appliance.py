@@ -29,6 +29,7 @@ class Endpoint:
 
     `version` grows whenever the registration is replaced; with `registration`, which is another
     one after the name was removed and registered again, it tells a kept client from a current one.
+    `former_api_url` is what was registered before, under which its peers may still know it.
     """
 
     name: ApplianceName
@@ -36,6 +37,7 @@ class Endpoint:
     api_thumbprint: Thumbprint
     version: int = 1
     registration: UUID | None = None
+    former_api_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,12 @@ class Peer:
         """Whether this record pins the certificate that `endpoint` is registered with."""
         return same_thumbprint(self.api_thumbprint, endpoint.api_thumbprint)
 
+    def is_known_at(self, url: str) -> bool:
+        """Whether this record is of the endpoint `url`, in whatever spelling: `apiUrl` is often an
+        internal tunnel name, and the slash at the end comes and goes (h4-api 2.2)."""
+        wanted = normalized_url(url)
+        return any(_spells(each, wanted) for each in (self.api_public_url, self.api_url))
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -64,6 +72,7 @@ class Task:
     id: TaskId
     state: str
     type: str | None = None
+    resource_type: str | None = None
     progress: int = 0
     start_time: int | None = None
     end_time: int | None = None
@@ -87,6 +96,15 @@ class Task:
         return self.succeeded or self.failed
 
 
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """When an appliance last answered, in ms since the epoch; and what the latest call failed
+    with, if it was not answered."""
+
+    at_ms: int | None = None
+    error: ApiError | None = None
+
+
 @lru_cache(maxsize=8192)
 def normalized_url(url: str) -> str:
     """`url` so that two spellings of one endpoint compare equal (h4-api 2.2, apiPublicUrl).
@@ -103,19 +121,18 @@ def normalized_url(url: str) -> str:
 def find_peer(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = None) -> Peer | None:
     """The record that an appliance holds of `endpoint`, or None.
 
-    Known by its id where an earlier answer told it, else by its public URL: `apiUrl` is often an
-    internal tunnel name, and the slash at the end comes and goes (h4-api 2.2). The local site may
-    be listed and is never a peer.
+    Known by its id where an earlier answer told it, else by its public URL, else by the one that
+    was registered before. The local site may be listed and is never a peer (h4-api 2.2).
     """
     remote = [peer for peer in peers if not peer.is_local]
     if peer_id is not None:
         for peer in remote:
             if peer.id == peer_id:
                 return peer
-    wanted = normalized_url(endpoint.api_url)
-    for peer in remote:
-        if any(_spells(url, wanted) for url in (peer.api_public_url, peer.api_url)):
-            return peer
+    for url in (endpoint.api_url, endpoint.former_api_url):
+        for peer in remote:
+            if url and peer.is_known_at(url):
+                return peer
     return None
 
 

@@ -1,23 +1,28 @@
 """The chain of a pairing's events: each carries the hash of the one before it.
 
-An event that is changed, removed, inserted or moved no longer fits the hash of its successor.
+An event that is changed, removed, inserted or moved no longer fits the hash of its successor. The
+last one has no successor: where the chain ends, its head, is kept with who owns it, which is the
+pairing or the appliance's registration.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import get_args
 from uuid import UUID
 
 from service.domain.events import (
     ApplianceEvent,
+    ApplianceRemoved,
     Entry,
     Event,
     appliance_of,
     detail_of,
     type_of,
 )
-from service.domain.ids import OperationId
+from service.domain.ids import ApplianceName, OperationId
 from service.domain.pairing import ChainPosition
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -67,11 +72,103 @@ def canonical(entry: Entry) -> bytes:
     return _CANONICAL.encode(content).encode()
 
 
-def first_misfit(entries: Sequence[Entry]) -> Entry | None:
-    """The first of a chain's entries, in stored order, that does not fit; None if all do."""
-    position = ChainPosition()
+class Wrong(StrEnum):
+    """Why an event does not fit. What was done to the chain may have been done before it."""
+
+    CHANGED = "CHANGED"
+    """Its hash is not that of its content and of the event before: it was changed, inserted or
+    moved, or the one before it was."""
+    MISSING_BEFORE = "MISSING_BEFORE"
+    """Its number does not follow on the one before."""
+    MISSING_AFTER = "MISSING_AFTER"
+    """It is the last one, and the head is further on."""
+    HEAD_DIFFERS = "HEAD_DIFFERS"
+    """The head is at another event of this number, or was at an earlier one."""
+    NO_HEAD = "NO_HEAD"
+    """It is the last one, nobody owns the chain, and it is not ApplianceRemoved."""
+    NO_EVENTS = "NO_EVENTS"
+    """There is none, and the chain has an owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """The first event of a chain that does not fit. `entry` is None when the chain has none."""
+
+    wrong: Wrong
+    entry: Entry | None
+
+
+class Walk:
+    """One chain, gone along entry by entry in stored order."""
+
+    def __init__(self, head: ChainPosition | None) -> None:
+        """`head` is where the chain ends by its owner's account; None if it has no owner."""
+        self.steps = 0
+        self.misfit: Misfit | None = None
+        """The first one so far."""
+        self._head = head
+        self._position = ChainPosition()
+        self._last: Entry | None = None
+
+    def step(self, entry: Entry) -> None:
+        """`entry` is the next one."""
+        self.steps += 1
+        if self.misfit is not None:
+            return
+        wrong = self._wrong(entry)
+        self.misfit = Misfit(wrong, entry) if wrong is not None else None
+        self._position = ChainPosition(entry.seq, entry.hash)
+        self._last = entry
+
+    def end(self) -> Misfit | None:
+        """There are no more: the first misfit, that the chain should go on being one too."""
+        if self.misfit is not None:
+            return self.misfit
+        if self._last is None:
+            return Misfit(Wrong.NO_EVENTS, None)
+        if self._head is None:
+            is_removed = self._last.type == ApplianceRemoved.__name__
+            return None if is_removed else Misfit(Wrong.NO_HEAD, self._last)
+        if self._position.seq < self._head.seq:
+            return Misfit(Wrong.MISSING_AFTER, self._last)
+        return None
+
+    def _wrong(self, entry: Entry) -> Wrong | None:
+        before, head = self._position, self._head
+        if entry.seq > before.seq + 1:
+            return Wrong.MISSING_BEFORE
+        if entry.seq <= before.seq or entry.hash != entry_hash(entry, before.hash):
+            return Wrong.CHANGED
+        if head is None or entry.seq < head.seq or ChainPosition(entry.seq, entry.hash) == head:
+            return None
+        return Wrong.HEAD_DIFFERS
+
+
+def first_misfit(entries: Iterable[Entry], head: ChainPosition | None = None) -> Misfit | None:
+    """The first of a chain's entries, in stored order, that does not fit; None if all do.
+
+    With `head`, where the chain has to end; without, its end is not looked at.
+    """
+    walk = Walk(head)
     for entry in entries:
-        if entry.seq != position.seq + 1 or entry.hash != entry_hash(entry, position.hash):
-            return entry
-        position = ChainPosition(entry.seq, entry.hash)
-    return None
+        walk.step(entry)
+    return walk.misfit if head is None else walk.end()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found of one chain: of a pairing, or of an appliance's registration."""
+
+    chain: UUID
+    appliance: ApplianceName | None
+    """None if it is a pairing's."""
+    events: int
+    misfit: Misfit | None
+
+
+REGISTRATION_TYPES = frozenset(kind.__name__ for kind in get_args(ApplianceEvent))
+
+
+def is_about_registration(entry: Entry) -> bool:
+    """Whether `entry` belongs to the chain of an appliance's registration, not of a pairing."""
+    return entry.type in REGISTRATION_TYPES

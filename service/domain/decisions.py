@@ -2,9 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from service.domain.appliance import ApiError, Endpoint, Peer, find_peer
+from service.domain.events import (
+    PeerFound,
+    PeerGone,
+    RollbackFailed,
+    SideEvent,
+    SideFailed,
+    SidePaired,
+    SideUnpaired,
+)
 from service.domain.ids import ApplianceName
+from service.domain.pairing import Operation, Side, SiteCall
+from service.domain.thumbprint import same_thumbprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +33,120 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Different:
-    """The appliance lists the peer, with another thumbprint than the registered one."""
+    """The appliance lists the peer otherwise than registered: by thumbprint or URL."""
 
+    peer: Peer
     error: ApiError
 
 
 Sighting = Absent | Present | Different
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Something has to be asked of the appliance; `peer_id` is for the calls that take one."""
+
+    call: SiteCall
+    peer_id: str = ""
+
+
+Step = Call | SideEvent
+"""What a look leads to: a call, or an event that needs none."""
+
+
+def next_step(operation: Operation, side: Side, sighting: Sighting) -> Step:
+    """What brings `side` nearer to what `operation` wants, after its list was seen.
+
+    As long as no call of this job may have taken effect, whatever is there was there before.
+    """
+    match operation:
+        case Operation.PAIR:
+            return _to_pair(side, sighting)
+        case Operation.REPAIR:
+            return _to_repair(side, sighting)
+        case Operation.UNPAIR:
+            return _to_unpair(side, sighting)
+        case _:
+            assert_never(operation)
+
+
+def next_undoing(side: Side, sighting: Sighting) -> Step | None:
+    """What brings `side` nearer to how it was before this job; None if it is there.
+
+    A record counts as made by this job if it pins what is registered or what this job asked for,
+    or has the id that this job's own task told.
+    """
+    match side.undo, sighting:
+        case SiteCall.UNPAIR, Present(peer=peer):
+            return _with_id(SiteCall.UNPAIR, peer) or RollbackFailed(side.appliance, _no_id(side))
+        case SiteCall.UNPAIR, Different(peer=peer) if _is_made_by(side, peer):
+            return _with_id(SiteCall.UNPAIR, peer) or RollbackFailed(side.appliance, _no_id(side))
+        case SiteCall.PAIR, Absent():
+            return Call(SiteCall.PAIR)
+        case _:
+            return None
+
+
+def _is_made_by(side: Side, peer: Peer) -> bool:
+    has_its_id = side.peer_id is not None and peer.id == side.peer_id
+    return has_its_id or same_thumbprint(peer.api_thumbprint, side.asked_thumbprint)
+
+
+def _to_pair(side: Side, sighting: Sighting) -> Step:
+    match sighting:
+        case Absent():
+            return Call(SiteCall.PAIR)
+        case Present(peer=peer):
+            return _listed(side, peer)
+        case Different(error=error):
+            return SideFailed(side.appliance, error)
+        case _:
+            assert_never(sighting)
+
+
+def _to_repair(side: Side, sighting: Sighting) -> Step:
+    """A record that is as registered is left alone, unless its calls to the peer fail: then the
+    vendor's guides call for a re-pair too (h4-api 10). Errors of incoming calls are the other
+    side's to repair."""
+    match sighting:
+        case Absent():
+            return Call(SiteCall.PAIR)
+        case Present(peer=peer):
+            if side.call is not None or peer.outgoing_error is None:
+                return _listed(side, peer)
+        case Different(peer=peer):
+            pass
+        case _:
+            assert_never(sighting)
+    return _with_id(SiteCall.REPAIR, peer) or SideFailed(side.appliance, _no_id(side))
+
+
+def _to_unpair(side: Side, sighting: Sighting) -> Step:
+    match sighting:
+        case Absent():
+            gone = PeerGone if side.call is None else SideUnpaired
+            return gone(side.appliance)
+        case Present(peer=peer) | Different(peer=peer):
+            return _with_id(SiteCall.UNPAIR, peer) or SideFailed(side.appliance, _no_id(side))
+        case _:
+            assert_never(sighting)
+
+
+def _listed(side: Side, peer: Peer) -> SideEvent:
+    found = PeerFound if side.call is None else SidePaired
+    return found(side.appliance, peer.as_sent)
+
+
+def _with_id(call: SiteCall, peer: Peer) -> Call | None:
+    return Call(call, peer.id) if peer.id else None
+
+
+def _no_id(side: Side) -> ApiError:
+    return ApiError(
+        "PeerWithoutId",
+        f"'{side.appliance}' lists '{side.peer}' without an id, which the call needs.",
+        (side.peer,),
+    )
 
 
 def sight(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = None) -> Sighting:
@@ -34,16 +154,35 @@ def sight(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = None)
     peer = find_peer(peers, endpoint, peer_id)
     if peer is None:
         return Absent()
-    if peer.trusts(endpoint):
-        return Present(peer)
-    return Different(
-        ApiError(
-            "PeerThumbprintDiffers",
-            f"The appliance already lists '{endpoint.name}' with thumbprint "
-            f"{peer.api_thumbprint}, but {endpoint.api_thumbprint} is registered. If the "
-            "registered one is right, repair the pairing instead.",
-            (endpoint.name, peer.api_thumbprint or "", endpoint.api_thumbprint),
-        )
+    if not peer.trusts(endpoint):
+        return Different(peer, _other_thumbprint(peer, endpoint))
+    if _has_moved(peer, endpoint):
+        return Different(peer, _other_url(endpoint))
+    return Present(peer)
+
+
+def _has_moved(peer: Peer, endpoint: Endpoint) -> bool:
+    former = endpoint.former_api_url
+    is_former = former is not None and peer.is_known_at(former)
+    return is_former and not peer.is_known_at(endpoint.api_url)
+
+
+def _other_thumbprint(peer: Peer, endpoint: Endpoint) -> ApiError:
+    return ApiError(
+        "PeerThumbprintDiffers",
+        f"The appliance already lists '{endpoint.name}' with thumbprint {peer.api_thumbprint}, but "
+        f"{endpoint.api_thumbprint} is registered. If the registered one is right, repair the "
+        "pairing instead.",
+        (endpoint.name, peer.api_thumbprint or "", endpoint.api_thumbprint),
+    )
+
+
+def _other_url(endpoint: Endpoint) -> ApiError:
+    return ApiError(
+        "PeerUrlDiffers",
+        f"The appliance lists '{endpoint.name}' at {endpoint.former_api_url}, but "
+        f"{endpoint.api_url} is registered by now. Repair the pairing instead.",
+        (endpoint.name, endpoint.former_api_url or "", endpoint.api_url),
     )
 
 
@@ -64,6 +203,17 @@ def doubt(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None) -> Api
             return error
         case Present(peer=peer):
             return peer.outgoing_error or peer.incoming_error or peer
+
+
+def lingering(peers: Sequence[Peer], endpoint: Endpoint) -> ApiError | None:
+    """Why an unpaired side does not count as such yet; None if it lists the peer no more."""
+    if isinstance(sight(peers, endpoint), Absent):
+        return None
+    return ApiError(
+        "PeerStillListed",
+        f"The appliance still lists '{endpoint.name}'.",
+        (endpoint.name,),
+    )
 
 
 def verification_failed(side: ApplianceName, cause: ApiError, after_s: float) -> ApiError:

@@ -3,15 +3,21 @@
 SitepairError
 |-- ApplianceError              an appliance, or the way to it; `error` is in H4's shape
 |   |-- NotSent                 it had no effect: try again until the deadline
+|   |   |-- ApplianceClosed     its breaker is open: nothing is sent until a probe got through
+|   |   `-- LeaseTooShort       the worker may not change anything now
 |   |-- Ambiguous               it may have had an effect: look, then decide
 |   |-- Rejected                the appliance said no: the side fails with its words
 |   |   `-- LoginRefused        its credentials are refused
 |   `-- TaskForgotten           it no longer knows the task: look, then decide
 |-- LeaseLost                   another worker owns the pairing: stop at once
+|   `-- DeclaredDead            this worker owns nothing any more
 |-- StoreUnavailable            the database could not be asked: try again later
 |-- IllegalTransition           an event that does not fit the state: a defect
 `-- RequestError                the caller's request, with its HTTP meaning in api/problems
     |-- UnknownAppliance, UnknownPairing
+    |-- PairingOver             it is over, and cannot be canceled
+    |-- NotRetryable            it is not over, or succeeded
+    |-- Superseded              what it left behind belongs to another pairing by now
     |-- ApplianceBusy           pairings on it are active
     |-- ApplianceExists         another appliance has the same apiUrl
     |-- PairingActive           another pairing of the same two appliances is active
@@ -40,6 +46,21 @@ class NotSent(ApplianceError):
     def __init__(self, error: ApiError, retry_after_s: float | None = None) -> None:
         super().__init__(error)
         self.retry_after_s = retry_after_s
+
+
+class ApplianceClosed(NotSent):
+    """The appliance did not answer for a while; a single probe tries it again and again."""
+
+
+class LeaseTooShort(NotSent):
+    """The worker's lease would not outlast the call, so somebody else might make it too."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ApiError(
+                "LeaseTooShort", "The worker may not be the owner for as long as a call takes."
+            )
+        )
 
 
 class Ambiguous(ApplianceError):
@@ -71,9 +92,14 @@ class TaskForgotten(ApplianceError):
 class LeaseLost(SitepairError):
     """A write came under an epoch that is no longer the pairing's."""
 
-    def __init__(self, pairing_id: PairingId) -> None:
-        super().__init__(f"pairing {pairing_id} is owned by another worker now")
+    def __init__(self, pairing_id: PairingId | None = None) -> None:
+        what = f"pairing {pairing_id}" if pairing_id is not None else "what was claimed"
+        super().__init__(f"{what} is owned by another worker now")
         self.pairing_id = pairing_id
+
+
+class DeclaredDead(LeaseLost):
+    """This worker's heartbeat came too late: its pairings were given to others."""
 
 
 class StoreUnavailable(SitepairError):
@@ -102,6 +128,35 @@ class UnknownPairing(RequestError):
     def __init__(self, pairing_id: str) -> None:
         super().__init__(f"There is no pairing {pairing_id}.")
         self.pairing_id = pairing_id
+
+
+class PairingOver(RequestError):
+    """The pairing is over."""
+
+    def __init__(self, pairing_id: PairingId, state: str) -> None:
+        super().__init__(f"Pairing {pairing_id} is over: it {state}.")
+        self.pairing_id = pairing_id
+
+
+class NotRetryable(RequestError):
+    """Only a pairing that is FAILED or CANCELED can be tried again."""
+
+    def __init__(self, pairing_id: PairingId, state: str) -> None:
+        super().__init__(
+            f"Pairing {pairing_id} is {state}; only a FAILED or CANCELED one can be tried again."
+        )
+        self.pairing_id = pairing_id
+
+
+class Superseded(RequestError):
+    """What a pairing left behind is not its own any more: it must not be undone."""
+
+    def __init__(self, pairing_id: PairingId, by: PairingId) -> None:
+        super().__init__(
+            f"Pairing {by} of the same two appliances succeeded since, so that what pairing "
+            f"{pairing_id} left behind is not to be undone any more."
+        )
+        self.by = by
 
 
 class ApplianceBusy(RequestError):

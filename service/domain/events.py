@@ -6,6 +6,8 @@ from uuid import UUID
 
 from service.domain.appliance import ApiError, Json
 from service.domain.ids import ApplianceName, OperationId, TaskId
+from service.domain.pairing import OnFailure
+from service.domain.thumbprint import Thumbprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class PairingAccepted:
     description: str
     timeout_s: int
     priority: int
+    on_failure: str = OnFailure.ROLLBACK.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,58 @@ class PairingHandedBack:
 
 
 @dataclass(frozen=True, slots=True)
+class PairingParked:
+    """Nothing can be done until the breaker of `appliance` closes; a worker then goes on."""
+
+    appliance: ApplianceName
+    error: ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A caller wants no more of it: no new step begins, what was done is undone."""
+
+    user: str
+    operation_id: OperationId
+
+
+@dataclass(frozen=True, slots=True)
 class VerificationStarted:
-    """Both appliances hold a record; now to see whether the records work."""
+    """Both sides are through; now to see whether it works from both ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackStarted:
+    """The pairing will not succeed, because of `error`: what it did is undone."""
+
+    error: ApiError
+    timeout_s: int
 
 
 @dataclass(frozen=True, slots=True)
 class PairingSucceeded:
-    """Both directions were seen to work."""
+    """Both appliances were seen to be as the operation wants them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairingFailed:
-    """The pairing is over and the two appliances are not known to be paired."""
+    """The pairing is over, and the two appliances are not known to be as it wanted them."""
 
     error: ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class PairingCanceled:
+    """The pairing is over because a caller wanted it to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairingRetried:
+    """A caller wants it again: from the start, or what is left of its rollback."""
+
+    user: str
+    operation_id: OperationId
+    timeout_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +101,33 @@ class PeerFound:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerGone:
+    """The appliance does not list its peer, and not by this job's doing: nothing to unpair."""
+
+    side: ApplianceName
+
+
+@dataclass(frozen=True, slots=True)
 class PairRequested:
-    """The intent to call `POST /sites`, on record before the call."""
+    """The intent to call `POST /sites`, on record before the call, and what it will tell."""
+
+    side: ApplianceName
+    attempt: int
+    thumbprint: Thumbprint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRequested:
+    """The intent to call `PUT /sites/{id}`, on record before the call, likewise."""
+
+    side: ApplianceName
+    attempt: int
+    thumbprint: Thumbprint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairRequested:
+    """The intent to call `DELETE /sites/{id}`, on record before the call."""
 
     side: ApplianceName
     attempt: int
@@ -77,7 +143,16 @@ class AnswerLost:
 
 @dataclass(frozen=True, slots=True)
 class RequestDeferred:
-    """There was no effect, as far as the appliance shows; the next try follows after a pause."""
+    """Nothing was asked of the appliance, or it did not act; the next try follows after a pause."""
+
+    side: ApplianceName
+    error: ApiError
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallLost:
+    """The call, or its task, left no trace on the appliance; it is made again after a pause."""
 
     side: ApplianceName
     error: ApiError
@@ -101,11 +176,20 @@ class SidePaired:
 
 
 @dataclass(frozen=True, slots=True)
+class SideUnpaired:
+    """The appliance holds no record of its peer any more."""
+
+    side: ApplianceName
+
+
+@dataclass(frozen=True, slots=True)
 class SideFailed:
-    """This side will not be paired."""
+    """This side will not get where the operation wants it. `refused`: the appliance said no to
+    the call, which therefore had no effect."""
 
     side: ApplianceName
     error: ApiError
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +200,91 @@ class PeerVerified:
     result: Json
 
 
+@dataclass(frozen=True, slots=True)
+class AbsenceVerified:
+    """This side was seen to list its peer no more."""
+
+    side: ApplianceName
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackRequested:
+    """The intent to undo what was done on this side by `call`, on record before the call."""
+
+    side: ApplianceName
+    call: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackDelayed:
+    """The appliance could not be asked to undo it; the next try follows after a pause."""
+
+    side: ApplianceName
+    error: ApiError
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SideRolledBack:
+    """The appliance is as it was before this job, as far as its peer goes."""
+
+    side: ApplianceName
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToUndo:
+    """The call on this side, whose effect was not known, was seen to have had none."""
+
+    side: ApplianceName
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackFailed:
+    """What this job did on this side could not be undone, or is not known to be."""
+
+    side: ApplianceName
+    error: ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class SideReopened:
+    """This side begins anew."""
+
+    side: ApplianceName
+
+
 PairingEvent = (
-    PairingStarted | PairingHandedBack | VerificationStarted | PairingSucceeded | PairingFailed
+    PairingStarted
+    | PairingHandedBack
+    | PairingParked
+    | CancelRequested
+    | VerificationStarted
+    | RollbackStarted
+    | PairingSucceeded
+    | PairingFailed
+    | PairingCanceled
+    | PairingRetried
+)
+CallRequested = PairRequested | RepairRequested | UnpairRequested
+RollbackEvent = (
+    RollbackRequested | RollbackDelayed | SideRolledBack | NothingToUndo | RollbackFailed
 )
 SideEvent = (
     PeerFound
-    | PairRequested
+    | PeerGone
+    | CallRequested
     | AnswerLost
     | RequestDeferred
+    | CallLost
     | TaskAccepted
     | SidePaired
+    | SideUnpaired
     | SideFailed
     | PeerVerified
+    | AbsenceVerified
+    | RollbackEvent
+    | SideReopened
 )
 Event = PairingAccepted | PairingEvent | SideEvent
 

@@ -1,16 +1,35 @@
 """A pairing and its two sides, as values."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from service.domain.appliance import ApiError, Endpoint, Json
 from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId
+from service.domain.thumbprint import Thumbprint
 
 
 class Operation(StrEnum):
     """What a pairing does."""
 
     PAIR = "pair"
+    REPAIR = "repair"
+    UNPAIR = "unpair"
+
+
+class OnFailure(StrEnum):
+    """What becomes of what a pairing did, if it comes to no good end."""
+
+    ROLLBACK = "rollback"
+    KEEP = "keep"
+
+
+class SiteCall(StrEnum):
+    """The calls that change an appliance's peers (h4-api 2.1): POST, PUT and DELETE."""
+
+    PAIR = "pair"
+    REPAIR = "repair"
+    UNPAIR = "unpair"
 
 
 class PairingState(StrEnum):
@@ -28,6 +47,7 @@ class Phase(StrEnum):
 
     PAIRING = "PAIRING"
     VERIFYING = "VERIFYING"
+    ROLLING_BACK = "ROLLING_BACK"
 
 
 class SideState(StrEnum):
@@ -39,11 +59,21 @@ class SideState(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     ALREADY_PAIRED = "ALREADY_PAIRED"
+    ROLLED_BACK = "ROLLED_BACK"
+    ROLLBACK_FAILED = "ROLLBACK_FAILED"
 
 
 OVER = frozenset({PairingState.SUCCEEDED, PairingState.FAILED, PairingState.CANCELED})
 STANDING = frozenset({SideState.SUCCEEDED, SideState.ALREADY_PAIRED})
-"""States of a side whose appliance holds the record of its peer."""
+"""States of a side that has reached what its operation wants."""
+
+UNDER_WAY = frozenset({SideState.REQUESTED, SideState.ACCEPTED})
+"""States of a side whose appliance may be acting at this moment."""
+
+SIDE_OVER = frozenset(SideState) - UNDER_WAY - {SideState.PENDING}
+
+_INVERSE = {SiteCall.PAIR: SiteCall.UNPAIR, SiteCall.UNPAIR: SiteCall.PAIR}
+"""What undoes a call. A record that was repaired was there before, and stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +86,14 @@ class ChainPosition:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One half of a pairing: what happens on `appliance` about `peer`."""
+    """One half of a pairing: what happens on `appliance` about `peer`.
+
+    `call` is the last call of this pairing that may have taken effect there; None as long as
+    none may have. `losses` counts the calls of which it was never learnt what they did.
+    `asked_thumbprint` is what the appliance was last told about its peer: by then another one may
+    be registered, and a record that pins it is of this job's making all the same.
+    `is_verified` is not stored: what was seen counts only for who saw it.
+    """
 
     appliance: ApplianceName
     peer: ApplianceName
@@ -67,11 +104,20 @@ class Side:
     result: Json | None = None
     error: ApiError | None = None
     attempts: int = 0
+    call: SiteCall | None = None
+    losses: int = 0
+    asked_thumbprint: Thumbprint | None = None
+    is_verified: bool = field(default=False, compare=False)
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens on this side before verification."""
-        return self.state in STANDING or self.state is SideState.FAILED
+        """Whether nothing more happens on this side, unless it has to be undone."""
+        return self.state in SIDE_OVER
+
+    @property
+    def undo(self) -> SiteCall | None:
+        """The call that would undo what this pairing may have done here; None if there is none."""
+        return _INVERSE.get(self.call) if self.call is not None else None
 
     @property
     def peer_id(self) -> str | None:
@@ -92,12 +138,19 @@ _SIDE_PROGRESS = {
     SideState.SUCCEEDED: 100,
     SideState.FAILED: 100,
     SideState.ALREADY_PAIRED: 100,
+    SideState.ROLLED_BACK: 100,
+    SideState.ROLLBACK_FAILED: 100,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """One job over two appliances. `epoch` says under which claim it may be written."""
+    """One job over two appliances. `epoch` says under which claim it may be written.
+
+    `deadline` (ms) is when the present attempt, or its rollback, has to be over. While it is
+    being canceled `is_canceling`; `error` is then, and in a rollback, why it will not succeed.
+    `is_unwanted` tells a reader that somebody asked for that, maybe before its worker knows.
+    """
 
     id: PairingId
     operation: Operation
@@ -107,12 +160,17 @@ class Pairing:
     start_time: int
     last_updated: int
     timeout_s: int
+    deadline: int
+    on_failure: OnFailure = OnFailure.ROLLBACK
     state: PairingState = PairingState.QUEUED
     phase: Phase | None = None
     description: str = ""
     priority: int = 0
     end_time: int | None = None
     error: ApiError | None = None
+    warnings: tuple[ApiError, ...] = ()
+    is_canceling: bool = False
+    is_unwanted: bool = field(default=False, compare=False)
     epoch: int = 0
     position: ChainPosition = ChainPosition()
 
@@ -120,6 +178,11 @@ class Pairing:
     def is_over(self) -> bool:
         """Whether this is the end of it."""
         return self.state in OVER
+
+    @property
+    def is_being_canceled(self) -> bool:
+        """Whether it is on its way to its end because somebody wants it to be."""
+        return (self.is_canceling or self.is_unwanted) and not self.is_over
 
     @property
     def progress(self) -> int:
@@ -142,12 +205,41 @@ class Pairing:
         """The first side that failed, if any did."""
         return next((side for side in self.sides if side.state is SideState.FAILED), None)
 
+    @property
+    def is_to_be_undone(self) -> bool:
+        """Whether something that this pairing did, or may have done, has to be undone if it does
+        not succeed."""
+        is_done = any(side.undo is not None for side in self.sides)
+        return is_done and self.on_failure is OnFailure.ROLLBACK
+
+    @property
+    def left_behind(self) -> tuple[Side, ...]:
+        """The sides whose rollback could not be completed."""
+        return tuple([side for side in self.sides if side.state is SideState.ROLLBACK_FAILED])
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWish:
+    """Who asked for a pairing to be canceled, and under which operationID."""
+
+    user: str
+    operation_id: OperationId
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """A pairing handed to a worker: the endpoints as registered at that moment, in the order of
-    its sides, and how long it still has."""
+    its sides, how long it still has by the database's clock, and whether it is to be canceled."""
 
     pairing: Pairing
     endpoints: tuple[Endpoint, Endpoint]
     remaining_s: float
+    cancel: CancelWish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought. `has_more`: another one would find more at once."""
+
+    assignments: Sequence[Assignment]
+    has_more: bool

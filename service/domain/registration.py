@@ -1,9 +1,10 @@
 """An appliance as registered: where it is called, what pins it, who we are there."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from uuid import UUID
 
-from service.domain.appliance import Endpoint
+from service.domain.appliance import ApiError, Endpoint
 from service.domain.ids import ApplianceName, OperationId
 from service.domain.thumbprint import Thumbprint
 
@@ -46,19 +47,61 @@ class ApplianceSpec:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A spec as stored. `id` names its audit chain; `version` grows with each replacement."""
+    """A spec as stored. `id` names its audit chain; `version` grows with each replacement,
+    `credentials_version` with each that changed the credentials."""
 
     id: UUID
     spec: ApplianceSpec
     version: int
     created: int
     last_updated: int
+    credentials_version: int = 1
+    former_api_url: str | None = None
 
     @property
     def endpoint(self) -> Endpoint:
         """How peers reach it."""
         spec = self.spec
-        return Endpoint(spec.name, spec.api_url, spec.api_thumbprint, self.version, self.id)
+        return Endpoint(
+            spec.name,
+            spec.api_url,
+            spec.api_thumbprint,
+            self.version,
+            self.id,
+            self.former_api_url,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRefusal:
+    """How an appliance refused a login: its words, and the HTTP status."""
+
+    error: ApiError
+    status: int
+
+
+class LoginEnd(Enum):
+    """How a login ended that was not refused; UNKNOWN: for all that is known, it may have been."""
+
+    ACCEPTED = "accepted"
+    UNKNOWN = "unknown"
+
+
+LoginOutcome = LoginEnd | LoginRefusal
+
+
+@dataclass(frozen=True, slots=True)
+class ApplianceHealth:
+    """What is known of an appliance's ability to answer. Times in ms.
+
+    `closed_since`, because of `error`, it is called by nobody but a probe. `last_contact` is the
+    last answer on record: of a login, or of a probe. `refused`: its credentials, as they are.
+    """
+
+    closed_since: int | None = None
+    error: ApiError | None = None
+    last_contact: int | None = None
+    refused: LoginRefusal | None = None
 
 
 @dataclass(frozen=True, slots=True)

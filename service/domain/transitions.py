@@ -5,8 +5,20 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from service.domain import events as e
+from service.domain.appliance import ApiError
 from service.domain.errors import IllegalTransition
-from service.domain.pairing import STANDING, Pairing, PairingState, Phase, Side, SideState
+from service.domain.pairing import (
+    STANDING,
+    UNDER_WAY,
+    OnFailure,
+    Operation,
+    Pairing,
+    PairingState,
+    Phase,
+    Side,
+    SideState,
+    SiteCall,
+)
 
 P = PairingState
 S = SideState
@@ -15,30 +27,85 @@ AnyState = TypeVar("AnyState", PairingState, SideState)
 PAIRING: Mapping[type[e.PairingEvent], Mapping[PairingState, PairingState]] = {
     e.PairingStarted: {P.QUEUED: P.RUNNING, P.RUNNING: P.RUNNING},
     e.PairingHandedBack: {P.RUNNING: P.RUNNING},
+    e.PairingParked: {P.RUNNING: P.RUNNING},
+    e.CancelRequested: {P.RUNNING: P.RUNNING},
     e.VerificationStarted: {P.RUNNING: P.RUNNING},
+    e.RollbackStarted: {P.RUNNING: P.RUNNING},
     e.PairingSucceeded: {P.RUNNING: P.SUCCEEDED},
-    e.PairingFailed: {P.QUEUED: P.FAILED, P.RUNNING: P.FAILED},
+    e.PairingFailed: {P.RUNNING: P.FAILED},
+    e.PairingCanceled: {P.RUNNING: P.CANCELED},
+    e.PairingRetried: {P.FAILED: P.QUEUED, P.CANCELED: P.QUEUED},
 }
+
+# PENDING too: a call that had left no trace may turn out to be late.
+_UNDONE = {S.PENDING, S.SUCCEEDED, S.FAILED, S.ROLLBACK_FAILED, S.REQUESTED, S.ACCEPTED}
 
 SIDE: Mapping[type[e.SideEvent], Mapping[SideState, SideState]] = {
     # From REQUESTED too: somebody else was quicker, and the appliance refused our call.
     e.PeerFound: {S.PENDING: S.ALREADY_PAIRED, S.REQUESTED: S.ALREADY_PAIRED},
+    e.PeerGone: {S.PENDING: S.SUCCEEDED, S.REQUESTED: S.SUCCEEDED},
     e.PairRequested: {S.PENDING: S.REQUESTED},
+    e.RepairRequested: {S.PENDING: S.REQUESTED},
+    e.UnpairRequested: {S.PENDING: S.REQUESTED},
     e.AnswerLost: {S.REQUESTED: S.REQUESTED},
-    # From ACCEPTED too: the appliance forgot the task, and the peer is certainly not there.
-    e.RequestDeferred: {S.PENDING: S.PENDING, S.REQUESTED: S.PENDING, S.ACCEPTED: S.PENDING},
+    e.RequestDeferred: {S.PENDING: S.PENDING, S.REQUESTED: S.PENDING},
+    # From ACCEPTED too: the appliance forgot the task, and what it was for is not there.
+    e.CallLost: {S.REQUESTED: S.PENDING, S.ACCEPTED: S.PENDING},
     e.TaskAccepted: {S.REQUESTED: S.ACCEPTED},
-    # From REQUESTED too: the answer was lost, and the peer turned out to be there.
-    e.SidePaired: {S.REQUESTED: S.SUCCEEDED, S.ACCEPTED: S.SUCCEEDED},
+    # From PENDING too: a call that had left no trace turned out to be late.
+    e.SidePaired: {
+        S.PENDING: S.SUCCEEDED,
+        S.REQUESTED: S.SUCCEEDED,
+        S.ACCEPTED: S.SUCCEEDED,
+    },
+    e.SideUnpaired: {
+        S.PENDING: S.SUCCEEDED,
+        S.REQUESTED: S.SUCCEEDED,
+        S.ACCEPTED: S.SUCCEEDED,
+    },
     e.SideFailed: {S.PENDING: S.FAILED, S.REQUESTED: S.FAILED, S.ACCEPTED: S.FAILED},
     e.PeerVerified: {S.SUCCEEDED: S.SUCCEEDED, S.ALREADY_PAIRED: S.ALREADY_PAIRED},
+    e.AbsenceVerified: {S.SUCCEEDED: S.SUCCEEDED},
+    e.RollbackRequested: dict.fromkeys(_UNDONE, S.REQUESTED),
+    e.RollbackDelayed: {state: state for state in _UNDONE},
+    e.SideRolledBack: dict.fromkeys(_UNDONE, S.ROLLED_BACK),
+    e.NothingToUndo: {S.PENDING: S.PENDING, S.FAILED: S.FAILED},
+    e.RollbackFailed: dict.fromkeys(_UNDONE, S.ROLLBACK_FAILED),
+    e.SideReopened: {state: S.PENDING for state in S if state not in UNDER_WAY},
+}
+
+_ROLLBACK = (
+    e.RollbackRequested,
+    e.RollbackDelayed,
+    e.SideRolledBack,
+    e.NothingToUndo,
+    e.RollbackFailed,
+)
+_IN_ANY_PHASE = (e.AnswerLost, e.TaskAccepted)
+_TOGETHER = frozenset({Operation.PAIR, Operation.REPAIR})
+_APART = frozenset({Operation.UNPAIR})
+_OPERATIONS: Mapping[type[e.SideEvent], frozenset[Operation]] = {
+    e.PeerFound: _TOGETHER,
+    e.PairRequested: _TOGETHER,
+    e.RepairRequested: frozenset({Operation.REPAIR}),
+    e.SidePaired: _TOGETHER,
+    e.PeerVerified: _TOGETHER,
+    e.PeerGone: _APART,
+    e.UnpairRequested: _APART,
+    e.SideUnpaired: _APART,
+    e.AbsenceVerified: _APART,
+}
+"""Whose business an event is; those that are not here may be any operation's."""
+
+_CALLS = {
+    e.PairRequested: SiteCall.PAIR,
+    e.RepairRequested: SiteCall.REPAIR,
+    e.UnpairRequested: SiteCall.UNPAIR,
 }
 
 
 def apply(pairing: Pairing, event: e.PairingEvent | e.SideEvent, at: int) -> Pairing:
     """`pairing` after `event`, which happened at `at` (ms). Raises IllegalTransition."""
-    if pairing.is_over:
-        raise IllegalTransition(f"{e.type_of(event)} came after {pairing.state}")
     if isinstance(event, e.SideEvent):
         return _apply_to_side(pairing, event, at)
     return _apply_to_pairing(pairing, event, at)
@@ -49,50 +116,170 @@ def _apply_to_pairing(pairing: Pairing, event: e.PairingEvent, at: int) -> Pairi
     after = replace(pairing, state=state, last_updated=at)
     match event:
         case e.PairingStarted():
-            return replace(after, phase=pairing.phase or Phase.PAIRING)
-        case e.PairingHandedBack():
-            return after
+            begins_with = Phase.ROLLING_BACK if pairing.left_behind else Phase.PAIRING
+            after = replace(after, phase=pairing.phase or begins_with)
+        case e.PairingHandedBack() | e.PairingParked():
+            pass
+        case e.CancelRequested(user=user):
+            _need(not pairing.is_canceling, event, "nobody who asked before")
+            error = ApiError("Canceled", f"'{user}' asked for it to be canceled.", (user,))
+            is_undone = pairing.phase is Phase.ROLLING_BACK
+            after = replace(after, is_canceling=True, error=pairing.error if is_undone else error)
         case e.VerificationStarted():
+            _need(pairing.phase is Phase.PAIRING, event, f"the phase {Phase.PAIRING}")
+            _need(not pairing.is_canceling, event, "nobody who wants it canceled")
             _need_standing(pairing, event)
-            return replace(after, phase=Phase.VERIFYING)
+            one, other = [replace(side, is_verified=False) for side in pairing.sides]
+            after = replace(after, phase=Phase.VERIFYING, sides=(one, other))
+        case e.RollbackStarted(error=error, timeout_s=timeout_s):
+            _need(pairing.phase is not Phase.ROLLING_BACK, event, "a pairing that goes forward")
+            _need(pairing.is_to_be_undone, event, "something to undo")
+            _need_rest(pairing, event)
+            deadline = at + timeout_s * 1000
+            after = replace(after, phase=Phase.ROLLING_BACK, error=error, deadline=deadline)
+        case e.PairingRetried(timeout_s=timeout_s):
+            after = _retried(after, at + timeout_s * 1000)
+        case e.PairingSucceeded() | e.PairingFailed() | e.PairingCanceled():
+            after = _ended(pairing, after, event, at)
+        case _:
+            assert_never(event)
+    return after
+
+
+def _retried(after: Pairing, deadline: int) -> Pairing:
+    """As it waits for a worker. What is left of a rollback goes on, under the same error."""
+    queued = replace(after, end_time=None, deadline=deadline, is_unwanted=False)
+    if after.left_behind:
+        return queued
+    return replace(queued, warnings=(), error=None, is_canceling=False)
+
+
+def _ended(
+    before: Pairing,
+    after: Pairing,
+    event: e.PairingSucceeded | e.PairingFailed | e.PairingCanceled,
+    at: int,
+) -> Pairing:
+    ended = replace(after, phase=None, end_time=at)
+    match event:
         case e.PairingSucceeded():
-            _need_standing(pairing, event)
-            return replace(after, phase=None, end_time=at)
+            _need(before.phase is Phase.VERIFYING, event, "a pairing that is looked at")
+            _need(all(side.is_verified for side in before.sides), event, "both sides verified")
+            _need(not before.is_canceling, event, "nobody who wants it canceled")
+            _need_standing(before, event)
+            return ended
         case e.PairingFailed(error=error):
-            return replace(after, phase=None, end_time=at, error=error)
+            _need_nothing_half(before, event)
+            return replace(ended, error=error)
+        case e.PairingCanceled():
+            _need(before.is_canceling, event, "a wish to cancel")
+            _need_nothing_half(before, event)
+            return ended
         case _:
             assert_never(event)
 
 
 def _apply_to_side(pairing: Pairing, event: e.SideEvent, at: int) -> Pairing:
-    if pairing.state is not PairingState.RUNNING:
-        raise IllegalTransition(f"{e.type_of(event)} needs a RUNNING pairing")
+    _need_phase(pairing, event)
     before = pairing.side(event.side)
+    _need_ground(pairing, before, event)
     after = _changed(
         replace(before, state=_next(SIDE[type(event)], before.state, event)), event, at
     )
     one, other = pairing.sides
     sides = (after, other) if one is before else (one, after)
-    return replace(pairing, sides=sides, last_updated=at)
+    return replace(pairing, sides=sides, last_updated=at, warnings=_warned(pairing, before, event))
 
 
 def _changed(side: Side, event: e.SideEvent, at: int) -> Side:
     begun = side.start_time if side.start_time is not None else at
+    after = replace(side, start_time=begun)
     match event:
-        case e.PeerFound(result=result) | e.SidePaired(result=result):
-            return replace(side, result=result, error=None, start_time=begun, end_time=at)
-        case e.PairRequested(attempt=attempt):
-            return replace(side, attempts=attempt, task_id=None, start_time=begun)
-        case e.AnswerLost(error=error) | e.RequestDeferred(error=error):
-            return replace(side, error=error, start_time=begun)
-        case e.TaskAccepted(task_id=task_id):
-            return replace(side, task_id=task_id, error=None)
-        case e.SideFailed(error=error):
-            return replace(side, error=error, start_time=begun, end_time=at)
+        case e.PeerFound(result=result):
+            after = replace(after, result=result, error=None, call=None, end_time=at)
+        case e.PeerGone():
+            after = replace(after, error=None, call=None, end_time=at)
+        case e.SidePaired(result=result):
+            after = replace(after, result=result, error=None, end_time=at)
+        case e.SideUnpaired():
+            after = replace(after, error=None, end_time=at)
+        case e.SideFailed(error=error, refused=refused):
+            call = None if refused and not side.losses else side.call
+            after = replace(after, error=error, call=call, end_time=at)
         case e.PeerVerified(result=result):
-            return replace(side, result=result)
+            after = replace(after, result=result, is_verified=True)
+        case e.AbsenceVerified():
+            after = replace(after, is_verified=True)
+        case e.SideReopened():
+            after = Side(side.appliance, side.peer, attempts=side.attempts)
         case _:
-            assert_never(event)
+            after = _asked(after, event) or _undone(after, event, at)
+    return after
+
+
+def _asked(side: Side, event: e.SideEvent) -> Side | None:
+    match event:
+        case e.PairRequested() | e.RepairRequested() | e.UnpairRequested():
+            return _called(side, event)
+        case e.RequestDeferred(error=error):
+            return replace(side, error=error, call=side.call if side.losses else None)
+        case e.CallLost(error=error):
+            return replace(side, error=error, task_id=None, losses=side.losses + 1)
+        case e.AnswerLost(error=error):
+            return replace(side, error=error)
+        case e.TaskAccepted(task_id=task_id):
+            return replace(side, task_id=task_id)
+        case _:
+            return None
+
+
+def _called(side: Side, event: e.CallRequested) -> Side:
+    # What was created stays ours to remove, whatever is asked about it later.
+    call = SiteCall.PAIR if side.call is SiteCall.PAIR else _CALLS[type(event)]
+    after = replace(side, attempts=event.attempt, call=call, task_id=None, error=None)
+    if isinstance(event, e.UnpairRequested):
+        return after
+    return replace(after, asked_thumbprint=event.thumbprint)
+
+
+def _undone(side: Side, event: e.SideEvent, at: int) -> Side:
+    match event:
+        case e.RollbackRequested(attempt=attempt):
+            return replace(side, attempts=attempt, task_id=None, end_time=None)
+        case e.RollbackDelayed():
+            return side
+        case e.SideRolledBack():
+            return replace(side, error=None, call=None, losses=0, end_time=at)
+        case e.NothingToUndo():
+            return replace(side, call=None, losses=0)
+        case e.RollbackFailed(error=error):
+            return replace(side, error=error, end_time=at)
+        case _:
+            raise IllegalTransition(f"{e.type_of(event)} changes no side")
+
+
+def _warned(pairing: Pairing, side: Side, event: e.SideEvent) -> tuple[ApiError, ...]:
+    """What a caller should know. That something is left on a side is said as long as it is."""
+    before = pairing.warnings
+    if isinstance(event, e.SideRolledBack | e.RollbackFailed):
+        left = ("RollbackFailed", side.appliance)
+        before = tuple([each for each in before if (each.code, *each.args[:1]) != left])
+    return (*before, *_warnings_of(side, event))
+
+
+def _warnings_of(side: Side, event: e.SideEvent) -> tuple[ApiError, ...]:
+    match event:
+        case e.PeerGone():
+            text = f"'{side.appliance}' did not list '{side.peer}': there was nothing to unpair."
+            return (ApiError("AlreadyUnpaired", text, (side.appliance, side.peer)),)
+        case e.RollbackFailed(error=error):
+            text = (
+                f"What this pairing did on '{side.appliance}' about '{side.peer}' may still be "
+                f"there: {error.msg}"
+            )
+            return (ApiError("RollbackFailed", text, (side.appliance, side.peer, error.code)),)
+        case _:
+            return ()
 
 
 def _next(table: Mapping[AnyState, AnyState], state: AnyState, event: e.Event) -> AnyState:
@@ -101,7 +288,63 @@ def _next(table: Mapping[AnyState, AnyState], state: AnyState, event: e.Event) -
     return table[state]
 
 
+def _need(holds: bool, event: e.Event, what: str) -> None:  # noqa: FBT001 - it is the question
+    if not holds:
+        raise IllegalTransition(f"{e.type_of(event)} needs {what}")
+
+
+def _need_phase(pairing: Pairing, event: e.SideEvent) -> None:
+    """Each event belongs to a phase: a REQUESTED side of a rollback is asked to undo."""
+    if isinstance(event, e.SideReopened):
+        _need(pairing.state is P.QUEUED, event, "a pairing that is tried again")
+        return
+    _need(pairing.state is P.RUNNING, event, "a RUNNING pairing")
+    if isinstance(event, _IN_ANY_PHASE):
+        return
+    if isinstance(event, _ROLLBACK):
+        phase = Phase.ROLLING_BACK
+    elif isinstance(event, e.PeerVerified | e.AbsenceVerified):
+        phase = Phase.VERIFYING
+    else:
+        phase = Phase.PAIRING
+    _need(pairing.phase is phase, event, f"the phase {phase}")
+
+
+def _need_ground(pairing: Pairing, side: Side, event: e.SideEvent) -> None:
+    """What an event says has to have been possible: by what was asked for, and by what was done."""
+    operations = _OPERATIONS.get(type(event))
+    if operations is not None:
+        _need(pairing.operation in operations, event, f"another operation than {pairing.operation}")
+    if isinstance(event, e.CallRequested):
+        _need(not pairing.is_canceling, event, "nobody who wants it canceled")
+    elif isinstance(event, e.PeerFound | e.PeerGone):
+        _need(not side.losses, event, "no lost call that may have done it")
+    elif isinstance(event, e.SidePaired | e.SideUnpaired):
+        _need(side.call is not None, event, "a call that may have done it")
+    elif isinstance(event, e.SideFailed):
+        was_accepted = side.state is S.ACCEPTED
+        _need(not (event.refused and was_accepted), event, "a call that was not accepted")
+    elif isinstance(event, _ROLLBACK):
+        _need(side.undo is not None, event, "something to undo")
+    elif isinstance(event, e.SideReopened):
+        _need(not pairing.left_behind, event, "nothing that was left behind")
+
+
 def _need_standing(pairing: Pairing, event: e.PairingEvent) -> None:
     if not all(side.state in STANDING for side in pairing.sides):
         states = ", ".join(side.state for side in pairing.sides)
         raise IllegalTransition(f"{e.type_of(event)} needs both sides standing, not {states}")
+
+
+def _need_rest(pairing: Pairing, event: e.PairingEvent) -> None:
+    """No appliance may be acting on a call of ours that nobody follows any more."""
+    for side in pairing.sides:
+        _need(side.state not in UNDER_WAY, event, f"'{side.appliance}' at rest, not {side.state}")
+
+
+def _need_nothing_half(pairing: Pairing, event: e.PairingEvent) -> None:
+    """The promise of no half pairings: what was done is undone, or reported as left behind."""
+    _need_rest(pairing, event)
+    for side in pairing.sides:
+        may_stay = pairing.on_failure is OnFailure.KEEP or side.state is S.ROLLBACK_FAILED
+        _need(side.undo is None or may_stay, event, f"'{side.appliance}' undone")

@@ -2,40 +2,59 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
-from service.domain import chain, transitions
+from service.domain.advance import advance
 from service.domain.appliance import ApiError, Endpoint
 from service.domain.decisions import deadline_exceeded
-from service.domain.events import Entry, PairingEvent, SideEvent
+from service.domain.errors import LeaseLost, StoreUnavailable
+from service.domain.events import (
+    CancelRequested,
+    Entry,
+    PairingEvent,
+    PairingParked,
+    RollbackFailed,
+    RollbackStarted,
+    SideEvent,
+)
 from service.domain.ids import ApplianceName
-from service.domain.pairing import Assignment, ChainPosition, Pairing, Side
-from service.engine.ports import Change, Journal
-from service.observe.events import PairingMoved
+from service.domain.pairing import Assignment, CancelWish, Pairing, Side
+from service.engine.ports import Change, Journal, Permit
+from service.observe.events import PairingEnded, PairingMoved, RollbackIncomplete
 from service.observe.logging import emit
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """On whose behalf a case is changed: the worker's name, its clock (ms), and what it has to
+    ask before it changes anything on an appliance."""
+
+    name: str
+    clock: Callable[[], int]
+    permit: Permit
 
 
 class Case:
     """Both sides of a saga share one case, so that their events form one chain.
 
-    `record` changes the value at once and returns when the change is durable. If it raises, the
-    value is ahead of the store and the case must not be used any more.
+    `record` changes the value at once and returns when the change is durable. If it raises
+    LeaseLost or StoreUnavailable, the value is ahead of the store and the case must not be used
+    any more.
     """
 
-    def __init__(
-        self,
-        assignment: Assignment,
-        journal: Journal,
-        *,
-        actor: str,
-        clock: Callable[[], int],
-    ) -> None:
-        """`clock` gives the time in ms; the deadline runs on the event loop's clock."""
+    def __init__(self, assignment: Assignment, journal: Journal, author: Author) -> None:
         self.pairing: Pairing = assignment.pairing
         self.deadline: float = asyncio.get_running_loop().time() + assignment.remaining_s
+        self.closed: dict[ApplianceName, ApiError] = {}
+        self.permit = author.permit
         self._endpoints = {endpoint.name: endpoint for endpoint in assignment.endpoints}
         self._journal = journal
-        self._actor = actor
-        self._clock = clock
+        self._author = author
+        self._wish = assignment.cancel
+        self._wished = asyncio.Event()
+        if self._wish is not None:
+            self._wished.set()
 
     def side(self, appliance: ApplianceName) -> Side:
         """The side that runs on `appliance`, as it is now."""
@@ -54,44 +73,101 @@ class Case:
         """Seconds until the deadline; negative when it is over."""
         return self.deadline - asyncio.get_running_loop().time()
 
+    @property
+    def is_promising(self) -> bool:
+        """Whether it may still succeed: no side failed, and nobody wants it canceled."""
+        is_wanted = self._wish is None and not self.pairing.is_canceling
+        return is_wanted and self.pairing.failed_side is None
+
     def out_of_time(self, doing: str) -> ApiError:
         """The error of a step that the deadline cut off."""
         return deadline_exceeded(doing, self.pairing.timeout_s)
 
+    def want_canceled(self, wish: CancelWish) -> None:
+        """Begin no new step any more; whoever pauses before one goes on at once."""
+        self._wish = wish
+        self._wished.set()
+
     async def pause(self, seconds: float) -> None:
         """Sleep, but not past the deadline."""
         await asyncio.sleep(max(0.0, min(seconds, self.left_s)))
+
+    async def pause_unless_canceled(self, seconds: float) -> None:
+        """Sleep, but not past the deadline, nor longer than the pairing is wanted."""
+        if self.pairing.is_canceling:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(seconds, self.left_s))):
+                await self._wished.wait()
+
+    async def heed_cancel(self) -> None:
+        """Take a wish to cancel into the chain. Raises like `record`."""
+        if self._wish is not None and not self.pairing.is_canceling:
+            await self.record(CancelRequested(self._wish.user, self._wish.operation_id))
 
     async def record(self, *events: PairingEvent | SideEvent, release: bool = False) -> None:
         """Apply `events` in their order and wait until they are durable, together.
 
         Raises LeaseLost, StoreUnavailable, IllegalTransition.
         """
-        entries = tuple([self._enter(event) for event in events])
-        await self._journal.append(Change(self.pairing, entries, release))
+        await self._append(events, release=release)
+
+    async def set_aside(self) -> None:
+        """Give the pairing up until the appliance that is `closed` answers again. Raises like
+        `record`."""
+        name, error = next(iter(self.closed.items()))
+        await self._append([PairingParked(name, error)], release=True, waits_for=name)
+
+    async def _append(
+        self,
+        events: "list[PairingParked] | tuple[PairingEvent | SideEvent, ...]",
+        *,
+        release: bool,
+        waits_for: ApplianceName | None = None,
+    ) -> None:
+        before = self.pairing
+        try:
+            entries = tuple([self._enter(event) for event in events])
+            await self._journal.append(Change(self.pairing, entries, release, waits_for))
+        except (LeaseLost, StoreUnavailable):
+            raise
+        except Exception:
+            # A defect, and nothing of it is stored: what is recorded next builds on what was.
+            self.pairing = before
+            raise
         for entry in entries:
             emit(self._line(entry))
+            if entry.type == RollbackFailed.__name__ and entry.appliance is not None:
+                emit(RollbackIncomplete(entry.appliance, str(self._code(entry))))
+        if self.pairing.is_over:
+            emit(ended(self.pairing))
 
     def _enter(self, event: PairingEvent | SideEvent) -> Entry:
-        before = self.pairing
-        at = max(self._clock(), before.last_updated)
-        entry = chain.append(
-            event,
-            before.position,
-            chain=before.id,
-            at=at,
-            actor=self._actor,
-            operation_id=before.operation_id,
-        )
-        after = transitions.apply(before, event, at)
-        self.pairing = after.at_position(ChainPosition(entry.seq, entry.hash))
+        author = self._author
+        self.pairing, entry = advance(self.pairing, event, at=author.clock(), actor=author.name)
+        if isinstance(event, RollbackStarted):
+            self.deadline = asyncio.get_running_loop().time() + event.timeout_s
         return entry
 
     def _line(self, entry: Entry) -> PairingMoved:
-        error = entry.detail.get("error")
         return PairingMoved(
             type=entry.type,
             side=entry.appliance,
             state=self.side(entry.appliance).state if entry.appliance else self.pairing.state,
-            code=str(error["code"]) if isinstance(error, dict) else None,
+            code=self._code(entry),
         )
+
+    @staticmethod
+    def _code(entry: Entry) -> str | None:
+        error = entry.detail.get("error")
+        return str(error["code"]) if isinstance(error, dict) else None
+
+
+def ended(pairing: Pairing) -> PairingEnded:
+    """What is told of a pairing that is over."""
+    return PairingEnded(
+        operation=pairing.operation,
+        state=pairing.state,
+        seconds=round(((pairing.end_time or 0) - pairing.start_time) / 1000, 3),
+        code=pairing.error.code if pairing.error is not None else None,
+    )

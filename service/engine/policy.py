@@ -12,12 +12,18 @@ class Policy:
     """Waiting times in seconds, and limits. `jitter` gives numbers in [0, 1).
 
     `window` is how many pairings one worker drives at once, `claim_size` how many it takes at a
-    time. `verify_timeout_s` is how long the
-    appliances may take to clear their communication errors (refresh interval unknown, h4-api
-    2.3). `settle_s` lies between the two looks that must both miss a peer before a call whose
-    answer was lost is made again. `clock_margin_s` is how far an appliance's clock may be off.
-    `max_losses` is how often a call is made again after its answer or its task was lost.
-    `grace_s` is what a call that changes something gets to finish in when the worker stops.
+    time. `verify_timeout_s` is how long the appliances may take to clear their communication
+    errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two looks that must
+    both miss what a call whose answer was lost should have done, before it is made again.
+    `clock_margin_s` is how far an appliance's clock may be off. `max_losses` is how often a call
+    is made after its answer or its task was lost. `grace_s` is what a call that changes something
+    gets to finish in when the worker stops. `rollback_s` is the time for undoing what was done,
+    once the pairing's own is over or not needed any more.
+
+    `lease_s` is how long after its last beat a worker counts as alive; it beats every `beat_s`,
+    and sends no call that changes something unless the lease outlasts `call_s`, the longest that
+    such a call can be on its way. `doubt_s` is how long a claim whose answer was lost may still
+    take effect.
     """
 
     window: int = 20_000
@@ -26,9 +32,18 @@ class Policy:
     verify_timeout_s: float = 60.0
     settle_s: float = 2.0
     clock_margin_s: float = 3600.0
-    grace_s: float = 5.0
+    grace_s: float = 4.0
+    rollback_s: int = 300
     max_losses: int = 3
+    lease_s: float = 20.0
+    beat_s: float = 1.5
+    call_s: float = 12.0
+    doubt_s: float = 40.0
     jitter: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        if self.lease_s < self.call_s + 2 * self.beat_s:
+            raise ValueError("a lease has to outlast the longest call and a beat that was missed")
 
     def pause_s(self, attempt: int, at_least_s: float | None = None) -> float:
         """How long to wait after the `attempt`-th failure."""

@@ -1,26 +1,28 @@
 """What the engine needs from the world. Each port has two implementations: real, and simulated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.domain.appliance import Endpoint, Peer, Task
+from service.domain.appliance import ApiError, Endpoint, Peer, Task
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName, PairingId, TaskId
-from service.domain.pairing import Assignment, Pairing
+from service.domain.pairing import CancelWish, Claimed, Pairing, SiteCall
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """A pairing as it is after `entries`, which were appended to its chain one after another.
 
-    `release` gives the pairing up: any worker may claim it from then on.
+    `release` gives the pairing up: any worker may claim it from then on, or, with `waits_for`,
+    once that appliance is open again.
     """
 
     pairing: Pairing
     entries: tuple[Entry, ...]
     release: bool = False
+    waits_for: ApplianceName | None = None
 
 
 class Journal(Protocol):
@@ -29,35 +31,62 @@ class Journal(Protocol):
     async def append(self, change: Change) -> None:
         """Make `change` durable: entries and state in one transaction, then return.
 
-        Changes of one pairing take effect in the order in which they were handed over. Raises
-        LeaseLost when the pairing's epoch is no longer the change's, StoreUnavailable when the
-        outcome is not known.
+        Changes of one pairing take effect in the order in which they were handed over. A commit
+        whose outcome is not known is looked up. Raises LeaseLost when the pairing's epoch is no
+        longer the change's, StoreUnavailable when the outcome could not be learnt.
         """
 
 
 class Claims(Protocol):
-    """Where work comes from."""
+    """Where this worker's pairings come from."""
 
-    async def claim(self, limit: int) -> Sequence[Assignment]:
+    async def claim(self, limit: int) -> Claimed:
         """Own up to `limit` due pairings, oldest of the highest priority first; each with a
-        raised epoch. Raises StoreUnavailable."""
+        raised epoch. Those that wait for a closed appliance are set aside. Raises
+        StoreUnavailable: what was claimed then, if anything was, is given up by `disown`."""
 
-    async def release(self, pairing_ids: Sequence[PairingId]) -> None:
-        """Give up what this worker owns of these without a word in their chains: for pairings
-        whose stored state is not known here. Raises StoreUnavailable."""
+    async def disown(self, driven: Collection[PairingId]) -> None:
+        """Give up whatever this worker owns besides `driven`. Raises StoreUnavailable."""
+
+    async def wishes(self) -> Mapping[PairingId, CancelWish]:
+        """Which of the pairings that this worker owns are to be canceled. Raises
+        StoreUnavailable."""
+
+
+class Heartbeat(Protocol):
+    """How a worker proves that it lives, by the database's clock."""
+
+    async def join(self, lease_s: float) -> None:
+        """Begin to live. Raises StoreUnavailable."""
+
+    async def beat(self) -> None:
+        """Still alive. Raises DeclaredDead, StoreUnavailable."""
+
+    async def bury(self) -> None:
+        """Declare those dead whose last beat is older than their lease, and make their pairings
+        due, under a raised epoch. Raises StoreUnavailable."""
+
+    async def leave(self) -> None:
+        """Live no more; whatever is still owned becomes due. Raises StoreUnavailable."""
 
 
 class Wakeups(Protocol):
-    """Tells that something may be due."""
+    """Tells that something may have to be done."""
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when work was announced since the last call, or after `timeout_s`."""
+        """Return when it was announced since the last call, or after `timeout_s`."""
+
+
+Permit = Callable[[], None]
+"""Asked at the last moment before a call that changes something is sent. Raises LeaseTooShort."""
 
 
 class Appliance(Protocol):
-    """One appliance, as a saga sees it. All but `start_pairing` only look.
+    """One appliance, as a saga sees it.
 
-    Every call may raise NotSent, Ambiguous or Rejected (LoginRefused among them).
+    Every call may raise NotSent, Ambiguous or Rejected (LoginRefused among them); ApplianceClosed
+    as long as the appliance does not answer anybody. Calls that change something are sent at most
+    once each, and wait their turn if many are under way.
     """
 
     name: ApplianceName
@@ -65,8 +94,14 @@ class Appliance(Protocol):
     async def peers(self) -> Sequence[Peer]:
         """Its peers as of a moment after this call began. Shared by all who ask at once."""
 
-    async def start_pairing(self, peer: Endpoint, description: str) -> Task:
-        """`POST /sites`, sent at most once by this call. Waits its turn if many are under way."""
+    async def pair(self, peer: Endpoint, description: str, permit: Permit) -> Task:
+        """`POST /sites`."""
+
+    async def repair(self, peer_id: str, peer: Endpoint, description: str, permit: Permit) -> Task:
+        """`PUT /sites/{id}`."""
+
+    async def unpair(self, peer_id: str, permit: Permit) -> Task:
+        """`DELETE /sites/{id}`."""
 
     async def finished(self, task_id: TaskId) -> Task:
         """The task once it is SUCCEEDED or FAILED, however long that takes.
@@ -74,8 +109,8 @@ class Appliance(Protocol):
         Raises TaskForgotten when the appliance no longer knows it. Shared rounds of polling.
         """
 
-    async def pair_tasks(self, since_ms: int) -> Sequence[Task]:
-        """Its tasks of type `pair` started after `since_ms` on its clock, finished or not."""
+    async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
+        """Its tasks that `call` may have started after `since_ms` on its clock, finished or not."""
 
 
 class Fleet(Protocol):
@@ -88,11 +123,49 @@ class Fleet(Protocol):
         """
 
 
+class Breakers(Protocol):
+    """One breaker for each appliance of a fleet; while it is open, nothing is sent."""
+
+    @property
+    def on_open(self) -> Wakeups:
+        """Nudged when one opens here."""
+
+    def opened(self) -> Mapping[ApplianceName, ApiError]:
+        """Those that are open here, and why."""
+
+    def impose(self, open_elsewhere: Mapping[ApplianceName, ApiError]) -> None:
+        """Open these, and close all others but those that opened here a moment ago."""
+
+    async def probe(self, name: ApplianceName) -> ApiError | None:
+        """One call through an open breaker; None when it was answered. Raises UnknownAppliance."""
+
+
+class Health(Protocol):
+    """Which appliances are closed, as all workers know it."""
+
+    async def report(self, opened: Mapping[ApplianceName, ApiError]) -> None:
+        """These do not answer. Raises StoreUnavailable."""
+
+    async def closed(self) -> Mapping[ApplianceName, ApiError]:
+        """Those that are not to be called now, and why. Raises StoreUnavailable."""
+
+    async def take_probes(self) -> Sequence[ApplianceName]:
+        """Those that it is time to try again: this worker's to do, nobody else's. Raises
+        StoreUnavailable."""
+
+    async def reopen(self, name: ApplianceName) -> None:
+        """It answers again: what waited for it is due. Raises StoreUnavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """All that a worker meets the world through."""
 
     claims: Claims
     journal: Journal
+    heartbeat: Heartbeat
     fleet: Fleet
-    wakeups: Wakeups
+    breakers: Breakers
+    health: Health
+    due: Wakeups
+    cancels: Wakeups

@@ -1,30 +1,87 @@
-"""How two appliances are paired, as the vendor tells it: call both, poll both, then look."""
+"""How two appliances are paired, repaired or unpaired, as the vendor tells it: call both, poll
+both, then look. What comes to nothing is undone."""
 
 import asyncio
 
-from service.domain.events import PairingFailed, PairingStarted
+from service.domain.appliance import ApiError
+from service.domain.events import (
+    PairingCanceled,
+    PairingFailed,
+    PairingStarted,
+    RollbackStarted,
+    SideFailed,
+)
+from service.domain.pairing import UNDER_WAY, Pairing, Phase, SideState
 from service.engine.case import Case
 from service.engine.policy import Policy
-from service.engine.ports import Fleet
+from service.engine.ports import Appliance, Fleet
 from service.engine.side import SideSaga
+from service.engine.undoing import Undoing
 from service.engine.verification import verify
 
 
 async def drive(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
-    """Bring a pairing from wherever it stands to its end. Every step may be entered again.
+    """Bring a pairing from wherever it stands to its end, or to where only a closed appliance
+    could help it on: then `case.closed` says which. Every step may be entered again.
 
     Raises, in an exception group, LeaseLost or StoreUnavailable when the case has to be dropped.
     """
     await case.record(PairingStarted(worker=worker, epoch=case.pairing.epoch))
+    await case.heed_cancel()
     one, other = (case.endpoint(side.appliance) for side in case.pairing.sides)
 
     async with fleet.use(one) as here, fleet.use(other) as there:
+        if case.pairing.phase is not Phase.ROLLING_BACK:
+            error = await go_forward(case, here, there, policy)
+            if error is not None:
+                await turn_back(case, error, policy)
+        if case.pairing.phase is Phase.ROLLING_BACK:
+            await go_back(case, here, there, policy)
+
+
+async def go_forward(
+    case: Case, here: Appliance, there: Appliance, policy: Policy
+) -> ApiError | None:
+    """Both sides, then the look from both ends. None when it succeeded or has to wait."""
+    if case.pairing.phase is Phase.PAIRING:
         async with asyncio.TaskGroup() as both_sides:
             both_sides.create_task(SideSaga(case, here, policy).run())
             both_sides.create_task(SideSaga(case, there, policy).run())
+    doubt = None
+    if case.is_promising and all(side.is_over for side in case.pairing.sides):
+        doubt = await verify(case, here, there, policy)
+    if case.pairing.is_over:
+        return None
+    await case.heed_cancel()
+    if any(side.state in UNDER_WAY for side in case.pairing.sides):
+        return None
+    failed = case.pairing.failed_side
+    return doubt or (failed.error if failed is not None else case.pairing.error)
 
-        failed = case.pairing.failed_side
-        if failed is not None and failed.error is not None:
-            await case.record(PairingFailed(failed.error))
-        else:
-            await verify(case, here, there, policy)
+
+async def turn_back(case: Case, error: ApiError, policy: Policy) -> None:
+    """It will not succeed: that is its end, unless something has to be undone first."""
+    if case.pairing.is_to_be_undone:
+        # A side at rest before its next try may still be changed by the last one, late.
+        resting = [side for side in case.pairing.sides if side.state is SideState.PENDING]
+        given_up = [SideFailed(side.appliance, error) for side in resting if side.call is not None]
+        await case.record(*given_up, RollbackStarted(error, policy.rollback_s))
+    else:
+        await case.record(end_of(case.pairing, error))
+
+
+async def go_back(case: Case, here: Appliance, there: Appliance, policy: Policy) -> None:
+    """Undo both sides; then it is over, unless one has to wait."""
+    case.closed.clear()
+    async with asyncio.TaskGroup() as both_sides:
+        both_sides.create_task(Undoing(case, here, policy).run())
+        both_sides.create_task(Undoing(case, there, policy).run())
+    await case.heed_cancel()
+    if not case.closed:
+        error = case.pairing.error or ApiError("InternalError", "A rollback without a reason.")
+        await case.record(end_of(case.pairing, error))
+
+
+def end_of(pairing: Pairing, error: ApiError) -> PairingFailed | PairingCanceled:
+    """How a pairing ends that did not succeed."""
+    return PairingCanceled() if pairing.is_canceling else PairingFailed(error)

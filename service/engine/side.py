@@ -4,13 +4,13 @@ Every step begins from the recorded state alone, so a side is resumed by running
 appliance does where its vendor leaves it open is never assumed: the list of its peers decides.
 """
 
-import asyncio
-from contextlib import suppress
+from dataclasses import replace
 
-from service.domain.appliance import ApiError, Endpoint, Task
-from service.domain.decisions import Absent, Different, Present, Sighting, sight
+from service.domain.appliance import ApiError, Task
+from service.domain.decisions import Call, Step, next_step
 from service.domain.errors import (
     Ambiguous,
+    ApplianceClosed,
     ApplianceError,
     LoginRefused,
     NotSent,
@@ -19,18 +19,23 @@ from service.domain.errors import (
 )
 from service.domain.events import (
     AnswerLost,
+    CallLost,
+    CallRequested,
     PairRequested,
-    PeerFound,
+    RepairRequested,
     RequestDeferred,
     SideEvent,
     SideFailed,
     SidePaired,
+    SideUnpaired,
     TaskAccepted,
+    UnpairRequested,
 )
-from service.domain.pairing import Side, SideState
+from service.domain.pairing import Operation, Side, SideState, SiteCall
 from service.engine.case import Case
 from service.engine.policy import Policy
 from service.engine.ports import Appliance
+from service.engine.site import Site
 from service.engine.uninterrupted import uninterrupted
 
 Seconds = float
@@ -42,34 +47,44 @@ class SideSaga:
 
     def __init__(self, case: Case, appliance: Appliance, policy: Policy) -> None:
         self._case = case
-        self._appliance = appliance
+        self._site = Site(case, appliance, policy)
         self._name = appliance.name
         self._policy = policy
         self._failures = 0
-        self._losses = 0
 
     @property
     def _side(self) -> Side:
-        return self._case.side(self._name)
-
-    @property
-    def _peer(self) -> Endpoint:
-        return self._case.peer_of(self._name)
+        return self._site.side
 
     async def run(self) -> None:
-        """Pair this side or fail it; leave it untouched if the other side failed before it began.
+        """Bring this side where its operation wants it, or fail it.
 
-        Raises LeaseLost, StoreUnavailable.
+        Returns early if the appliance is closed, and before a call if the pairing is not promising
+        any more. Raises LeaseLost, StoreUnavailable.
         """
         while not self._side.is_over and not self._is_pointless():
             if self._case.left_s <= 0:
-                await self._fail(self._case.out_of_time(f"pairing on '{self._name}'"))
-            else:
-                await self._case.pause(await self._step())
+                await self._fail(self._case.out_of_time(self._doing()))
+                return
+            try:
+                pause_s = await self._step()
+            except ApplianceClosed as closed:
+                self._case.closed[self._name] = closed.error
+                return
+            await self._pause(pause_s)
 
     def _is_pointless(self) -> bool:
-        pending = self._side.state is SideState.PENDING
-        return pending and self._case.pairing.failed_side is not None
+        return self._side.state is SideState.PENDING and not self._case.is_promising
+
+    def _doing(self) -> str:
+        task = f"waiting for task {self._side.task_id} on" if self._side.task_id else "calling"
+        return f"{task} '{self._name}'"
+
+    async def _pause(self, seconds: Seconds) -> None:
+        if self._side.state is SideState.PENDING:
+            await self._case.pause_unless_canceled(seconds)
+        else:
+            await self._case.pause(seconds)
 
     async def _step(self) -> Seconds:
         """One step from the recorded state; returns how long to wait before the next one."""
@@ -81,6 +96,10 @@ class SideSaga:
                     pause_s = await self._settle()
                 case _:
                     pause_s = await self._poll()
+        except TimeoutError:
+            return AT_ONCE  # The deadline is over.
+        except ApplianceClosed:
+            raise
         except Rejected as refusal:
             return await self._fail(refusal.error)
         except ApplianceError as trouble:
@@ -90,119 +109,126 @@ class SideSaga:
         return pause_s
 
     async def _look(self) -> Seconds:
-        match sight(await self._appliance.peers(), self._peer):
-            case Present(peer=peer):
-                return await self._record(PeerFound(self._name, peer.as_sent))
-            case Different(error=error):
-                return await self._fail(error)
-            case Absent():
-                return await uninterrupted(self._request(), self._policy.grace_s)
+        if self._side.attempts:
+            # A task of a try before, which nobody followed to its end, may run still.
+            step = await self._step_after_tasks()
+        else:
+            step = next_step(self._operation, self._side, await self._site.look())
+        if not isinstance(step, Call):
+            return await self._record(step)
+        if self._is_pointless():
+            return AT_ONCE  # While we looked, the other side failed, or somebody canceled.
+        return await uninterrupted(self._request(step), self._policy.grace_s)
 
-    async def _request(self) -> Seconds:
-        await self._record(PairRequested(self._name, self._side.attempts + 1))
+    @property
+    def _operation(self) -> Operation:
+        return self._case.pairing.operation
+
+    async def _request(self, step: Call) -> Seconds:
+        await self._record(self._intent(step.call))
         try:
-            task = await self._appliance.start_pairing(self._peer, self._case.pairing.description)
+            task = await self._site.send(step)
         except NotSent as unsent:
-            return await self._defer(unsent.error, self._pause_s(unsent))
+            return await self._defer(unsent)
         except Ambiguous as lost:
             return await self._record(AnswerLost(self._name, lost.error))
         except LoginRefused as refusal:
-            return await self._fail(refusal.error)
+            return await self._fail(refusal.error, refused=True)
         except Rejected as refusal:
-            return await self._fail_unless_listed(refusal.error, ours=False)
+            return await self._fail_unless_there(refusal.error, refused=True)
         return await self._record(TaskAccepted(self._name, task.id))
+
+    def _intent(self, call: SiteCall) -> CallRequested:
+        attempt, told = self._side.attempts + 1, self._site.peer.api_thumbprint
+        match call:
+            case SiteCall.PAIR:
+                return PairRequested(self._name, attempt, told)
+            case SiteCall.REPAIR:
+                return RepairRequested(self._name, attempt, told)
+            case SiteCall.UNPAIR:
+                return UnpairRequested(self._name, attempt)
 
     async def _poll(self) -> Seconds:
         task_id = self._side.task_id
         if task_id is None:
             return await self._settle()
         try:
-            async with asyncio.timeout_at(self._case.deadline):
-                task = await self._appliance.finished(task_id)
-        except TimeoutError:
-            return await self._fail(self._case.out_of_time(f"waiting for task {task_id}"))
+            return await self._conclude(await self._site.finished(task_id))
         except TaskForgotten:
             return await self._settle()
-        return await self._conclude(task)
 
     async def _conclude(self, task: Task) -> Seconds:
-        if task.succeeded:
-            result = task.result.as_sent if task.result is not None else {}
-            return await self._record(SidePaired(self._name, result))
-        error = task.error or ApiError("TaskFailed", f"Task {task.id} failed without a reason.")
-        return await self._fail_unless_listed(error, ours=True)
+        if task.failed:
+            error = task.error or ApiError("TaskFailed", f"Task {task.id} failed without a reason.")
+            return await self._fail_unless_there(error, refused=False)
+        if self._operation is Operation.UNPAIR:
+            return await self._record(SideUnpaired(self._name))
+        return await self._record(
+            SidePaired(self._name, task.result.as_sent if task.result is not None else {})
+        )
 
     async def _settle(self) -> Seconds:
         """Find out what a call whose answer or task was lost has done.
 
-        Only a peer that two looks miss, with no unknown task running in between, is certainly
-        absent; only then is the call made again.
+        Only what two looks miss, with no unknown task running in between, was certainly not done;
+        only then is the call made again.
         """
-        sighting = await self._look_after_running_tasks()
-        if isinstance(sighting, Absent):
+        step = await self._step_after_tasks()
+        if isinstance(step, Call):
             await self._case.pause(self._policy.settle_s)
-            sighting = await self._look_after_running_tasks()
-        match sighting:
-            case Present(peer=peer):
-                return await self._record(SidePaired(self._name, peer.as_sent))
-            case Different(error=error):
-                return await self._fail(error)
-            case Absent():
-                return await self._call_again()
+            step = await self._step_after_tasks()
+        if isinstance(step, Call):
+            return await self._call_again()
+        return await self._record(step)
 
-    async def _look_after_running_tasks(self) -> Sighting:
-        since_ms = (self._side.start_time or 0) - int(self._policy.clock_margin_s * 1000)
-        try:
-            tasks = await self._appliance.pair_tasks(since_ms)
-        except LoginRefused:
-            raise
-        except Rejected:
-            tasks = ()  # No list to be had: the looks have to do.
-        with suppress(TimeoutError):  # The deadline is the loop's business.
-            async with asyncio.timeout_at(self._case.deadline):
-                for task in tasks:
-                    if not task.is_over:
-                        with suppress(TaskForgotten):
-                            await self._appliance.finished(task.id)
-        return sight(await self._appliance.peers(), self._peer)
+    async def _step_after_tasks(self) -> Step:
+        call = self._side.call or SiteCall(self._operation.value)
+        sighting = await self._site.look_after_tasks(call)
+        return next_step(self._operation, self._side, sighting)
 
     async def _call_again(self) -> Seconds:
-        self._losses += 1
         error = self._side.error or ApiError(
             "AnswerLost", "The call, or its task, left no trace on the appliance."
         )
-        if self._losses >= self._policy.max_losses:
+        losses = self._side.losses + 1
+        if losses >= self._policy.max_losses:
             return await self._fail(error)
-        return await self._defer(error, self._policy.pause_s(self._losses))
+        pause_s = self._policy.pause_s(losses)
+        await self._record(CallLost(self._name, error, int(pause_s * 1000)))
+        return pause_s
 
     async def _look_again_later(self, trouble: ApplianceError) -> Seconds:
-        pause_s = self._pause_s(trouble)
         if self._side.state is SideState.PENDING:
-            return await self._defer(trouble.error, pause_s)
-        return pause_s  # What was asked for is not known to have failed: the state stays.
+            return await self._defer(trouble)
+        return self._pause_s(trouble)  # What was asked for is not known to have failed.
+
+    async def _defer(self, trouble: ApplianceError) -> Seconds:
+        pause_s = self._pause_s(trouble)
+        await self._record(RequestDeferred(self._name, trouble.error, int(pause_s * 1000)))
+        if isinstance(trouble, ApplianceClosed):
+            raise trouble
+        return pause_s
 
     def _pause_s(self, trouble: ApplianceError) -> Seconds:
         self._failures += 1
         wish = trouble.retry_after_s if isinstance(trouble, NotSent) else None
         return self._policy.pause_s(self._failures, wish)
 
-    async def _defer(self, error: ApiError, pause_s: Seconds) -> Seconds:
-        await self._record(RequestDeferred(self._name, error, int(pause_s * 1000)))
-        return pause_s
-
-    async def _fail_unless_listed(self, error: ApiError, *, ours: bool) -> Seconds:
-        """What an appliance answers about a peer that it already has is unknown (h4-api 2.1)."""
+    async def _fail_unless_there(self, error: ApiError, *, refused: bool) -> Seconds:
+        """What an appliance says about what is done already is unknown (h4-api 2.1): look."""
+        # What a refused call found done, it has not done.
+        is_innocent = refused and not self._side.losses
+        side = replace(self._side, call=None) if is_innocent else self._side
         try:
-            sighting = sight(await self._appliance.peers(), self._peer)
-        except ApplianceError:
-            sighting = Absent()
-        if not isinstance(sighting, Present):
-            return await self._fail(error)
-        found = SidePaired if ours else PeerFound
-        return await self._record(found(self._name, sighting.peer.as_sent))
+            step = next_step(self._operation, side, await self._site.look())
+        except (ApplianceError, TimeoutError):
+            return await self._fail(error, refused=refused)
+        if isinstance(step, Call | SideFailed):
+            return await self._fail(error, refused=refused)
+        return await self._record(step)
 
-    async def _fail(self, error: ApiError) -> Seconds:
-        return await self._record(SideFailed(self._name, error))
+    async def _fail(self, error: ApiError, *, refused: bool = False) -> Seconds:
+        return await self._record(SideFailed(self._name, error, refused))
 
     async def _record(self, event: SideEvent) -> Seconds:
         await self._case.record(event)

@@ -1,30 +1,33 @@
-"""Whether a pairing works, seen from both appliances."""
+"""Whether a pairing works, or is gone, seen from both appliances."""
 
 import asyncio
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.domain.appliance import ApiError
-from service.domain.decisions import doubt, verification_failed
-from service.domain.errors import ApplianceError
+from service.domain.decisions import doubt, lingering, verification_failed
+from service.domain.errors import ApplianceClosed, ApplianceError
 from service.domain.events import (
-    PairingFailed,
+    AbsenceVerified,
     PairingSucceeded,
     PeerVerified,
     VerificationStarted,
 )
 from service.domain.ids import ApplianceName
-from service.domain.pairing import Phase
+from service.domain.pairing import Operation, Phase
 from service.engine.case import Case
 from service.engine.policy import Policy
 from service.engine.ports import Appliance
 
+Verified = PeerVerified | AbsenceVerified
 
-async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) -> None:
-    """Look at both lists until both records work, or until the time for that is over.
 
-    The appliances may need a moment to clear their communication errors (h4-api 2.3).
+async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) -> ApiError | None:
+    """Look at both lists until both are as the operation wants them: then it has succeeded.
+
+    Returns what is still wrong when the time for that is over; None also if it has to wait for a
+    closed appliance, or is not wanted any more. The appliances may need a moment to clear their
+    communication errors (h4-api 2.3).
     """
     if case.pairing.phase is not Phase.VERIFYING:
         await case.record(VerificationStarted())
@@ -36,34 +39,40 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
         judgements = [sight.result() for sight in sights]
         doubts = [each for each in judgements if isinstance(each, Doubt)]
         waited_s = clock() - began
+        if not case.is_promising or case.closed:
+            return None
         if not doubts:
-            await case.record(*_verified(judgements), PairingSucceeded())
-            return
+            verified = [each for each in judgements if not isinstance(each, Doubt)]
+            await case.record(*verified, PairingSucceeded())
+            return None
         if waited_s >= patience_s:
-            error = verification_failed(doubts[0].side, doubts[0].error, waited_s)
-            await case.record(PairingFailed(error))
-            return
-        await asyncio.sleep(min(policy.pause_s(look), patience_s - waited_s))
+            return verification_failed(doubts[0].side, doubts[0].error, waited_s)
+        await case.pause_unless_canceled(min(policy.pause_s(look), patience_s - waited_s))
+    raise AssertionError("it never stops counting")
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why a side does not count as paired yet."""
+    """Why a side does not count as it should yet."""
 
     side: ApplianceName
     error: ApiError
 
 
-async def _judge(case: Case, appliance: Appliance) -> PeerVerified | Doubt:
+async def _judge(case: Case, appliance: Appliance) -> Verified | Doubt:
     side = case.side(appliance.name)
+    peer = case.peer_of(side.appliance)
     try:
-        found = doubt(await appliance.peers(), case.peer_of(side.appliance), side.peer_id)
+        peers = await appliance.peers()
+    except ApplianceClosed as closed:
+        case.closed[side.appliance] = closed.error
+        return Doubt(side.appliance, closed.error)
     except ApplianceError as trouble:
         return Doubt(side.appliance, trouble.error)
+    if case.pairing.operation is Operation.UNPAIR:
+        left = lingering(peers, peer)
+        return AbsenceVerified(side.appliance) if left is None else Doubt(side.appliance, left)
+    found = doubt(peers, peer, side.peer_id)
     if isinstance(found, ApiError):
         return Doubt(side.appliance, found)
     return PeerVerified(side.appliance, found.as_sent)
-
-
-def _verified(judgements: Sequence[PeerVerified | Doubt]) -> list[PeerVerified]:
-    return [each for each in judgements if isinstance(each, PeerVerified)]

@@ -1,20 +1,35 @@
 """Claims pairings and drives each in a task of its own, as many at once as the window allows."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from service.domain.appliance import ApiError
-from service.domain.errors import LeaseLost, SitepairError, StoreUnavailable, UnknownAppliance
-from service.domain.events import PairingFailed, PairingHandedBack
+from service.domain.errors import (
+    LeaseLost,
+    SitepairError,
+    StoreUnavailable,
+    UnknownAppliance,
+)
+from service.domain.events import PairingHandedBack
 from service.domain.ids import PairingId, WorkerId
-from service.domain.pairing import Assignment
-from service.engine.case import Case
+from service.domain.pairing import CancelWish, Claimed
+from service.engine.breakers import BreakerKeeper
+from service.engine.case import Author, Case
+from service.engine.lease import Lease
 from service.engine.policy import Policy
 from service.engine.ports import Ports
 from service.engine.saga import drive
+from service.engine.surrender import surrender
 from service.observe.context import working_on
-from service.observe.events import PairingCrashed, PairingDropped, StoreTroubled
+from service.observe.events import (
+    PairingCrashed,
+    PairingDropped,
+    StoreTroubled,
+)
+from service.observe.figures import WorkerFigures
 from service.observe.logging import emit
+
+_NOTHING = Claimed((), has_more=False)
 
 
 class Worker:
@@ -34,98 +49,143 @@ class Worker:
         """`clock` gives the time in ms for the record; waiting is the event loop's business."""
         self.handed_back = 0
         self.trouble: str | None = None
-        self._name = f"worker-{worker_id}"
-        self._claims = ports.claims
-        self._journal = ports.journal
-        self._fleet = ports.fleet
-        self._wakeups = ports.wakeups
-        self._clock = clock
+        self.lease = Lease(ports.heartbeat, policy)
+        self._author = Author(f"worker-{worker_id}", clock, self.lease.permit)
+        self._ports = ports
         self._policy = policy
-        self._driven = 0
+        self._breakers = BreakerKeeper(ports.breakers, ports.health, policy)
+        self._cases: dict[PairingId, Case] = {}
         self._wants_slots = False
-        self._dropped: list[PairingId] = []
+        self._doubts_until = float("-inf")
         self._nudge = asyncio.Event()
 
+    @property
+    def in_flight(self) -> int:
+        """How many pairings it drives."""
+        return len(self._cases)
+
+    @property
+    def figures(self) -> WorkerFigures:
+        """How it is doing."""
+        return WorkerFigures(self.in_flight, self.lease.left_s, self._breakers.closed)
+
     async def run(self) -> None:
-        """Claim and drive until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._hear_of_work())
-            while True:
-                self._nudge.clear()
-                if not await self._claim_into(tasks):
-                    await self._nudge.wait()
+        """Claim and drive until cancelled. Raises DeclaredDead, in an exception group."""
+        await self.lease.begin()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.lease.keep())
+                tasks.create_task(self._breakers.run())
+                tasks.create_task(self._hear_of_work())
+                tasks.create_task(self._hear_of_wishes())
+                while True:
+                    self._nudge.clear()
+                    if not await self._claim_into(tasks):
+                        await self._nudge.wait()
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(self._policy.grace_s):
+                await self.lease.end()
+        except (StoreUnavailable, TimeoutError) as trouble:
+            emit(StoreTroubled(doing="leaving", error=str(trouble)))
 
     async def _hear_of_work(self) -> None:
         while True:
-            await self._wakeups.wait(self._policy.idle_s)
+            await self._ports.due.wait(self._policy.idle_s)
             self._nudge.set()
+
+    async def _hear_of_wishes(self) -> None:
+        while True:
+            await self._ports.cancels.wait(self._policy.idle_s)
+            for pairing_id, wish in (await self._wishes()).items():
+                case = self._cases.get(pairing_id)
+                if case is not None:
+                    case.want_canceled(wish)
+
+    async def _wishes(self) -> Mapping[PairingId, CancelWish]:
+        try:
+            return await self._ports.claims.wishes()
+        except StoreUnavailable as trouble:
+            emit(StoreTroubled(doing="looking for what is to be canceled", error=str(trouble)))
+            return {}
 
     async def _claim_into(self, tasks: asyncio.TaskGroup) -> bool:
         """One claim; returns whether another one may find more at once."""
-        free = self._policy.window - self._driven
-        limit = min(free, self._policy.claim_size)
-        claimed = await self._claim(limit) if free else ()
-        for assignment in claimed:
-            self._driven += 1
-            tasks.create_task(self._drive(assignment))
-        has_backlog = len(claimed) == limit
-        self._wants_slots = has_backlog and limit == free
-        return has_backlog and not self._wants_slots
+        free = self._policy.window - len(self._cases)
+        claimed = await self._claim(min(free, self._policy.claim_size)) if free else _NOTHING
+        for assignment in claimed.assignments:
+            case = Case(assignment, self._ports.journal, self._author)
+            self._cases[case.pairing.id] = case
+            tasks.create_task(self._drive(case))
+        self._wants_slots = len(self._cases) >= self._policy.window
+        return claimed.has_more and not self._wants_slots
 
-    async def _claim(self, limit: int) -> Sequence[Assignment]:
+    async def _claim(self, limit: int) -> Claimed:
+        clock = asyncio.get_running_loop().time
         try:
-            await self._release_dropped()
-            claimed = await self._claims.claim(limit)
+            await self._disown()
+            claimed = await self._ports.claims.claim(limit)
         except StoreUnavailable as trouble:
+            # The claim may have taken effect, or still do so.
+            self._doubts_until = clock() + self._policy.doubt_s
             self.trouble = str(trouble)
             emit(StoreTroubled(doing="claiming", error=self.trouble))
-            return ()
+            return _NOTHING
         self.trouble = None
         return claimed
 
-    async def _release_dropped(self) -> None:
-        """Let go of what a fault of the database or of ours tore out of our hands, so that it is
-        claimed again, from its stored state."""
-        if self._dropped:
-            await self._claims.release(self._dropped)
-            self._dropped.clear()
+    async def _disown(self) -> None:
+        """Give up what this worker owns without driving it, as long as there may be any."""
+        doubts_until, self._doubts_until = self._doubts_until, float("-inf")
+        if doubts_until == float("-inf"):
+            return
+        if asyncio.get_running_loop().time() < doubts_until:
+            self._doubts_until = doubts_until
+        # What is dropped from here on is a doubt of its own.
+        await self._ports.claims.disown(self._cases.keys())
 
-    async def _drive(self, assignment: Assignment) -> None:
-        pairing = assignment.pairing
+    async def _drive(self, case: Case) -> None:
+        pairing = case.pairing
         with working_on(operation_id=pairing.operation_id, pairing=str(pairing.id)):
-            case = Case(assignment, self._journal, actor=self._name, clock=self._clock)
             try:
-                await self._drive_to_its_end(case)
+                await self._drive_on(case)
             except asyncio.CancelledError:
                 await self._hand_back(case)
                 raise
             finally:
-                self._driven -= 1
+                del self._cases[pairing.id]
                 if self._wants_slots:
                     self._nudge.set()
 
-    async def _drive_to_its_end(self, case: Case) -> None:
+    async def _drive_on(self, case: Case) -> None:
         try:
-            await drive(case, self._fleet, self._policy, self._name)
+            await drive(case, self._ports.fleet, self._policy, self._author.name)
+            if not case.pairing.is_over:
+                await case.set_aside()
         except* LeaseLost:
             emit(PairingDropped(reason="another worker owns it"))
         except* StoreUnavailable as troubles:
-            self._drop(case, troubles)
+            self._drop(troubles)
         except* UnknownAppliance as gone:
-            await self._give_up(case, ApiError("UnknownAppliance", str(gone.exceptions[0])))
+            await self._surrender(case, ApiError("UnknownAppliance", str(gone.exceptions[0])))
         except* Exception as crash:  # noqa: BLE001 - a defect in one pairing must not stop the others
             emit(PairingCrashed(), error=crash)
-            await self._give_up(case, ApiError("InternalError", "A defect of the service."))
+            await self._surrender(case, ApiError("InternalError", "A defect of the service."))
 
-    async def _give_up(self, case: Case, error: ApiError) -> None:
+    async def _surrender(self, case: Case, error: ApiError) -> None:
         try:
-            await case.record(PairingFailed(error))
+            await surrender(case, error, self._policy)
         except SitepairError as trouble:
-            self._drop(case, trouble)
+            self._drop(trouble)
 
-    def _drop(self, case: Case, cause: Exception) -> None:
+    def _drop(self, cause: Exception) -> None:
+        """Let go of what a fault of the database or of ours tore out of our hands: it is given up
+        before the next claim, and claimed again from its stored state."""
         emit(PairingDropped(reason=str(cause)))
-        self._dropped.append(case.pairing.id)
+        self._doubts_until = max(self._doubts_until, asyncio.get_running_loop().time())
         self._nudge.set()
 
     async def _hand_back(self, case: Case) -> None:
@@ -133,7 +193,7 @@ class Worker:
             return
         try:
             async with asyncio.timeout(self._policy.grace_s):
-                await case.record(PairingHandedBack(self._name), release=True)
+                await case.record(PairingHandedBack(self._author.name), release=True)
             self.handed_back += 1
         except (SitepairError, TimeoutError) as trouble:
             emit(PairingDropped(reason=f"not handed back: {trouble}"))

@@ -64,6 +64,25 @@ class PairingMoved(LogEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PairingEnded(LogEvent):
+    """A pairing is over, `seconds` after it was accepted."""
+
+    operation: str
+    state: str
+    seconds: float
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackIncomplete(LogEvent):
+    """What a pairing did on `side` could not be undone: somebody has to look at that appliance."""
+
+    level: ClassVar[Level] = "error"
+    side: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class PairingDropped(LogEvent):
     """A worker stopped driving a pairing without bringing it to its end."""
 
@@ -76,6 +95,48 @@ class PairingCrashed(LogEvent):
     """Driving a pairing met a defect of ours; the traceback follows."""
 
     level: ClassVar[Level] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDeclaredDead(LogEvent):
+    """This process's worker beat too late; its pairings went to others. A new one begins."""
+
+    level: ClassVar[Level] = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersBuried(LogEvent):
+    """Other workers did not beat any more; their `pairings` are due again."""
+
+    level: ClassVar[Level] = "warning"
+    workers: tuple[str, ...]
+    pairings: int
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOpened(LogEvent):
+    """An appliance did not answer this worker for a while; nobody calls it until a probe gets
+    through."""
+
+    level: ClassVar[Level] = "warning"
+    appliance: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerClosed(LogEvent):
+    """A probe of this worker got through: the appliance is called again."""
+
+    appliance: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalUnsure(LogEvent):
+    """What became of a commit for so many `pairings` is not known: it is looked up first."""
+
+    level: ClassVar[Level] = "warning"
+    pairings: int
+    error: str
 
 
 @dataclass(frozen=True, slots=True)

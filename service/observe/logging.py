@@ -3,7 +3,8 @@
 import logging
 import re
 import sys
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache, lru_cache
 from typing import IO, TextIO, cast
@@ -58,8 +59,23 @@ def configure(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
     logging.getLogger("alembic").setLevel(max(logging.WARNING, root.level))
 
 
+_LISTENERS: list[Callable[[LogEvent], None]] = []
+
+
+@contextmanager
+def listening(listener: Callable[[LogEvent], None]) -> Iterator[None]:
+    """Within, `listener` is told of every event, however loud; it must not raise."""
+    _LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(listener)
+
+
 def emit(event: LogEvent, *, error: BaseException | None = None) -> None:
     """Log `event`, with the traceback of `error` if given."""
+    for listener in _LISTENERS:
+        listener(event)
     values = ((name, getattr(event, name)) for name in _field_names(cast("Hashable", type(event))))
     present = {name: value for name, value in values if value is not None and value != ()}
     if error is not None:

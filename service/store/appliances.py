@@ -16,16 +16,27 @@ from service.domain.errors import ApplianceBusy, ApplianceExists, UnknownApplian
 from service.domain.events import ApplianceEvent, ApplianceRegistered, ApplianceRemoved, Entry
 from service.domain.ids import ApplianceName
 from service.domain.pairing import ChainPosition
-from service.domain.registration import ApplianceSpec, Author, Credentials, Registration
+from service.domain.registration import ApplianceSpec, Author, Credentials, LocalUser, Registration
 from service.domain.thumbprint import Thumbprint
 from service.store.database import Database
 from service.store.errors import violated_constraint
 from service.store.rows import to_text, to_time
+from service.store.statements import statement
 from service.store.tables import ACTIVE, appliance, event, pairing
 from service.store.vault import Sealed, Vault
 
 _SAME_NAME = "uq_appliance_name"
 _SAME_URL = "uq_appliance_api_url_normalized"
+_NOBODY = LocalUser("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A registration to look at; if it `is_sealed`, no key opens its credentials, and it has
+    nobody's."""
+
+    registration: Registration
+    is_sealed: bool = False
 
 
 class Appliances:
@@ -65,10 +76,17 @@ class Appliances:
             raise UnknownAppliance(name)
         return _registration(rows[0], self._vault.open(rows[0].credentials, rows[0].id))
 
-    async def page(self) -> Sequence[Registration]:
-        """All of them, by name. Raises StoreUnavailable, Sealed."""
+    async def page(self) -> Sequence[Listed]:
+        """All of them, by name. Raises StoreUnavailable."""
         rows = await self._database.run(select(appliance).order_by(appliance.c.name))
-        return [_registration(row, self._vault.open(row.credentials, row.id)) for row in rows]
+        return [self._listed(row) for row in rows]
+
+    async def listed(self, name: ApplianceName) -> Listed:
+        """One of them. Raises UnknownAppliance, StoreUnavailable."""
+        rows = await self._database.run(select(appliance).where(appliance.c.name == name))
+        if not rows:
+            raise UnknownAppliance(name)
+        return self._listed(rows[0])
 
     async def delete(self, name: ApplianceName, author: Author) -> None:
         """Raises UnknownAppliance, ApplianceBusy while pairings on it are active,
@@ -95,13 +113,22 @@ class Appliances:
         credentials = self._opened(row)
         if credentials is not None and _registration(row, credentials).spec == spec:
             return _registration(row, credentials), False
-        registered = _registered(
-            spec, row.version + 1, credentials_changed=credentials != spec.credentials
-        )
+        is_changed = credentials != spec.credentials
+        registered = _registered(spec, row.version + 1, credentials_changed=is_changed)
         entry = await self._record(connection, registered, _Chain.of(row), author)
-        after = Registration(row.id, spec, row.version + 1, row.created, entry.at)
+        after = Registration(
+            row.id,
+            spec,
+            row.version + 1,
+            row.created,
+            entry.at,
+            row.credentials_version + is_changed,
+            _former_api_url(row, spec),
+        )
         changed = update(appliance).where(appliance.c.id == row.id)
         await connection.execute(changed, self._columns(after, entry))
+        # Whatever was wrong may be mended by what is new.
+        await connection.execute(statement("reopen"), {"name": spec.name, "contact": False})
         return after, False
 
     async def _insert(
@@ -164,11 +191,17 @@ class Appliances:
             "description": spec.description,
             "max_in_flight": spec.max_in_flight,
             "version": registration.version,
+            "credentials_version": registration.credentials_version,
+            "former_api_url": registration.former_api_url,
             "created": registration.created,
             "last_updated": registration.last_updated,
             "seq": entry.seq,
             "head": entry.hash,
         }
+
+    def _listed(self, row: Row[Any]) -> Listed:
+        credentials = self._opened(row)
+        return Listed(_registration(row, credentials or _NOBODY), credentials is None)
 
     def _opened(self, row: Row[Any]) -> Credentials | None:
         """The credentials of `row`, or None if the key for them is lost: then they are replaced."""
@@ -210,7 +243,22 @@ def _registration(row: Row[Any], credentials: Credentials) -> Registration:
         description=row.description,
         max_in_flight=row.max_in_flight,
     )
-    return Registration(row.id, spec, row.version, row.created, row.last_updated)
+    return Registration(
+        row.id,
+        spec,
+        row.version,
+        row.created,
+        row.last_updated,
+        row.credentials_version,
+        row.former_api_url,
+    )
+
+
+def _former_api_url(row: Row[Any], spec: ApplianceSpec) -> str | None:
+    """What the peers that were told before still know, normalized."""
+    before: str = row.api_url_normalized
+    former: str | None = row.former_api_url
+    return former if before == normalized_url(spec.api_url) else before
 
 
 def _registered(

@@ -1,68 +1,89 @@
 """Where a worker's pairings come from. Writes who owns a pairing, never its state."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row
+from sqlalchemy import Row, select, text
 
 from service.domain.appliance import Endpoint
-from service.domain.ids import PairingId, WorkerId
-from service.domain.pairing import Assignment, Side
+from service.domain.ids import ApplianceName, OperationId, PairingId, WorkerId
+from service.domain.pairing import Assignment, CancelWish, Claimed, Side
 from service.domain.thumbprint import Thumbprint
 from service.store.database import Database
 from service.store.rows import pairing_from
 from service.store.statements import statement
+from service.store.tables import TO_CANCEL, pairing, worker
 
 
 class Claims:
     """The claims of one worker."""
 
-    def __init__(self, database: Database, worker: WorkerId) -> None:
+    def __init__(self, database: Database, worker_id: WorkerId) -> None:
         self._database = database
-        self._worker = worker
+        self._worker = worker_id
 
-    async def claim(self, limit: int) -> Sequence[Assignment]:
+    async def claim(self, limit: int) -> Claimed:
         """Own up to `limit` due pairings, oldest of the highest priority first; each with a raised
-        epoch. Raises StoreUnavailable; whatever was claimed then belongs to this worker, and only
-        `release` or its end gives it up."""
+        epoch. Those that wait for a closed appliance are set aside. Nothing is claimed in the name
+        of a worker that was declared dead.
+
+        Raises StoreUnavailable; what was claimed then, if anything was, is given up by `disown`.
+        """
         rows = await self._database.run(
             statement("claim"), {"worker": self._worker, "limit": limit}
         )
-        return [_assignment(row) for row in rows]
+        assignments = [_assignment(row) for row in rows if row.id is not None]
+        found = len(assignments) + rows[0].set_aside
+        return Claimed(assignments, has_more=found == limit)
 
-    async def release(self, pairing_ids: Sequence[PairingId]) -> None:
-        """Give up what this worker owns of these, so that any worker may claim them at once.
+    async def disown(self, driven: Collection[PairingId]) -> None:
+        """Give up whatever this worker owns besides `driven`. Raises StoreUnavailable."""
+        mine = select(worker.c.id).where(worker.c.id == self._worker).with_for_update()
+        async with self._database.transaction() as connection:
+            await connection.execute(mine)
+            await connection.execute(
+                statement("disown"), {"worker": self._worker, "driven": list(driven)}
+            )
 
-        Raises StoreUnavailable.
-        """
-        await self._database.run(
-            statement("release"), {"worker": self._worker, "ids": list(pairing_ids)}
-        )
+    async def wishes(self) -> Mapping[PairingId, CancelWish]:
+        """Which of the pairings that this worker owns are to be canceled. Raises
+        StoreUnavailable."""
+        rows = await self._database.run(to_cancel(self._worker))
+        return {PairingId(row.id): _wish(row) for row in rows}
+
+
+def to_cancel(worker_id: WorkerId) -> Any:
+    """The statement behind `Claims.wishes`."""
+    columns = pairing.c.id, pairing.c.cancel_user, pairing.c.cancel_operation_id
+    return select(*columns).where(pairing.c.worker == worker_id, text(TO_CANCEL))
 
 
 def _assignment(row: Row[Any]) -> Assignment:
     pairing = pairing_from(row)
     one, other = pairing.sides
+    fields = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
+    is_to_be_canceled = row.cancel_user is not None and not pairing.is_canceling
     return Assignment(
         pairing,
-        (
-            _endpoint(one, row.a_registration, row.a_api_url, row.a_api_thumbprint, row.a_version),
-            _endpoint(
-                other, row.b_registration, row.b_api_url, row.b_api_thumbprint, row.b_version
-            ),
-        ),
+        (_endpoint(one, fields, "a_"), _endpoint(other, fields, "b_")),
         float(row.remaining_s),
+        _wish(row) if is_to_be_canceled else None,
     )
 
 
-def _endpoint(
-    side: Side,
-    registration: UUID | None,
-    api_url: str | None,
-    api_thumbprint: str | None,
-    version: int | None,
-) -> Endpoint:
+def _wish(row: Row[Any]) -> CancelWish:
+    return CancelWish(row.cancel_user, OperationId(row.cancel_operation_id))
+
+
+def _endpoint(side: Side, fields: Mapping[Any, Any], prefix: str) -> Endpoint:
     # Without a registration: an endpoint that leads nowhere, at which the engine ends the pairing.
-    thumbprint = Thumbprint(api_thumbprint or "")
-    return Endpoint(side.appliance, api_url or "", thumbprint, version or 0, registration)
+    registration: UUID | None = fields[prefix + "registration"]
+    return Endpoint(
+        ApplianceName(side.appliance),
+        fields[prefix + "api_url"] or "",
+        Thumbprint(fields[prefix + "api_thumbprint"] or ""),
+        fields[prefix + "version"] or 0,
+        registration,
+        fields[prefix + "former_api_url"],
+    )

@@ -10,19 +10,30 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from service.domain.errors import StoreUnavailable
 
 UNIQUE_VIOLATION = "23505"
-_ROLLED_BACK = "40"
+_ROLLED_BACK = ("40001", "40P01")
 _UNAVAILABLE = (
     "08",  # no connection, or a broken one
     "25006",  # read-only: a replica, in the middle of a failover
     "28",  # it does not let us in
     "3D",  # there is no such database
-    _ROLLED_BACK,  # a deadlock
+    "3F",  # or it is empty: a failover to what is not ours
+    "42P01",
+    "40",  # a deadlock; or it is not known whether it was committed
     "53",  # out of connections, memory, disk
     "55P03",  # a lock that was not to be had in time
     "57",  # shut down, starting up, or the statement ran out of time
     "58",  # an error of its operating system
+    "XX",  # an error of its own
 )
-_NEVER_ANSWERED = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+_NEVER_ANSWERED = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    # The tables were changed since the statement was prepared; on a new connection it is anew.
+    asyncpg.InvalidCachedStatementError,
+)
 
 
 class RolledBack(StoreUnavailable):
@@ -41,7 +52,7 @@ def translated(doing: str) -> Iterator[None]:
     except (DBAPIError, PoolExhausted, asyncpg.PostgresError, *_NEVER_ANSWERED) as error:
         if not is_unavailability(error):
             raise
-        is_undone = isinstance(error, DBAPIError) and str(sqlstate(error)).startswith(_ROLLED_BACK)
+        is_undone = isinstance(error, DBAPIError) and sqlstate(error) in _ROLLED_BACK
         kind = RolledBack if is_undone else StoreUnavailable
         raise kind(f"{doing}: {_cause(error)}") from error
 
@@ -49,13 +60,13 @@ def translated(doing: str) -> Iterator[None]:
 def is_unavailability(error: BaseException) -> bool:
     """Whether `error` is about the database's state, not about what it was asked."""
     if isinstance(error, DBAPIError):
+        if isinstance(_driver_error(error), _NEVER_ANSWERED):
+            return True
         state = sqlstate(error)
-        if state is None:
-            return error.connection_invalidated or isinstance(_driver_error(error), _NEVER_ANSWERED)
-        return state.startswith(_UNAVAILABLE)
-    if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate).startswith(_UNAVAILABLE)
-    return isinstance(error, (PoolExhausted, *_NEVER_ANSWERED))
+        return error.connection_invalidated if state is None else state.startswith(_UNAVAILABLE)
+    if isinstance(error, (PoolExhausted, *_NEVER_ANSWERED)):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_UNAVAILABLE)
 
 
 def sqlstate(error: DBAPIError) -> str | None:

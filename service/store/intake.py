@@ -13,15 +13,19 @@ from service.domain import chain
 from service.domain.errors import IdempotencyKeyReused, PairingActive, UnknownAppliance
 from service.domain.events import Entry, PairingAccepted
 from service.domain.ids import ApplianceName, PairingId
-from service.domain.pairing import ChainPosition, Operation, Pairing, Side
+from service.domain.pairing import ChainPosition, OnFailure, Operation, Pairing, Side
 from service.domain.registration import Author
 from service.store.database import Database
 from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
+from service.store.folds import entry_columns
 from service.store.group import GroupCommit
-from service.store.journal import entry_columns
 from service.store.pairings import as_accepted
+from service.store.patience import Patience
 from service.store.rows import to_text
 from service.store.statements import statement
+
+PATIENCE_S = 5.0
+"""Callers wait that long."""
 
 _TRIES = 5
 """How often a group may find that another process was quicker with one of its couples or keys."""
@@ -36,6 +40,7 @@ class PairingRequest:
     description: str
     timeout_s: int
     priority: int
+    on_failure: OnFailure = OnFailure.ROLLBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,14 @@ class Acceptance:
 class Intake:
     """Accepts pairings in groups, on a connection of its own."""
 
-    def __init__(self, database: Database, clock: Callable[[], int]) -> None:
-        """`clock` gives the time in ms."""
+    def __init__(
+        self, database: Database, clock: Callable[[], int], *, patience_s: float = PATIENCE_S
+    ) -> None:
+        """`clock` gives the time in ms. For `patience_s` after trouble began the intake looks for
+        what became of a group, and asks for the rest again, before it tells the callers."""
         self._lane = database.lane()
         self._clock = clock
+        self._patience = Patience("accepting pairings", patience_s)
         self._group: GroupCommit[_Candidate, Acceptance] = GroupCommit(
             self._commit, self._lane.close
         )
@@ -73,7 +82,7 @@ class Intake:
 
         Raises UnknownAppliance, PairingActive when another pairing of the same two is not over,
         IdempotencyKeyReused when the key came with another fingerprint before, StoreUnavailable
-        when it is not known whether it was accepted.
+        when it could not be learnt whether it was accepted.
         """
         return await self._group.submit(_candidate(request, author, key, self._clock()))
 
@@ -86,6 +95,9 @@ class Intake:
         await self._group.stop()
 
     async def _commit(self, candidates: Sequence["_Candidate"]) -> Sequence[Acceptance | Exception]:
+        return await self._patience.see_through(lambda: self._accept(candidates))
+
+    async def _accept(self, candidates: Sequence["_Candidate"]) -> Sequence[Acceptance | Exception]:
         answers: dict[PairingId, Acceptance | Exception] = {}
         couples: set[frozenset[ApplianceName]] = set()
         keys: set[tuple[str, str]] = set()
@@ -160,6 +172,8 @@ def _candidate(
         start_time=now,
         last_updated=now,
         timeout_s=request.timeout_s,
+        deadline=now + request.timeout_s * 1000,
+        on_failure=request.on_failure,
         description=to_text(request.description),
         priority=request.priority,
     )
@@ -169,6 +183,7 @@ def _candidate(
         pairing.description,
         request.timeout_s,
         request.priority,
+        str(request.on_failure),
     )
     entry = chain.append(
         accepted,
@@ -210,7 +225,7 @@ def _without_rivals(
 def _answer(
     candidate: _Candidate, row: Row[Any], first_time: dict[PairingId, Pairing]
 ) -> Acceptance | Exception:
-    if row.is_made:
+    if row.is_made or row.is_there:
         return Acceptance(candidate.pairing, replayed=False)
     if row.kept_matches:
         return Acceptance(first_time[row.kept_id], replayed=True)
@@ -254,6 +269,7 @@ def _parameters(candidates: Sequence[_Candidate]) -> dict[str, object]:
         "descriptions": [pairing.description for pairing in pairings],
         "priorities": [pairing.priority for pairing in pairings],
         "timeouts": [pairing.timeout_s for pairing in pairings],
+        "on_failures": [str(pairing.on_failure) for pairing in pairings],
         "times": [pairing.start_time for pairing in pairings],
         "heads": [pairing.position.hash for pairing in pairings],
         "keys": [each.key.key if each.key is not None else None for each in candidates],

@@ -1,37 +1,38 @@
 """The only writer of pairing state."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from sqlalchemy import TextClause
 
 from service.domain.errors import LeaseLost
-from service.domain.events import Entry
-from service.domain.ids import PairingId
-from service.domain.pairing import Pairing, Side
-from service.store.database import Database
+from service.observe.events import JournalUnsure
+from service.observe.figures import JournalFigures
+from service.observe.logging import emit
+from service.store.folds import Change, Fold, FoldKey, folded, parameters, standing_parameters
 from service.store.group import GroupCommit
-from service.store.rows import error_to_json, result_to_json, to_json, to_text, to_time
+from service.store.patience import Patience
 from service.store.statements import statement
 
+PATIENCE_S = 15.0
+_TRIES = 5
+"""How often what is refused may turn out to be writable after all, which takes a database that
+goes back in time."""
 
-class Change(Protocol):
-    """What the engine hands over: a pairing as it is after `entries`, appended one after another.
 
-    `release` gives the pairing up: any worker may claim it from then on.
-    """
+class Statements(Protocol):
+    """Who carries out statements, each as a transaction of its own: a lane of the database, or its
+    second self in simulation."""
 
-    @property
-    def pairing(self) -> Pairing:
-        """The new state."""
+    async def run(
+        self, statement: TextClause, parameters: Mapping[str, object] | None = None
+    ) -> Sequence[Any]:
+        """The rows. Raises StoreUnavailable; then the effect is not known."""
 
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """What led to it; at least one."""
-
-    @property
-    def release(self) -> bool:
-        """Whether its worker lets go of it."""
+    async def close(self) -> None:
+        """Let go of the connection."""
 
 
 class Journal:
@@ -39,17 +40,50 @@ class Journal:
 
     Entries and state of a change are one transaction, which is bound to the epoch that the
     pairing was claimed under. A pairing that is over belongs to nobody any more.
+
+    *A commit whose outcome is not known is looked up.* A statement that was cut off may have been
+    committed, or be under way still. The same statement is sent again, as soon as the database
+    answers:
+
+    1. The first one was not committed, and will not be: the second one is granted.
+    2. It was committed: the chain has moved on, so the second one is refused, and the entries are
+       found in the chain.
+    3. It is under way: the second one waits for it at the pairing's row, and goes on as 1 or 2.
+    4. It has not begun yet, somewhere on its way to the server: the second one is granted, and
+       when the first one comes it is refused.
+
+    A change that is refused is therefore looked up before it counts as lost, each time.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._lane = database.lane()
-        self._group: GroupCommit[Change, None] = GroupCommit(self._commit, self._lane.close)
+    def __init__(
+        self,
+        lane: Statements,
+        *,
+        patience_s: float = PATIENCE_S,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """The `lane` is the journal's own, and closed with it. For `patience_s` after trouble
+        began the journal tries again before it tells its callers. `jitter` gives [0, 1)."""
+        self._lane = lane
+        self._patience = Patience("writing the journal", patience_s, jitter)
+        self._groups = self._changes = 0
+        self._group: GroupCommit[Change, None] = GroupCommit(self._commit, lane.close)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last write has not come through; None when it has."""
+        return self._patience.trouble
+
+    @property
+    def figures(self) -> JournalFigures:
+        """What it has done so far."""
+        return JournalFigures(self._groups, self._changes, self._patience.repeats)
 
     async def append(self, change: Change) -> None:
         """Return when `change` is durable; changes of one pairing take effect in their order.
 
-        Raises LeaseLost when the pairing's epoch is no longer the change's, StoreUnavailable when
-        the outcome is not known.
+        Raises LeaseLost when the pairing's epoch is no longer the change's, or the change does not
+        follow on its chain; StoreUnavailable when the outcome could not be learnt.
         """
         await self._group.submit(change)
 
@@ -62,110 +96,45 @@ class Journal:
         await self._group.stop()
 
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Exception | None]:
-        folds, fold_of = _folded(changes)
-        rows = await self._lane.run(statement("journal"), _parameters(folds))
-        granted = {(row.id, row.epoch) for row in rows}
+        folds, fold_of = folded(changes)
+        durable = await self._patience.see_through(
+            lambda: self._write(folds), lambda error: emit(JournalUnsure(len(folds), error))
+        )
+        self._groups += 1
+        self._changes += len(changes)
         return [
-            None if fold is not None and fold.key in granted else LeaseLost(change.pairing.id)
+            None if fold is not None and fold.key in durable else LeaseLost(change.pairing.id)
             for change, fold in zip(changes, fold_of, strict=True)
         ]
 
-
-@dataclass(slots=True)
-class _Fold:
-    """What a group holds of one pairing under one epoch: its last state, all of its entries."""
-
-    pairing: Pairing
-    followed: int
-    entries: list[Entry] = field(default_factory=list)
-    release: bool = False
-
-    @property
-    def key(self) -> tuple[PairingId, int]:
-        return self.pairing.id, self.pairing.epoch
-
-    def add(self, change: Change) -> bool:
-        """Whether `change` follows on what is there."""
-        if change.entries[0].seq != self.followed + len(self.entries) + 1:
-            return False
-        self.pairing = change.pairing
-        self.entries.extend(change.entries)
-        self.release = change.release
-        return True
-
-    def moved_sides(self) -> list[tuple[int, Side]]:
-        """The sides that the entries are about; nothing else changes a side."""
-        named = {entry.appliance for entry in self.entries}
-        return [pair for pair in enumerate(self.pairing.sides) if pair[1].appliance in named]
+    async def _write(self, folds: Sequence[Fold]) -> set[FoldKey]:
+        durable: set[FoldKey] = set()
+        for _ in range(_TRIES):
+            rows = await self._lane.run(statement("journal"), parameters(folds))
+            durable.update((row.id, row.epoch) for row in rows)
+            refused = [fold for fold in folds if fold.key not in durable]
+            if not refused:
+                break
+            standing = await self._lane.run(
+                statement("journal_standing"), standing_parameters(refused)
+            )
+            found = {(row.id, row.asked_epoch): row for row in standing}
+            durable.update(fold.key for fold in refused if _is_durable(fold, found.get(fold.key)))
+            folds = [fold for fold in refused if _may_be_written(fold, found.get(fold.key))]
+            if not folds:
+                break
+        return durable
 
 
-def _folded(changes: Sequence[Change]) -> tuple[list[_Fold], list[_Fold | None]]:
-    """The folds, in the order in which their rows are locked, and the one of each change; none
-    for a change that does not follow on the one before it."""
-    folds: dict[tuple[PairingId, int], _Fold] = {}
-    fold_of: list[_Fold | None] = []
-    for change in changes:
-        fresh = _Fold(change.pairing, change.entries[0].seq - 1)
-        fold = folds.setdefault(fresh.key, fresh)
-        fold_of.append(fold if fold.add(change) else None)
-    return sorted(folds.values(), key=lambda fold: fold.pairing.id), fold_of
+def _is_durable(fold: Fold, row: Any) -> bool:
+    """Whoever expects to hold the pairing and does not any more is told that, whatever was
+    written."""
+    if row is None or not row.is_recorded:
+        return False
+    return row.epoch == fold.pairing.epoch or not fold.leaves_an_owner
 
 
-def _parameters(folds: Sequence[_Fold]) -> dict[str, object]:
-    return _of_pairings(folds) | _of_sides(folds) | _of_entries(folds)
-
-
-def _of_pairings(folds: Sequence[_Fold]) -> dict[str, object]:
-    pairings = [fold.pairing for fold in folds]
-    return {
-        "ids": [pairing.id for pairing in pairings],
-        "epochs": [pairing.epoch for pairing in pairings],
-        "followed": [fold.followed for fold in folds],
-        "states": [str(pairing.state) for pairing in pairings],
-        "phases": [pairing.phase and str(pairing.phase) for pairing in pairings],
-        "last_updated": [pairing.last_updated for pairing in pairings],
-        "end_times": [pairing.end_time for pairing in pairings],
-        "errors": [error_to_json(pairing.error) for pairing in pairings],
-        "seqs": [pairing.position.seq for pairing in pairings],
-        "heads": [pairing.position.hash for pairing in pairings],
-        "given_up": [fold.release or fold.pairing.is_over for fold in folds],
-    }
-
-
-def _of_sides(folds: Sequence[_Fold]) -> dict[str, object]:
-    moved = [(fold.key, *sided) for fold in folds for sided in fold.moved_sides()]
-    sides = [side for _, _, side in moved]
-    return {
-        "side_pairings": [pairing_id for (pairing_id, _), _, _ in moved],
-        "side_epochs": [epoch for (_, epoch), _, _ in moved],
-        "side_ordinals": [ordinal for _, ordinal, _ in moved],
-        "side_states": [str(side.state) for side in sides],
-        "side_tasks": [side.task_id and to_text(side.task_id) for side in sides],
-        "side_attempts": [side.attempts for side in sides],
-        "side_starts": [side.start_time for side in sides],
-        "side_ends": [side.end_time for side in sides],
-        "side_results": [result_to_json(side.result) for side in sides],
-        "side_errors": [error_to_json(side.error) for side in sides],
-    }
-
-
-def _of_entries(folds: Sequence[_Fold]) -> dict[str, object]:
-    entries = [(fold.pairing.epoch, entry) for fold in folds for entry in fold.entries]
-    return {"chain_epochs": [epoch for epoch, _ in entries]} | entry_columns(
-        [entry for _, entry in entries]
-    )
-
-
-def entry_columns(entries: Sequence[Entry]) -> dict[str, object]:
-    """Entries as the arrays that a statement unnests."""
-    return {
-        "chains": [entry.chain for entry in entries],
-        "entry_seqs": [entry.seq for entry in entries],
-        "ats": [to_time(entry.at) for entry in entries],
-        "types": [entry.type for entry in entries],
-        "appliances": [entry.appliance for entry in entries],
-        "actors": [entry.actor for entry in entries],
-        "operation_ids": [entry.operation_id for entry in entries],
-        "details": [to_json(entry.detail) for entry in entries],
-        "hashes": [entry.hash for entry in entries],
-    }
+def _may_be_written(fold: Fold, row: Any) -> bool:
+    if row is None or row.is_recorded:
+        return False
+    return bool(row.epoch == fold.pairing.epoch and row.seq == fold.followed)

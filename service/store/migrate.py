@@ -26,6 +26,7 @@ _LOCK = 7_268_340_151
 """Any number, as long as nobody else locks it in the same database."""
 
 _PATIENCE_S = 600
+_ASK_AGAIN_S = 0.2
 
 
 class Standing(StrEnum):
@@ -145,14 +146,15 @@ async def _alone(url: str) -> AsyncIterator[None]:
     CREATE INDEX CONCURRENTLY would have to leave."""
     holder = await asyncpg.connect(DatabaseUrl.parse(url).dsn, timeout=CONNECT_TIMEOUT_S)
     try:
-        await holder.execute("set statement_timeout = 0")
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await holder.execute("select pg_advisory_lock($1)", _LOCK)
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"another process has been changing the schema for {_PATIENCE_S} s"
-            ) from error
+        # Asked for again and again: CREATE INDEX CONCURRENTLY waits for every statement that began
+        # before it, also for one that waits for the lock.
+        until = asyncio.get_running_loop().time() + _PATIENCE_S
+        while not await holder.fetchval("select pg_try_advisory_lock($1)", _LOCK):
+            if asyncio.get_running_loop().time() > until:
+                raise StoreUnavailable(
+                    f"another process has been changing the schema for {_PATIENCE_S} s"
+                )
+            await asyncio.sleep(_ASK_AGAIN_S)
         yield
     finally:
         await holder.close(timeout=CONNECT_TIMEOUT_S)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DUE = "sitepair_due"
 OVER = "sitepair_over"
+CANCEL = "sitepair_cancel"
 _PROBE_S = 30.0
 """How often the connection is asked whether it still stands: TCP does not tell."""
 
@@ -47,6 +48,30 @@ class Signal:
     def announce(self) -> None:
         """Wake the waiter, or the next one."""
         self._raised.set()
+
+
+class Bell:
+    """Tells any number of waiters that something happened.
+
+    Nothing is missed by whoever hears first and looks then::
+
+        ring = bell.hear()
+        found = await audit.page(narrowed, limit, after)
+        if not found:
+            await ring.wait()
+    """
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def hear(self) -> asyncio.Event:
+        """What is set at the next ring."""
+        return self._next
+
+    def ring(self) -> None:
+        """Something happened."""
+        self._next.set()
+        self._next = asyncio.Event()
 
 
 class Waiter:
@@ -116,6 +141,8 @@ class Listener:
     def __init__(self, url: str) -> None:
         self.due = Signal()
         self.over = Announcements()
+        self.cancels = Signal()
+        self.anything = Bell()
         self._dsn = DatabaseUrl.parse(url).dsn
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
@@ -129,7 +156,9 @@ class Listener:
                     if ready is not None:
                         ready.set()
                     self.due.announce()
+                    self.cancels.announce()
                     self.over.announce_all()
+                    self.anything.ring()
                     await _stand(connection, lost)
             except StoreUnavailable as trouble:
                 emit(StoreTroubled(doing="listening", error=str(trouble)))
@@ -147,15 +176,21 @@ class Listener:
             )
             connection.add_termination_listener(lambda _: lost.set())
             try:
-                await connection.add_listener(DUE, lambda *_: self.due.announce())
+                await connection.add_listener(DUE, self._hear_of_work)
+                await connection.add_listener(CANCEL, lambda *_: self.cancels.announce())
                 await connection.add_listener(OVER, self._hear_of_ends)
                 yield connection, lost
             finally:
                 await _close(connection)
 
+    def _hear_of_work(self, *_: object) -> None:
+        self.due.announce()
+        self.anything.ring()
+
     def _hear_of_ends(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         for pairing_id in str(payload).split(","):
             self.over.announce(UUID(pairing_id))
+        self.anything.ring()
 
 
 async def _stand(connection: "Connection", lost: asyncio.Event) -> None:

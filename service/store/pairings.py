@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    exists,
+    literal_column,
+    select,
+    text,
+)
 
 from service.domain.errors import UnknownPairing
 from service.domain.events import Entry
@@ -12,7 +21,7 @@ from service.domain.ids import ApplianceName, OperationId, PairingId
 from service.domain.pairing import ChainPosition, Pairing, PairingState, Side
 from service.store.database import Database, Lane
 from service.store.rows import entry_from, pairing_from
-from service.store.tables import event, pairing, side
+from service.store.tables import ACTIVE, event, pairing, side
 
 _A = side.alias("a")
 _B = side.alias("b")
@@ -59,6 +68,29 @@ class Pairings:
 def one(pairing_id: PairingId) -> Select[Any]:
     """The statement behind `Pairings.get`."""
     return _whole().where(pairing.c.id == pairing_id)
+
+
+def active(pairing_like: Pairing) -> Select[Any]:
+    """The pairing of the same two appliances that is not over, if there is one."""
+    low, high = sorted(side.appliance for side in pairing_like.sides)
+    couple = and_(pairing.c.couple_low == low, pairing.c.couple_high == high)
+    return select(pairing.c.id).where(couple, text(ACTIVE))
+
+
+def succeeded_since(over: Pairing) -> Select[Any]:
+    """A pairing of the same two appliances that succeeded after `over` ended, if there is one.
+
+    Reads what there is of one of the two, newest first: for questions that are asked seldom.
+    """
+    one, _ = over.sides
+    return (
+        select(pairing.c.id)
+        .join(side, side.c.pairing_id == pairing.c.id)
+        .where(side.c.appliance == one.appliance, side.c.peer == one.peer)
+        .where(pairing.c.state == "SUCCEEDED", pairing.c.end_time >= over.end_time)
+        .order_by(side.c.pairing_id.desc())
+        .limit(1)
+    )
 
 
 def chain(pairing_id: PairingId) -> Select[Any]:
@@ -114,8 +146,12 @@ def _at_first(now: Pairing, first_hash: bytes) -> Pairing:
         state=PairingState.QUEUED,
         phase=None,
         last_updated=now.start_time,
+        deadline=now.start_time + now.timeout_s * 1000,
         end_time=None,
         error=None,
+        warnings=(),
+        is_canceling=False,
+        is_unwanted=False,
         epoch=0,
         position=ChainPosition(1, first_hash),
     )

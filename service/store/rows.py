@@ -1,9 +1,9 @@
 """Values as rows and back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, overload
 
 from sqlalchemy import Row
 
@@ -12,13 +12,16 @@ from service.domain.events import Entry
 from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId
 from service.domain.pairing import (
     ChainPosition,
+    OnFailure,
     Operation,
     Pairing,
     PairingState,
     Phase,
     Side,
     SideState,
+    SiteCall,
 )
+from service.domain.thumbprint import Thumbprint
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -38,10 +41,17 @@ def to_text(value: str) -> str:
 
 def error_to_json(error: ApiError | None) -> str | None:
     """An error as stored, stack trace included."""
-    if error is None:
-        return None
-    kept = {"code": error.code, "msg": error.msg, "args": error.args}
-    return to_json(kept | {"stacktrace": error.stacktrace} if error.stacktrace else kept)
+    return None if error is None else to_json(_kept(error))
+
+
+def errors_to_json(errors: Sequence[ApiError]) -> str:
+    """Errors as stored."""
+    return to_json([_kept(error) for error in errors])
+
+
+def _kept(error: ApiError) -> dict[str, object]:
+    kept: dict[str, object] = {"code": error.code, "msg": error.msg, "args": error.args}
+    return kept | {"stacktrace": error.stacktrace} if error.stacktrace else kept
 
 
 def result_to_json(result: Json | None) -> str | None:
@@ -57,6 +67,7 @@ def to_time(ms: int) -> datetime:
 def pairing_from(row: Row[Any]) -> Pairing:
     """A row with the columns of `pairing`, and those of its sides as `a_…` and `b_…`."""
     fields = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
+    deadline = fields["deadline"]
     return Pairing(
         id=PairingId(fields["id"]),
         operation=Operation(fields["operation"]),
@@ -66,19 +77,25 @@ def pairing_from(row: Row[Any]) -> Pairing:
         start_time=fields["start_time"],
         last_updated=fields["last_updated"],
         timeout_s=fields["timeout_s"],
+        deadline=deadline or fields["start_time"] + fields["timeout_s"] * 1000,
+        on_failure=OnFailure(fields["on_failure"]),
         state=PairingState(fields["state"]),
         phase=Phase(fields["phase"]) if fields["phase"] else None,
         description=fields["description"],
         priority=fields["priority"],
         end_time=fields["end_time"],
-        error=_error_from(fields["error"]),
+        error=error_from(fields["error"]),
+        warnings=tuple([error_from(each) for each in fields["warnings"]]),
+        is_canceling=fields["is_canceling"],
+        is_unwanted=fields["cancel_user"] is not None,
         epoch=fields["epoch"],
         position=ChainPosition(fields["seq"], fields["head"]),
     )
 
 
 def _side_from(fields: Mapping[Any, Any], prefix: str) -> Side:
-    task_id = fields[prefix + "task_id"]
+    task_id, call = fields[prefix + "task_id"], fields[prefix + "call"]
+    thumbprint = fields[prefix + "asked_thumbprint"]
     return Side(
         appliance=ApplianceName(fields[prefix + "appliance"]),
         peer=ApplianceName(fields[prefix + "peer"]),
@@ -87,12 +104,24 @@ def _side_from(fields: Mapping[Any, Any], prefix: str) -> Side:
         start_time=fields[prefix + "start_time"],
         end_time=fields[prefix + "end_time"],
         result=fields[prefix + "result"],
-        error=_error_from(fields[prefix + "error"]),
+        error=error_from(fields[prefix + "error"]),
         attempts=fields[prefix + "attempts"],
+        call=SiteCall(call) if call is not None else None,
+        losses=fields[prefix + "losses"],
+        asked_thumbprint=Thumbprint(thumbprint) if thumbprint is not None else None,
     )
 
 
-def _error_from(stored: Mapping[str, Any] | None) -> ApiError | None:
+@overload
+def error_from(stored: Mapping[str, Any]) -> ApiError: ...
+
+
+@overload
+def error_from(stored: Mapping[str, Any] | None) -> ApiError | None: ...
+
+
+def error_from(stored: Mapping[str, Any] | None) -> ApiError | None:
+    """What `error_to_json` stored."""
     if stored is None:
         return None
     return ApiError(stored["code"], stored["msg"], tuple(stored["args"]), stored.get("stacktrace"))

@@ -14,6 +14,7 @@ from enum import StrEnum
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -31,7 +32,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.types import UserDefinedType
 
-from service.domain.pairing import OVER, Operation, PairingState, Phase, SideState
+from service.domain.pairing import (
+    OVER,
+    SIDE_OVER,
+    OnFailure,
+    Operation,
+    PairingState,
+    Phase,
+    SideState,
+    SiteCall,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -44,6 +54,7 @@ metadata = MetaData(
 )
 
 ACTIVE = "state in ('QUEUED', 'RUNNING')"
+TO_CANCEL = f"cancel_user is not null and not is_canceling and {ACTIVE}"
 _NAME = "~ '^[a-z0-9-]{1,63}$'"
 _OPERATION_ID = "~ '^[A-Za-z0-9._:-]{1,64}$'"
 _THUMBPRINT = "~ '^SHA-256(:[0-9A-F]{2}){32}$'"
@@ -93,6 +104,10 @@ appliance = Table(
     Column("last_updated", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("head", LargeBinary, nullable=False),
+    # Grows when the credentials change, and only then: refused ones are not tried again.
+    Column("credentials_version", BigInteger, nullable=False, server_default=text("1")),
+    # The one before this, normalized: some peers know it by no other.
+    Column("former_api_url", Text),
     UniqueConstraint("name"),
     UniqueConstraint("api_url_normalized"),
     _check("name", f"name {_NAME}"),
@@ -103,6 +118,49 @@ appliance = Table(
     _check("version", "version > 0"),
     _check("times", "created > 0 and last_updated >= created"),
     _check("chain", "seq > 0 and octet_length(head) = 32"),
+    _check("credentials_version", "credentials_version > 0"),
+)
+
+# What is known of an appliance's ability to answer. Written seldom: when a breaker opens or closes,
+# when a probe is taken, and around each login.
+appliance_health = Table(
+    "appliance_health",
+    metadata,
+    Column("appliance_id", Uuid, ForeignKey("appliance.id", ondelete="CASCADE"), primary_key=True),
+    Column("closed_since", BigInteger),
+    Column("closed_error", JSON(none_as_null=True)),
+    Column("probe_time", DateTime(timezone=True)),
+    Column("login_worker", Uuid),
+    Column("login_until", DateTime(timezone=True)),
+    Column("refused_version", BigInteger),
+    Column("refused_status", BigInteger),
+    Column("refused_error", JSON(none_as_null=True)),
+    Column("last_contact", BigInteger),
+    _check(
+        "closed",
+        "(closed_since is null) = (closed_error is null)"
+        " and (closed_since is null) = (probe_time is null)",
+    ),
+    _check("login", "(login_worker is null) = (login_until is null)"),
+    _check(
+        "refused",
+        "(refused_version is null) = (refused_error is null)"
+        " and (refused_version is null) = (refused_status is null)",
+    ),
+)
+
+# One row for each worker that lives. Beaten every few seconds: no index but the key, and room on
+# the page, so that a beat touches nothing else. Times may go back, when the database's clock does.
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("lease_ms", BigInteger, nullable=False),
+    Column("seen", DateTime(timezone=True), nullable=False),
+    # Since when it has beaten without a gap: it may judge others by their beats after a lease.
+    Column("steady_since", DateTime(timezone=True), nullable=False),
+    _check("lease", "lease_ms > 0"),
+    postgresql_with={"fillfactor": 50},
 )
 
 pairing = Table(
@@ -129,6 +187,16 @@ pairing = Table(
     # Where its chain stands. A change that does not follow on `seq` is refused.
     Column("seq", BigInteger, nullable=False),
     Column("head", LargeBinary, nullable=False),
+    Column("on_failure", Text, nullable=False, server_default=OnFailure.ROLLBACK.value),
+    # Null as long as it is what was accepted: `start_time` and `timeout_s`.
+    Column("deadline", BigInteger),
+    Column("warnings", JSON, nullable=False, server_default=text("'[]'")),
+    Column("is_canceling", Boolean, nullable=False, server_default=text("false")),
+    # A caller's wish, which the worker that drives it takes into the chain.
+    Column("cancel_user", Text),
+    Column("cancel_operation_id", _name()),
+    # Set aside until this appliance answers again.
+    Column("waits_for", _name()),
     _check("operation", f"operation {_one_of(Operation)}"),
     _check("state", f"state {_one_of(PairingState)}"),
     _check("phase", f"phase {_one_of(Phase)}"),
@@ -144,6 +212,13 @@ pairing = Table(
     _check("timeout", "timeout_s > 0"),
     _check("times", "start_time > 0 and last_updated >= start_time and end_time >= start_time"),
     _check("chain", "seq > 0 and octet_length(head) = 32"),
+    _check("on_failure", f"on_failure {_one_of(OnFailure)}"),
+    _check("deadline", "deadline > start_time"),
+    _check("cancel", "(cancel_user is null) = (cancel_operation_id is null)"),
+    _check(
+        "nobody_holds_what_waits",
+        "waits_for is null or (worker is null and end_time is null and deadline is not null)",
+    ),
     Index(
         "uq_pairing_active_couple",
         "couple_low",
@@ -156,7 +231,20 @@ pairing = Table(
         "ix_pairing_due",
         text("priority desc"),
         "id",
-        postgresql_where=text(f"worker is null and {ACTIVE}"),
+        postgresql_where=text(f"worker is null and waits_for is null and {ACTIVE}"),
+    ),
+    # What a worker holds: to be freed when it is dead.
+    Index("ix_pairing_held", "worker", postgresql_where=text("worker is not null")),
+    Index(
+        "ix_pairing_waiting",
+        "waits_for",
+        "deadline",
+        postgresql_where=text("waits_for is not null"),
+    ),
+    Index(
+        "ix_pairing_to_cancel",
+        "worker",
+        postgresql_where=text(TO_CANCEL),
     ),
     Index("ix_pairing_operation_id_id", "operation_id", "id"),
     # Nearly all pairings succeeded: whoever lists those reads the primary key backwards.
@@ -164,8 +252,6 @@ pairing = Table(
     # Room on each page for the next versions of its rows, so that no index has to change.
     postgresql_with={"fillfactor": 70},
 )
-
-_SIDE_OVER = (SideState.SUCCEEDED, SideState.FAILED, SideState.ALREADY_PAIRED)
 
 side = Table(
     "side",
@@ -181,16 +267,22 @@ side = Table(
     Column("end_time", BigInteger),
     Column("result", JSON(none_as_null=True)),
     Column("error", JSON(none_as_null=True)),
+    Column("call", Text),
+    Column("losses", BigInteger, nullable=False, server_default=text("0")),
+    Column("asked_thumbprint", Text),
     PrimaryKeyConstraint("pairing_id", "ordinal"),
     _check("ordinal", "ordinal in (0, 1)"),
     _check("names", f"appliance <> peer and appliance {_NAME} and peer {_NAME}"),
     _check("state", f"state {_one_of(SideState)}"),
     _check("attempts", "attempts >= 0"),
     _check("begun_unless_pending", "state = 'PENDING' or start_time is not null"),
-    _check("end_when_over", f"(state {_one_of(_SIDE_OVER)}) = (end_time is not null)"),
+    _check("end_when_over", f"(state {_one_of(SIDE_OVER)}) = (end_time is not null)"),
     _check("task_when_accepted", "state <> 'ACCEPTED' or task_id is not null"),
-    _check("error_when_failed", "state <> 'FAILED' or error is not null"),
+    _check("error_when_failed", "state not in ('FAILED', 'ROLLBACK_FAILED') or error is not null"),
     _check("times", "end_time >= start_time"),
+    _check("call", f"call {_one_of(SiteCall)}"),
+    _check("losses", "losses >= 0"),
+    _check("asked_thumbprint", f"asked_thumbprint {_THUMBPRINT}"),
     Index("ix_side_appliance_pairing_id", "appliance", "pairing_id"),
     postgresql_with={"fillfactor": 70},
 )
@@ -217,9 +309,16 @@ event = Table(
     _check("appliance", f"appliance {_NAME}"),
     _check("operation_id", f"operation_id {_OPERATION_ID}"),
     _check("hash", "octet_length(hash) = 32"),
-    Index("ix_event_operation_id_at", "operation_id", "at"),
+    # The order of the audit trail: of all, of an operation, of an appliance.
+    Index("ix_event_xid_chain_seq", "xid", "chain", "seq"),
+    Index("ix_event_operation_id_xid", "operation_id", "xid", "chain", "seq"),
     Index(
-        "ix_event_appliance_at", "appliance", "at", postgresql_where=text("appliance is not null")
+        "ix_event_appliance_xid",
+        "appliance",
+        "xid",
+        "chain",
+        "seq",
+        postgresql_where=text("appliance is not null"),
     ),
     postgresql_partition_by="RANGE (at)",
 )

@@ -13,9 +13,11 @@ from schemathesis import Case, HookContext
 
 NAMES = ("prague", "brno", "zlin")
 PAIRING_VARIABLE = "SITEPAIR_CONTRACT_PAIRING"
+EVENT_VARIABLE = "SITEPAIR_CONTRACT_EVENT"
 
 _NAME = re.compile(r"[a-z0-9-]{1,63}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_EVENT = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LONGEST_WAIT_S = 0.01
 
 
@@ -24,6 +26,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     """The last word before a call is made, in every phase."""
     _exchange_path(case.path_parameters)
     _exchange_wait(case.query)
+    _exchange_after(case.query)
     if case.operation.label == "POST /v1/pairings":
         _exchange_appliances(case.body)
 
@@ -37,6 +40,13 @@ def _exchange_path(path: Any) -> None:
         path["name"] = NAMES[len(name) % len(NAMES)]
     if isinstance(pairing_id, str) and _UUID.fullmatch(pairing_id) and pairing_id[-1] > "4":
         path["id"] = os.environ[PAIRING_VARIABLE]
+
+
+def _exchange_after(query: Any) -> None:
+    """The id of an event that exists."""
+    after = query.get("after") if query else None
+    if isinstance(after, str) and _EVENT.fullmatch(after):
+        query["after"] = os.environ[EVENT_VARIABLE]
 
 
 def _exchange_wait(query: Any) -> None:

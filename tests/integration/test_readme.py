@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from service.cli.demo import EGRESS
 from service.settings import Settings
@@ -31,15 +32,27 @@ async def shell(script: str, environment: dict[str, str]) -> str:
     return output.decode()
 
 
+def documents(answers: str) -> list[Any]:
+    """The JSON objects that stand one after the other in `answers`."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while at < len(answers.rstrip()):
+        document, at = decoder.raw_decode(answers, at)
+        found.append(document)
+    return found
+
+
 async def test_each_example_works_in_its_order(settings: Settings) -> None:
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 12
     permissive = replace(settings, egress_allow=EGRESS)
     async with fleet_of(3) as fleet, service_over(permissive, fleet) as service:
         await service.register()
+        for appliance in fleet.appliances:
+            appliance.turn(task_ms=[2_000, 2_000])  # so that what is to be canceled still runs
         environment = {"SITEPAIR_URL": service.url, "SITEPAIR_TOKEN": service.token}
         answers = [await shell(example, environment) for example in EXAMPLES]
 
-    ready, registered, listed, checked, asked, found, removed = answers
+    ready, registered, listed, checked, asked, found, *more, counted, removed = answers
+    repaired, canceled, done, followed = more
     assert json.loads(ready)["status"] == "ok"
     assert json.loads(registered)["name"] == "prague"
     assert len(json.loads(listed)["items"]) == 4
@@ -47,4 +60,11 @@ async def test_each_example_works_in_its_order(settings: Settings) -> None:
     assert json.loads(asked)["operationID"] == "order-4711"
     assert '"state":"SUCCEEDED"' in found.replace(" ", "")
     assert "PairingSucceeded" in found
+    assert json.loads(repaired)["operation"] == "repair"
+    assert json.loads(repaired)["state"] == "SUCCEEDED"
+    assert [each["state"] for each in documents(canceled)][1:] == ["CANCELED", "QUEUED"]
+    assert "sitepair_pairings_ended_total{" in counted
+    assert json.loads(done)["items"][0]["type"] == "PairingAccepted"
+    assert "event: PairingAccepted" not in followed
+    assert "event: PairingSucceeded" in followed
     assert removed == ""

@@ -9,7 +9,7 @@ import pytest
 
 from service.settings import Settings
 from simulator import Fleet, Rule, fault
-from tests.support.service import are_paired, fleet_of, service_over
+from tests.support.service import are_paired, fleet_of, holds, service_over
 
 STORM: list[Rule] = [
     fault("lost_answer", method="POST", path="/sites", times=None, probability=0.15),
@@ -34,12 +34,12 @@ STORM: list[Rule] = [
 
 
 def effects(fleet: Fleet) -> Counter[tuple[str, str | None]]:
-    """How often each appliance took a call about each peer, by the simulator's own account."""
+    """How often each appliance created a record of each peer, by the simulator's own account."""
     fleet.truth()
     return Counter(
         (call.appliance, call.peer)
         for call in fleet.world.truth.accepted
-        if call.outcome != "FAILED"
+        if call.kind == "pair" and call.outcome != "FAILED"
     )
 
 
@@ -66,5 +66,8 @@ async def test_every_pairing_ends_and_no_side_is_created_twice(
             assert pairing["state"] in {"SUCCEEDED", "FAILED"}
             if pairing["state"] == "SUCCEEDED":
                 assert are_paired(fleet, *pairing["appliances"])
+            for side in pairing["sides"] if pairing["state"] == "FAILED" else ():
+                is_reported = side["state"] == "ROLLBACK_FAILED"
+                assert is_reported or not holds(fleet, side["appliance"], side["peer"]), pairing
         succeeded = sum(pairing["state"] == "SUCCEEDED" for pairing in pairings)
         assert succeeded >= len(couples) // 2, pairings

@@ -15,9 +15,12 @@ import aiohttp
 import jsonschema_rs
 import yaml
 
+from tests.support.sse import Frame, frames, frames_of
+
 _DOCUMENT = Path(__file__).parents[2] / "openapi.yaml"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
+_EVENT_STREAM = "text/event-stream"
 _OPERATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -55,6 +58,43 @@ class ContractClient:
             body = await response.read()
             check_response(method, urlsplit(path).path, response.status, response.headers, body)
             return Answer(response.status, response.headers.copy(), body)
+
+    @asynccontextmanager
+    async def stream(self, path: str, **headers: str) -> AsyncIterator["LiveEvents"]:
+        """The server-sent events of `GET path`, once the service has begun to answer."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with self.session.get(self.url + path, headers=sent, timeout=timeout) as response:
+            if response.status != 200:
+                body = await response.read()
+                check_response("GET", urlsplit(path).path, response.status, response.headers, body)
+                raise AssertionError(f"no stream: {response.status} {body!r}")
+            yield LiveEvents(path, response)
+
+
+class LiveEvents:
+    """Server-sent events as they come, each checked against the contract."""
+
+    def __init__(self, path: str, response: aiohttp.ClientResponse) -> None:
+        self._path = urlsplit(path).path
+        self._response = response
+        self._frames = frames(response)
+        check_response("GET", self._path, response.status, response.headers, b"")
+
+    async def next(self) -> Any:
+        """The next event's data. Raises StopAsyncIteration at the end of the stream."""
+        while True:
+            frame = await self._frames.__anext__()
+            if frame.is_message:
+                return _checked_message(f"GET {self._path}", _event_schema(self._path), frame)
+
+    async def take(self, count: int) -> list[Any]:
+        """The data of so many events."""
+        return [await self.next() for _ in range(count)]
+
+    def cut(self) -> None:
+        """Break the connection, as a client does that goes away."""
+        self._response.close()
 
 
 @asynccontextmanager
@@ -125,8 +165,33 @@ def _check_content(
         if body:
             raise ContractBroken(f"{where}: a body")
         return
-    content = json.loads(body) if media_type.endswith("json") else yaml.safe_load(body)
-    _check_schema(where, documented[media_type]["schema"], content)
+    if media_type == _EVENT_STREAM:
+        for frame in frames_of(body):
+            if frame.is_message:
+                _checked_message(where, documented[media_type]["x-data"], frame)
+        return
+    _check_schema(where, documented[media_type]["schema"], _content(media_type, body))
+
+
+def _content(media_type: str, body: bytes) -> object:
+    if media_type == "text/plain":
+        return body.decode()
+    return json.loads(body) if media_type.endswith("json") else yaml.safe_load(body)
+
+
+def _checked_message(where: str, schema: Mapping[str, Any], frame: Frame) -> Any:
+    """The data of a message, which the schema describes and whose fields say the same."""
+    data = json.loads(frame.fields["data"])
+    _check_schema(where, schema, data)
+    if (data["id"], data["type"]) != (frame.fields["id"], frame.fields["event"]):
+        raise ContractBroken(f"{where}: {frame.fields} says two things")
+    return data
+
+
+def _event_schema(path: str) -> Mapping[str, Any]:
+    documented = _responses("GET", path) or {}
+    schema: Mapping[str, Any] = documented["200"]["content"][_EVENT_STREAM]["x-data"]
+    return schema
 
 
 def _check_schema(where: str, schema: Mapping[str, Any], content: object) -> None:

@@ -115,6 +115,12 @@ def are_paired(fleet: Fleet, one: str, other: str) -> bool:
     return _trusts(fleet, one, other) and _trusts(fleet, other, one)
 
 
+def holds(fleet: Fleet, one: str, other: str) -> bool:
+    """Whether, by the simulator's own account, `one` holds any record of `other`."""
+    peer = fleet[other]
+    return any(record["id"] == peer.site_id for record in fleet.truth()["appliances"][one]["peers"])
+
+
 def _trusts(fleet: Fleet, one: str, other: str) -> bool:
     peer = fleet[other]
     return any(

@@ -14,6 +14,7 @@ from service.observe import events
 from service.observe.context import current, new_operation_id, operation_id, working_on
 from service.observe.events import LogEvent, PairingCrashed, StoreTroubled
 from service.observe.logging import emit, event_name
+from service.observe.metrics import MEASURES
 from tests.support.logs import captured_logs
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "observability.md"
@@ -27,18 +28,26 @@ def kinds() -> list[type[LogEvent]]:
     ]
 
 
+Row = tuple[str, str, tuple[str, ...]]
+
+
+def tabled() -> set[Row]:
+    """Name, level or kind, and fields or labels, of each row of the document's tables."""
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \|", DOCUMENT.read_text(), re.MULTILINE)
+    return {(name, kind, tuple(re.findall(r"`(\w+)`", fields))) for name, kind, fields in rows}
+
+
 def test_the_document_tables_every_line_with_its_level_and_fields() -> None:
-    tabled = {
-        (name, level, tuple(re.findall(r"`(\w+)`", fields)))
-        for name, level, fields in re.findall(
-            r"^\| `(\w+)` \| (\w+) \| ([^|]*) \|", DOCUMENT.read_text(), re.MULTILINE
-        )
-    }
     coded = {
         (event_name(kind), kind.level, tuple(field.name for field in dataclasses.fields(kind)))
         for kind in kinds()
     }
-    assert tabled == coded
+    assert {row for row in tabled() if not row[0].startswith("sitepair_")} == coded
+
+
+def test_the_document_tables_every_metric_with_its_kind_and_labels() -> None:
+    coded: set[Row] = {(each.name, each.kind, each.labels) for each in MEASURES}
+    assert {row for row in tabled() if row[0].startswith("sitepair_")} == coded
 
 
 def lines_of(stream: io.StringIO) -> list[dict[str, object]]:

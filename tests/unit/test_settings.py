@@ -32,6 +32,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         {
             "SITEPAIR_DATA_DIR": str(tmp_path),
             "SITEPAIR_LISTEN": "[::1]:0",
+            "SITEPAIR_METRICS_LISTEN": "0.0.0.0:9090",
             "SITEPAIR_DATABASE_URL": "postgresql://u:p@h/d",
             "SITEPAIR_ADMIN_TOKEN": "a-token-of-16-or-more",
             "SITEPAIR_SECRET_KEY": f"{KEY},{KEY}",
@@ -44,6 +45,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
     assert settings == Settings(
         data_dir=tmp_path,
         listen=("::1", 0),
+        metrics_listen=("0.0.0.0", 9090),  # noqa: S104 - it is only read
         database_url="postgresql://u:p@h/d",
         admin_token="a-token-of-16-or-more",
         secret_keys=(bytes(range(32)), bytes(range(32))),

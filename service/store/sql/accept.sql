@@ -3,12 +3,14 @@
 -- Why it is right: the caller sends no couple and no key twice in one statement, unless both
 -- can only be answered with what is there. What is there is looked up first; what somebody else
 -- commits in between violates a unique index, so nothing of the statement takes effect and the
--- caller asks again, which then finds it.
+-- caller asks again, which then finds it. Nobody but the caller knows the ids: one that is there
+-- was accepted by this very statement, sent before. So whoever does not know what became of it
+-- may send it again, even while the first one is under way.
 --
 -- Locks: `for key share` on the appliances, in the order of their names. Whoever deletes an
 -- appliance holds its row and looks for active pairings afterwards: either we find it gone, or
 -- they find our pairing.
--- Lives on: uq_appliance_name, pk_idempotency, uq_pairing_active_couple.
+-- Lives on: uq_appliance_name, pk_pairing, pk_idempotency, uq_pairing_active_couple.
 with wanted as materialized (
   select *
   from unnest(
@@ -23,13 +25,14 @@ with wanted as materialized (
     cast(:descriptions as text[]),
     cast(:priorities as bigint[]),
     cast(:timeouts as bigint[]),
+    cast(:on_failures as text[]),
     cast(:times as bigint[]),
     cast(:heads as bytea[]),
     cast(:keys as text[]),
     cast(:fingerprints as bytea[])
   ) as w (
     id, operation, one, other, low, high, operation_id, user_name, description, priority,
-    timeout_s, start_time, head, key, fingerprint
+    timeout_s, on_failure, start_time, head, key, fingerprint
   )
 ),
 known as materialized (
@@ -42,6 +45,7 @@ known as materialized (
 looked_up as materialized (
   select
     w.id,
+    exists (select from pairing as mine where mine.id = w.id) as is_there,
     kept.pairing_id as kept_id,
     kept.fingerprint = w.fingerprint as kept_matches,
     active.id as active_id,
@@ -57,14 +61,18 @@ looked_up as materialized (
 made as (
   insert into pairing (
     id, operation, state, couple_low, couple_high, operation_id, user_name, description, priority,
-    timeout_s, start_time, last_updated, epoch, seq, head
+    timeout_s, on_failure, start_time, last_updated, epoch, seq, head
   )
   select
     w.id, w.operation, 'QUEUED', w.low, w.high, w.operation_id, w.user_name, w.description,
-    w.priority, w.timeout_s, w.start_time, w.start_time, 0, 1, w.head
+    w.priority, w.timeout_s, w.on_failure, w.start_time, w.start_time, 0, 1, w.head
   from wanted as w
   join looked_up as l on l.id = w.id
-  where l.kept_id is null and l.active_id is null and l.one_known and l.other_known
+  where not l.is_there
+    and l.kept_id is null
+    and l.active_id is null
+    and l.one_known
+    and l.other_known
   returning id
 ),
 sided as (

@@ -3,7 +3,13 @@
 -- Why it is right: a change is bound to the epoch that its worker's claim raised, and to the place
 -- in the chain that it follows on. `granted` is the only proof of either: a change whose pairing
 -- is not in it leaves no trace, neither in `side` nor in `event`. One statement is one
--- transaction, so events and state cannot part.
+-- transaction, so events and state cannot part. Sent again it finds that `seq` has moved, and
+-- changes nothing: whoever does not know what became of it may send it again, and asks
+-- `journal_standing` about what is not granted then.
+--
+-- A pairing that is QUEUED after a change is tried again: it was over, so nobody holds it, and the
+-- wish to cancel it was for the time before. One that is given up to wait for an appliance is due
+-- all the same if somebody wants it canceled: the row knows, though its worker may not yet.
 --
 -- Locks: the rows of `pairing` in the order of their ids (the arrays are sorted), then their
 -- sides. Two workers meet on a row only when one of them has lost it.
@@ -15,9 +21,18 @@ with granted as (
       last_updated = c.last_updated,
       end_time = c.end_time,
       error = c.error,
+      deadline = c.deadline,
+      warnings = c.warnings,
+      is_canceling = c.is_canceling,
       seq = c.seq,
       head = c.head,
-      worker = case when c.given_up then null else p.worker end
+      worker = case when c.given_up then null else p.worker end,
+      waits_for = case
+        when not c.given_up then p.waits_for
+        when p.cancel_user is null or c.is_canceling then c.waits_for
+      end,
+      cancel_user = case when c.state = 'QUEUED' then null else p.cancel_user end,
+      cancel_operation_id = case when c.state = 'QUEUED' then null else p.cancel_operation_id end
   from unnest(
     cast(:ids as uuid[]),
     cast(:epochs as bigint[]),
@@ -27,15 +42,26 @@ with granted as (
     cast(:last_updated as bigint[]),
     cast(:end_times as bigint[]),
     cast(:errors as json[]),
+    cast(:deadlines as bigint[]),
+    cast(:warnings as json[]),
+    cast(:cancelings as boolean[]),
     cast(:seqs as bigint[]),
     cast(:heads as bytea[]),
-    cast(:given_up as boolean[])
-  ) as c (id, epoch, followed, state, phase, last_updated, end_time, error, seq, head, given_up)
+    cast(:given_up as boolean[]),
+    cast(:waits_for as text[])
+  ) as c (
+    id, epoch, followed, state, phase, last_updated, end_time, error, deadline, warnings,
+    is_canceling, seq, head, given_up, waits_for
+  )
   where p.id = c.id
     and p.epoch = c.epoch
     -- Without it, a change after one that failed would leave a hole in the chain.
     and p.seq = c.followed
-  returning p.id, p.epoch, c.given_up, c.end_time is not null as is_over
+  returning
+    p.id,
+    p.epoch,
+    c.end_time is not null as is_over,
+    p.worker is null and p.waits_for is null and c.end_time is null as is_due
 ),
 moved as (
   update side as s
@@ -45,7 +71,10 @@ moved as (
       start_time = c.start_time,
       end_time = c.end_time,
       result = c.result,
-      error = c.error
+      error = c.error,
+      call = c.call,
+      losses = c.losses,
+      asked_thumbprint = c.asked_thumbprint
   from unnest(
     cast(:side_pairings as uuid[]),
     cast(:side_epochs as bigint[]),
@@ -56,9 +85,13 @@ moved as (
     cast(:side_starts as bigint[]),
     cast(:side_ends as bigint[]),
     cast(:side_results as json[]),
-    cast(:side_errors as json[])
+    cast(:side_errors as json[]),
+    cast(:side_calls as text[]),
+    cast(:side_losses as bigint[]),
+    cast(:side_thumbprints as text[])
   ) as c (
-    pairing_id, epoch, ordinal, state, task_id, attempts, start_time, end_time, result, error
+    pairing_id, epoch, ordinal, state, task_id, attempts, start_time, end_time, result, error,
+    call, losses, asked_thumbprint
   )
   join granted as g on g.id = c.pairing_id and g.epoch = c.epoch
   where s.pairing_id = c.pairing_id and s.ordinal = c.ordinal
@@ -90,7 +123,7 @@ told_over as (
 ),
 told_due as (
   select pg_notify('sitepair_due', '')
-  where exists (select from granted where given_up and not is_over)
+  where exists (select from granted where is_due)
 )
 select
   g.id,

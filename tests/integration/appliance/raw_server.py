@@ -56,7 +56,12 @@ class RawServer:
     """Its certificate, which is valid for 127.0.0.1 and its own CA."""
     port: int = 0
     arrivals: list[Arrival] = field(default_factory=list)
+    begun: int = 0
+    """Requests of which at least a first byte came in."""
     connections: int = 0
+    open: int = 0
+    resets: int = 0
+    """Connections that the other side cut off without a word."""
     login: bytes = LOGIN
 
     def spec(self) -> ApplianceSpec:
@@ -92,10 +97,12 @@ async def raw_server(script: Script) -> AsyncIterator[RawServer]:
         assert task is not None
         handlers.add(task)
         server.connections += 1
+        server.open += 1
         try:
             await _converse(server, script, reader, writer)
         finally:
             handlers.discard(task)
+            server.open -= 1
             writer.transport.abort()
 
     with _context() as context:
@@ -116,12 +123,12 @@ async def _converse(
     server: RawServer, script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     nth = 0
-    with suppress(
-        asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, asyncio.CancelledError
-    ):
+    with _peace(server):
         while not writer.transport.is_closing():
             nth += 1
-            arrival = await _read(reader, nth)
+            first = await reader.readexactly(1)
+            server.begun += 1
+            arrival = await _read(first, reader, nth)
             server.arrivals.append(arrival)
             if (arrival.method, arrival.path) == ("POST", "/sessions"):
                 writer.write(server.login)
@@ -131,10 +138,23 @@ async def _converse(
                 await writer.drain()
 
 
-async def _read(reader: asyncio.StreamReader, nth: int) -> Arrival:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    first, *lines = head.split("\r\n")
-    method, path, _ = first.split(" ")
+@contextmanager
+def _peace(server: RawServer) -> Iterator[None]:
+    """However a connection ends, the server goes on."""
+    with suppress(
+        asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, asyncio.CancelledError
+    ):
+        try:
+            yield
+        except ConnectionResetError:
+            server.resets += 1
+            raise
+
+
+async def _read(first: bytes, reader: asyncio.StreamReader, nth: int) -> Arrival:
+    head = (first + await reader.readuntil(b"\r\n\r\n")).decode()
+    request, *lines = head.split("\r\n")
+    method, path, _ = request.split(" ")
     headers = {
         name.lower(): value.strip()
         for name, _, value in (line.partition(":") for line in lines if line)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from service.appliance.client import ApplianceClient
+from service.appliance.conditions import Conditions
 from service.appliance.egress import EgressPolicy, parse_networks
 from service.appliance.fleet import ApplianceFleet
 from service.appliance.limits import CallTimeouts, Limits
@@ -81,7 +82,7 @@ async def client_of(
     """A client by itself."""
     registry = Registry(registered(spec))
     async with (
-        ApplianceFleet(registry.of, egress, timeouts, limits or Limits(), ca) as fleet,
+        ApplianceFleet(registry.of, Conditions(egress, timeouts, limits or Limits(), ca)) as fleet,
         fleet.use(registered(spec).endpoint) as client,
     ):
         yield client
@@ -128,7 +129,8 @@ async def rig(
         here, there = simulated.appliances
         registry = Registry(registered(spec_of(here, **changes)), registered(spec_of(there)))
         ca = ssl.create_default_context(cadata=simulated.ca_pem) if ca_signed else None
-        async with ApplianceFleet(registry.of, LOOPBACK, timeouts, limits or Limits(), ca) as fleet:
+        conditions = Conditions(LOOPBACK, timeouts, limits or Limits(), ca)
+        async with ApplianceFleet(registry.of, conditions) as fleet:
             endpoint = (await registry.of(ApplianceName(here.name))).endpoint
             async with fleet.use(endpoint) as client:
                 peer = (await registry.of(ApplianceName(there.name))).endpoint

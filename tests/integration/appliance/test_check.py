@@ -9,7 +9,7 @@ import pytest
 from service.appliance.check import CheckReport, check
 from service.appliance.egress import EgressPolicy
 from service.appliance.limits import CallTimeouts
-from service.domain.registration import LocalUser
+from service.domain.registration import LocalUser, LoginEnd, LoginOutcome
 from service.domain.thumbprint import thumbprint_of
 from simulator import Fleet, FleetOptions, Rule, SimulatedAppliance, fault
 from tests.integration.appliance.rigs import LOOPBACK, QUICK, registered, spec_of, until
@@ -200,3 +200,24 @@ async def test_a_port_without_tls_is_told() -> None:
             timeouts = CallTimeouts(connect_s=1.0, total_s=2.0)
             report = await check(registered(spec), LOOPBACK, timeouts)
             assert verdicts(report) == until_failed("certificate")
+
+
+@pytest.mark.parametrize(
+    ("password", "expected"), [(None, LoginEnd.ACCEPTED), ("wrong", 401)], ids=["right", "wrong"]
+)
+async def test_whoever_asks_hears_what_became_of_the_login(
+    password: str | None, expected: LoginEnd | int
+) -> None:
+    heard: list[LoginOutcome] = []
+
+    async def hear(outcome: LoginOutcome) -> None:
+        heard.append(outcome)
+
+    async with Fleet.start(FleetOptions(count=1)) as fleet:
+        here = fleet.appliances[0]
+        spec = spec_of(here)
+        if password is not None:
+            spec = replace(spec, credentials=LocalUser("root", password))
+        report = await check(registered(spec), LOOPBACK, QUICK, on_login=hear)
+        assert report.ok is (password is None)
+    assert [getattr(each, "status", each) for each in heard] == [expected]

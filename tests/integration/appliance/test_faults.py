@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from service.appliance.exchange import granted
 from service.appliance.limits import CallTimeouts, Limits
 from service.domain.errors import Ambiguous, ApplianceError, NotSent, Rejected
 from simulator import Knobs, Rule, fault
@@ -66,7 +67,7 @@ async def test_a_mutating_call_meets_every_fault_and_is_sent_once(
         await here.client.about()
         here.here.add_fault(rule)
         with pytest.raises(ApplianceError) as caught:
-            await here.client.start_pairing(here.there, "")
+            await here.client.pair(here.there, "", granted)
         assert (type(caught.value), caught.value.error.code) == (kind, code)
         assert here.requests("POST /sites") == 1
         here.simulated.truth()
@@ -109,10 +110,10 @@ async def test_an_appliance_that_is_down_was_sent_nothing(mode: str) -> None:
     async with rig() as here:
         await here.here.down("refuse" if mode == "refuse" else "slam")
         with pytest.raises(NotSent) as caught:
-            await here.client.start_pairing(here.there, "")
+            await here.client.pair(here.there, "", granted)
         assert caught.value.error.code in {"ApplianceUnreachable", "TlsFailed"}
         await here.here.up()
-        await here.client.start_pairing(here.there, "")
+        await here.client.pair(here.there, "", granted)
         assert here.accepted == 1
 
 
@@ -120,7 +121,7 @@ async def test_the_pause_that_an_appliance_asks_for_is_told() -> None:
     async with rig() as here:
         here.here.add_fault(fault("status", path="/sites", status=503, retry_after=17))
         with pytest.raises(NotSent) as caught:
-            await here.client.start_pairing(here.there, "")
+            await here.client.pair(here.there, "", granted)
         assert caught.value.retry_after_s == 17.0
 
 
@@ -138,7 +139,7 @@ async def test_a_port_that_never_shakes_hands_is_given_up_in_time() -> None:
         port = listener.sockets[0].getsockname()[1]
         async with rig(timeouts=HASTY, management_url=f"https://127.0.0.1:{port}") as here:
             with pytest.raises(NotSent) as caught:
-                await here.client.start_pairing(here.there, "")
+                await here.client.pair(here.there, "", granted)
             assert caught.value.error.code == "ConnectTimeout"
         never.set()
 
@@ -146,7 +147,7 @@ async def test_a_port_that_never_shakes_hands_is_given_up_in_time() -> None:
 async def test_an_answer_that_is_just_slow_is_waited_for() -> None:
     async with rig() as here:
         here.here.add_fault(fault("slow", path="/sites", ms=100))
-        await here.client.start_pairing(here.there, "")
+        await here.client.pair(here.there, "", granted)
         assert here.accepted == 1
 
 
@@ -160,7 +161,7 @@ async def test_every_version_of_appliance_is_understood(
         here.here.turn(
             media_type=media_type, unknown_accept=unknown_accept, api_version=api_version
         )
-        task = await here.client.start_pairing(here.there, "")
+        task = await here.client.pair(here.there, "", granted)
         assert (await here.client.finished(task.id)).succeeded
         assert len(await here.client.peers()) == 1
 
@@ -171,7 +172,7 @@ async def test_no_more_mutating_calls_are_under_way_than_the_appliance_is_regist
         here.here.add_fault(fault("slow", path="/sites", ms=100, times=None, when="before"))
         loop = asyncio.get_running_loop()
         began = loop.time()
-        calls = [here.client.start_pairing(here.there, "") for _ in range(9)]
+        calls = [here.client.pair(here.there, "", granted) for _ in range(9)]
         await asyncio.gather(*calls, return_exceptions=True)
         assert loop.time() - began >= 0.3
         assert here.counts.connections <= 3

@@ -6,6 +6,8 @@ from uuid import uuid4
 
 import pytest
 
+from service.appliance.conditions import Conditions
+from service.appliance.exchange import granted
 from service.appliance.fleet import ApplianceFleet
 from service.domain.appliance import Endpoint
 from service.domain.errors import NotSent, UnknownAppliance
@@ -116,19 +118,19 @@ async def test_one_appliance_that_is_down_holds_nobody_else_up() -> None:
 
 
 async def test_a_fleet_that_used_nothing_ends_at_once() -> None:
-    async with ApplianceFleet(_nobody, LOOPBACK, QUICK):
+    async with ApplianceFleet(_nobody, Conditions(LOOPBACK, QUICK)):
         pass
 
 
 async def test_the_callers_own_error_comes_out_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
-        async with ApplianceFleet(_nobody, LOOPBACK, QUICK):
+        async with ApplianceFleet(_nobody, Conditions(LOOPBACK, QUICK)):
             raise ZeroDivisionError
 
 
 async def test_a_fleet_ends_while_somebody_still_waits_for_a_task() -> None:
     async with rig(Knobs(task_ms=(60_000, 60_000))) as here:
-        task = await here.client.start_pairing(here.there, "")
+        task = await here.client.pair(here.there, "", granted)
         waiting = asyncio.ensure_future(here.client.finished(task.id))
         reading = asyncio.ensure_future(here.client.peers())
         await asyncio.sleep(0)
@@ -143,7 +145,7 @@ async def test_a_fleet_whose_user_is_cancelled_still_says_good_bye() -> None:
 
         async def work() -> None:
             async with (
-                ApplianceFleet(here.registry.of, LOOPBACK, QUICK) as fleet,
+                ApplianceFleet(here.registry.of, Conditions(LOOPBACK, QUICK)) as fleet,
                 fleet.use(here.there) as client,
             ):
                 await client.about()

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from service.appliance.limits import Limits
+from service.appliance.exchange import granted
 from service.domain.errors import LoginRefused, NotSent, Rejected
 from service.domain.ids import OperationId, TaskId
+from service.domain.pairing import SiteCall
 from service.domain.registration import LocalUser, SsoUser
 from service.observe.context import working_on
 from simulator import fault
@@ -42,7 +43,7 @@ async def test_a_mutating_call_is_repeated_after_an_expired_session() -> None:
     async with rig() as here:
         await here.client.about()
         here.here.expire_sessions()
-        task = await here.client.start_pairing(here.there, "after expiry")
+        task = await here.client.pair(here.there, "after expiry", granted)
         assert task.id
         assert here.requests("POST /sites") == 2
         assert here.accepted == 1
@@ -72,7 +73,7 @@ async def test_a_401_without_the_mark_is_a_rejection_and_no_reason_to_log_in() -
 
 async def test_a_new_session_polls_the_old_ones_task() -> None:
     async with rig() as here:
-        task = await here.client.start_pairing(here.there, "")
+        task = await here.client.pair(here.there, "", granted)
         here.here.expire_sessions()
         assert (await here.client.finished(task.id)).succeeded
         assert here.counts.logins_accepted == 2
@@ -97,7 +98,7 @@ async def test_a_refused_login_is_tried_once_for_all_and_not_again() -> None:
         )
         assert {type(answer) for answer in answers} == {LoginRefused}
         with pytest.raises(LoginRefused) as caught:
-            await here.client.start_pairing(here.there, "")
+            await here.client.pair(here.there, "", granted)
         assert (caught.value.status, caught.value.error.code) == (401, "NotAuthenticated")
         assert here.requests("POST /sessions") == 1
 
@@ -114,23 +115,13 @@ async def test_a_new_registration_opens_an_appliance_that_refused_the_login() ->
         assert here.requests("POST /sessions") == 2
 
 
-async def test_after_a_long_pause_refused_credentials_are_tried_again() -> None:
-    async with rig(
-        credentials=LocalUser("root", "wrong"), limits=Limits(refusal_lasts_s=0.0)
-    ) as here:
-        for _ in range(2):
-            with pytest.raises(LoginRefused):
-                await here.client.peers()
-        assert here.requests("POST /sessions") == 2
-
-
 @pytest.mark.parametrize("status", [500, 503])
 async def test_a_login_that_fails_for_the_moment_leaves_the_call_unsent(status: int) -> None:
     async with rig() as here:
         here.here.add_fault(fault("status", path="/sessions", status=status, retry_after=3))
         with pytest.raises(NotSent):
-            await here.client.start_pairing(here.there, "")
-        await here.client.start_pairing(here.there, "")
+            await here.client.pair(here.there, "", granted)
+        await here.client.pair(here.there, "", granted)
         assert here.accepted == 1
 
 
@@ -138,7 +129,7 @@ async def test_a_login_whose_answer_is_lost_leaves_the_call_unsent_or_is_repeate
     async with rig() as here:
         here.here.add_fault(fault("lost_answer", method="POST", path="/sessions", times=2))
         with pytest.raises(NotSent):
-            await here.client.start_pairing(here.there, "")
+            await here.client.pair(here.there, "", granted)
         assert here.requests("POST /sites") == 0
 
 
@@ -168,10 +159,10 @@ async def test_every_call_carries_the_operation_id_of_whom_it_is_for() -> None:
     with logged() as lines:
         async with rig() as here:
             with working_on(operation_id=OperationId("op-mine")):
-                task = await here.client.start_pairing(here.there, "")
+                task = await here.client.pair(here.there, "", granted)
                 await here.client.finished(task.id)
                 await here.client.peers()
-                await here.client.pair_tasks(0)
+                await here.client.site_tasks(SiteCall.PAIR, 0)
                 await here.client.about()
             log = [each for each in here.simulated.world.truth.log if each.appliance == "site-1"]
         assert {each.path for each in log} >= {"/sessions", "/sites", "/tasks/poll", "/tasks"}
@@ -223,7 +214,7 @@ async def test_no_secret_is_logged() -> None:
             here.here.add_fault(fault("garbage", path="/sites"))
             with pytest.raises(NotSent):
                 await here.client.peers()
-            await here.client.start_pairing(here.there, "")
+            await here.client.pair(here.there, "", granted)
             tokens = list(here.here.state.sessions._open)
     assert tokens
     assert "appliance_called" in lines.text

@@ -5,9 +5,11 @@ from collections import Counter
 
 import pytest
 
+from service.appliance.exchange import granted
 from service.domain.appliance import Task
 from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten
 from service.domain.ids import TaskId
+from service.domain.pairing import SiteCall
 from service.domain.registration import SsoUser
 from simulator import Knobs, Rule, fault
 from tests.integration.appliance.rigs import Rig, registered, rig, spec_of, until
@@ -18,7 +20,7 @@ SHORT = (20, 60)
 
 async def pair(here: Rig) -> Task:
     """A pairing on the first appliance, waited for to its end."""
-    task = await here.client.start_pairing(here.there, "")
+    task = await here.client.pair(here.there, "", granted)
     return await here.client.finished(task.id)
 
 
@@ -31,7 +33,7 @@ async def test_the_bulk_poll_is_understood_however_it_is_laid_out(
     async with rig(Knobs(task_ms=SHORT)) as here:
         here.here.turn(poll_cells=cells, poll_layout=layout, poll_order=order)
         for _ in range(3):
-            task = await here.client.start_pairing(here.there, "")
+            task = await here.client.pair(here.there, "", granted)
             finished = await here.client.finished(task.id)
             assert finished.id == task.id
         assert here.requests("POST /tasks/poll") >= 3
@@ -93,7 +95,7 @@ async def test_a_task_that_the_appliance_does_not_know_is_forgotten(
 ) -> None:
     async with rig(Knobs(task_ms=SHORT)) as here:
         here.here.turn(poll_unknown_ids=poll_unknown_ids, unknown_task_status=status)
-        task = await here.client.start_pairing(here.there, "")
+        task = await here.client.pair(here.there, "", granted)
         known, unknown = await asyncio.gather(
             here.client.finished(task.id), here.client.finished(UNKNOWN), return_exceptions=True
         )
@@ -103,7 +105,7 @@ async def test_a_task_that_the_appliance_does_not_know_is_forgotten(
 
 async def test_a_task_that_is_forgotten_meanwhile_is_told_of() -> None:
     async with rig(Knobs(task_ms=(60_000, 60_000))) as here:
-        task = await here.client.start_pairing(here.there, "")
+        task = await here.client.pair(here.there, "", granted)
         waiting = asyncio.ensure_future(here.client.finished(task.id))
         await asyncio.sleep(0)
         here.here.forget_tasks()
@@ -116,7 +118,7 @@ async def test_the_tasks_of_another_user_are_as_good_as_forgotten() -> None:
         user = SsoUser(here.here.sso_username, here.here.sso_password)
         other = here.registry.put(registered(spec_of(here.here, credentials=user), 2))
         async with here.fleet.use(other) as client:
-            task = await client.start_pairing(here.there, "")
+            task = await client.pair(here.there, "", granted)
             with pytest.raises(TaskForgotten):
                 await here.client.finished(task.id)
             assert (await client.finished(task.id)).succeeded
@@ -125,7 +127,7 @@ async def test_the_tasks_of_another_user_are_as_good_as_forgotten() -> None:
 async def test_fifty_who_wait_for_tasks_cost_few_polls() -> None:
     async with rig(Knobs(task_ms=(300, 500)), max_in_flight=50) as here:
         tasks = await asyncio.gather(
-            *(here.client.start_pairing(here.there, "") for _ in range(50))
+            *(here.client.pair(here.there, "", granted) for _ in range(50))
         )
         finished = await asyncio.gather(*(here.client.finished(task.id) for task in tasks))
         assert [task.id for task in finished] == [task.id for task in tasks]
@@ -136,7 +138,7 @@ async def test_fifty_who_wait_for_tasks_cost_few_polls() -> None:
 async def test_more_ids_than_the_appliance_takes_at_once_are_split() -> None:
     async with rig(Knobs(task_ms=(300, 500), poll_max_ids=7), max_in_flight=20) as here:
         tasks = await asyncio.gather(
-            *(here.client.start_pairing(here.there, "") for _ in range(20))
+            *(here.client.pair(here.there, "", granted) for _ in range(20))
         )
         await asyncio.gather(*(here.client.finished(task.id) for task in tasks))
         assert here.counts.answers["POST /tasks/poll", 400] <= 3
@@ -148,7 +150,7 @@ async def test_fifty_who_want_the_peers_share_one_read_and_late_comers_the_next(
         here.here.add_fault(fault("slow", path="/sites", ms=100))
         first = [asyncio.ensure_future(here.client.peers()) for _ in range(50)]
         await until(lambda: here.requests("GET /sites") > 0)
-        await here.client.start_pairing(here.there, "")
+        await here.client.pair(here.there, "", granted)
         late = [asyncio.ensure_future(here.client.peers()) for _ in range(50)]
         await asyncio.gather(*first, *late)
         assert here.requests("GET /sites") == 2
@@ -180,7 +182,7 @@ async def test_whoever_waits_does_not_notice_that_rounds_fail(rule: Rule) -> Non
 
 async def test_whoever_waits_is_told_when_it_is_no_use() -> None:
     async with rig(Knobs(task_ms=(60_000, 60_000))) as here:
-        task = await here.client.start_pairing(here.there, "")
+        task = await here.client.pair(here.there, "", granted)
         here.here.add_fault(fault("status", path="/tasks/poll", status=403, code="Forbidden"))
         with pytest.raises(Rejected):
             await here.client.finished(task.id)
@@ -188,7 +190,7 @@ async def test_whoever_waits_is_told_when_it_is_no_use() -> None:
 
 async def test_whoever_waits_is_told_when_the_login_is_refused_meanwhile() -> None:
     async with rig(Knobs(task_ms=(60_000, 60_000))) as here:
-        task = await here.client.start_pairing(here.there, "")
+        task = await here.client.pair(here.there, "", granted)
         here.here.add_fault(fault("status", path="/sessions", status=401, code="NotAuthenticated"))
         here.here.expire_sessions()
         with pytest.raises(LoginRefused):
@@ -197,7 +199,7 @@ async def test_whoever_waits_is_told_when_the_login_is_refused_meanwhile() -> No
 
 async def test_a_waiter_that_is_cancelled_leaves_the_others() -> None:
     async with rig(Knobs(task_ms=(200, 200))) as here:
-        task = await here.client.start_pairing(here.there, "")
+        task = await here.client.pair(here.there, "", granted)
         waiters = [asyncio.ensure_future(here.client.finished(task.id)) for _ in range(3)]
         await asyncio.sleep(0)
         waiters[0].cancel()
@@ -208,7 +210,7 @@ async def test_a_waiter_that_is_cancelled_leaves_the_others() -> None:
 
 async def test_an_appliance_that_goes_down_and_comes_back_is_waited_for() -> None:
     async with rig(Knobs(task_ms=(100, 100))) as here:
-        task = await here.client.start_pairing(here.there, "")
+        task = await here.client.pair(here.there, "", granted)
         waiting = asyncio.ensure_future(here.client.finished(task.id))
         await here.here.down("refuse")
         with pytest.raises(NotSent):
@@ -221,9 +223,9 @@ async def test_all_pages_of_the_task_list_are_read() -> None:
     async with rig(Knobs(task_ms=(1, 2), queued_ms=0), max_in_flight=50) as here:
         since = int(here.simulated.now()) - 1
         started = await asyncio.gather(
-            *(here.client.start_pairing(here.there, "") for _ in range(230))
+            *(here.client.pair(here.there, "", granted) for _ in range(230))
         )
-        listed = await here.client.pair_tasks(since)
+        listed = await here.client.site_tasks(SiteCall.PAIR, since)
         assert {task.id for task in listed} == {task.id for task in started}
         assert here.requests("GET /tasks") == 3
 
@@ -232,20 +234,20 @@ async def test_a_server_limit_below_ours_loses_no_task() -> None:
     knobs = Knobs(task_ms=(1, 2), queued_ms=0, list_limit_max=10)
     async with rig(knobs, max_in_flight=50) as here:
         started = await asyncio.gather(
-            *(here.client.start_pairing(here.there, "") for _ in range(130))
+            *(here.client.pair(here.there, "", granted) for _ in range(130))
         )
-        listed = await here.client.pair_tasks(0)
+        listed = await here.client.site_tasks(SiteCall.PAIR, 0)
         assert {task.id for task in listed} == {task.id for task in started}
 
 
 async def test_only_tasks_after_the_moment_are_listed() -> None:
     async with rig(Knobs(task_ms=(1, 2), queued_ms=0)) as here:
-        first = await here.client.start_pairing(here.there, "")
+        first = await here.client.pair(here.there, "", granted)
         assert first.start_time is not None
-        assert [task.id for task in await here.client.pair_tasks(first.start_time - 1)] == [
-            first.id
-        ]
-        assert await here.client.pair_tasks(first.start_time) == []
+        assert [
+            task.id for task in await here.client.site_tasks(SiteCall.PAIR, first.start_time - 1)
+        ] == [first.id]
+        assert await here.client.site_tasks(SiteCall.PAIR, first.start_time) == []
 
 
 async def test_one_pairing_alone_costs_few_calls() -> None:

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from service.appliance.client import ApplianceClient
-from service.appliance.exchange import Answer, Request
+from service.appliance.exchange import Answer, Request, granted
+from service.appliance.http import HttpsChannel
 from service.appliance.limits import CallTimeouts, Limits
 from service.domain.appliance import Endpoint
 from service.domain.errors import Ambiguous, NotSent, Rejected
 from service.domain.ids import ApplianceName
+from service.domain.pairing import SiteCall
 from service.domain.thumbprint import thumbprint_of
 from tests.integration.appliance.raw_server import (
     LOGIN,
@@ -37,6 +39,7 @@ async def hang_up_on_reuse(arrival: Arrival, writer: asyncio.StreamWriter) -> No
 
 def open_connections(client: ApplianceClient) -> int:
     """Kept connections that the client takes for open."""
+    assert isinstance(client._channel, HttpsChannel)
     connector = client._channel._session.connector
     assert connector is not None
     kept = [each for connections in connector._conns.values() for each, _ in connections]
@@ -111,7 +114,7 @@ async def test_a_request_carries_what_it_has_to_and_nothing_else() -> None:
 
     async with raw_server(answer) as server, client_of(server.spec()) as client:
         for _ in range(2):
-            await client.start_pairing(PEER, "two words")
+            await client.pair(PEER, "two words", granted)
         login, first, second = server.arrivals
     assert set(login.headers) == {
         "host", "user-agent", "content-type", "content-length", "operationid",
@@ -132,7 +135,7 @@ async def test_the_query_of_the_task_list_is_as_documented() -> None:
         writer.write(response(b'{"items": [], "offset": 0, "limit": 100, "total": 0}'))
 
     async with raw_server(answer) as server, client_of(server.spec()) as client:
-        assert await client.pair_tasks(-5) == []
+        assert await client.site_tasks(SiteCall.PAIR, -5) == []
         assert server.arrivals[-1].path == "/tasks?type=pair&startTimeAfter=0&limit=100&offset=0"
 
 
@@ -146,7 +149,7 @@ async def test_pages_that_are_smaller_than_asked_for_are_read_to_the_last() -> N
         writer.write(response(json.dumps(body).encode()))
 
     async with raw_server(page) as server, client_of(server.spec()) as client:
-        assert [task.id for task in await client.pair_tasks(0)] == ids
+        assert [task.id for task in await client.site_tasks(SiteCall.PAIR, 0)] == ids
         assert server.count("GET", "/tasks") == 4
 
 
@@ -155,7 +158,7 @@ async def test_a_list_that_never_ends_is_left() -> None:
         writer.write(response(b'{"items": [{"id": "1"}], "total": 1000000}'))
 
     async with raw_server(page) as server, client_of(server.spec()) as client:
-        assert [task.id for task in await client.pair_tasks(0)] == ["1"]
+        assert [task.id for task in await client.site_tasks(SiteCall.PAIR, 0)] == ["1"]
         assert server.count("GET", "/tasks") == 100
 
 
@@ -171,7 +174,10 @@ async def test_tasks_are_filtered_again_for_an_appliance_that_ignores_the_filter
         writer.write(response(json.dumps({"items": items, "total": 4}).encode()))
 
     async with raw_server(page) as server, client_of(server.spec()) as client:
-        assert [task.id for task in await client.pair_tasks(1_000)] == ["ours", "perhaps"]
+        assert [task.id for task in await client.site_tasks(SiteCall.PAIR, 1_000)] == [
+            "ours",
+            "perhaps",
+        ]
 
 
 async def test_a_late_word_of_an_old_session_does_not_end_the_new_one() -> None:
@@ -231,9 +237,9 @@ async def test_a_406_to_a_mutating_call_is_looked_into_before_it_is_repeated() -
     async with raw_server(refuse_vendor_types) as server, client_of(server.spec()) as client:
         server.login = response(x_vcav_auth="t", content_type="application/vnd.vmware.h4-v9+json")
         with pytest.raises(Ambiguous):
-            await client.start_pairing(PEER, "")
+            await client.pair(PEER, "", granted)
         assert server.count("POST", "/sites") == 1
-        await client.start_pairing(PEER, "")
+        await client.pair(PEER, "", granted)
 
 
 async def test_a_406_that_plain_json_does_not_help_is_a_rejection() -> None:
@@ -280,7 +286,7 @@ async def test_a_mutating_call_whose_answer_is_spoilt_is_ambiguous_and_sent_once
         client_of(server.spec(), timeouts=timeouts, limits=limits) as client,
     ):
         with pytest.raises(Ambiguous) as caught:
-            await client.start_pairing(PEER, "")
+            await client.pair(PEER, "", granted)
         assert caught.value.error.code == code
         assert server.count("POST", "/sites") == 1
 
@@ -302,7 +308,7 @@ async def test_a_refusal_whose_words_cannot_be_read_is_a_refusal_still(answer: b
     limits = Limits(max_body=64_000)
     async with raw_server(refuse) as server, client_of(server.spec(), limits=limits) as client:
         with pytest.raises(Rejected) as caught:
-            await client.start_pairing(PEER, "")
+            await client.pair(PEER, "", granted)
         assert (caught.value.status, caught.value.error.code) == (404, "Http404")
 
 
@@ -326,7 +332,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
     async with raw_server(redirect) as server, client_of(server.spec()) as client:
         with pytest.raises(Rejected) as caught:
-            await client.start_pairing(PEER, "")
+            await client.pair(PEER, "", granted)
         assert caught.value.error.code == "UnexpectedRedirect"
         assert server.count("POST", "/elsewhere") == 0
 
@@ -339,7 +345,7 @@ async def test_a_login_that_gives_no_token_is_no_login(login: bytes) -> None:
     async with raw_server(answer) as server, client_of(server.spec()) as client:
         server.login = login
         with pytest.raises((NotSent, Rejected)):
-            await client.start_pairing(PEER, "")
+            await client.pair(PEER, "", granted)
         assert server.count("POST", "/sites") == 0
         server.login = LOGIN
 
@@ -355,7 +361,7 @@ async def test_a_call_that_is_cancelled_frees_its_connection_for_the_next_ones()
 
     limits = Limits(connections=1)
     async with raw_server(hang) as server, client_of(server.spec(), limits=limits) as client:
-        call = asyncio.ensure_future(client.start_pairing(PEER, ""))
+        call = asyncio.ensure_future(client.pair(PEER, "", granted))
         await arrived.wait()
         call.cancel()
         assert await client.peers() == ()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from service.appliance.egress import EgressPolicy, parse_networks
+from service.appliance.exchange import granted
 from service.appliance.tls import system_ca, trust_of
 from service.domain.appliance import Endpoint
 from service.domain.errors import NotSent, Rejected
@@ -21,7 +22,7 @@ async def test_another_certificate_than_the_pinned_one_gets_no_request() -> None
     pinned = thumbprint_of(b"another certificate")
     async with rig(thumbprint=pinned) as here:
         with pytest.raises(Rejected) as caught:
-            await here.client.start_pairing(here.there, "")
+            await here.client.pair(here.there, "", granted)
         error = caught.value.error
         assert error.code == "ManagementThumbprintMismatch"
         assert error.args == (pinned, here.here.thumbprint)
@@ -136,7 +137,7 @@ async def test_a_name_that_does_not_resolve_is_an_appliance_that_is_down() -> No
         spec = replace(spec_of(simulated.appliances[0]), management_url="https://nowhere.invalid")
         async with client_of(spec) as client:
             with pytest.raises(NotSent) as caught:
-                await client.start_pairing(_anybody(), "")
+                await client.pair(_anybody(), "", granted)
             assert caught.value.error.code == "ApplianceUnreachable"
 
 

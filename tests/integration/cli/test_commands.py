@@ -1,12 +1,7 @@
 """The commands as a user types them, in processes of their own, against a running service."""
 
-import asyncio
 import json
-import os
 import signal
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -14,44 +9,8 @@ import pytest
 
 from service import __version__
 from simulator import fault
+from tests.integration.cli.commands import sitepair, start
 from tests.support.service import ServiceUnderTest, are_paired
-
-SITEPAIR = [sys.executable, "-m", "service"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A command that is over."""
-
-    status: int | None
-    out: str
-    err: str
-
-
-async def start(
-    arguments: Sequence[str], environment: dict[str, str]
-) -> asyncio.subprocess.Process:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SITEPAIR_")}
-    return await asyncio.create_subprocess_exec(
-        *SITEPAIR,
-        *arguments,
-        env={**kept, **environment},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def sitepair(*arguments: str, stdin: str = "", **environment: str) -> Ended:
-    process = await start(arguments, environment)
-    out, err = await process.communicate(stdin.encode())
-    return Ended(process.returncode, out.decode(), err.decode())
-
-
-@pytest.fixture
-def remote(service: ServiceUnderTest) -> dict[str, str]:
-    """The environment that leads a command to the service."""
-    return {"SITEPAIR_URL": service.url, "SITEPAIR_TOKEN": service.token, "COLUMNS": "200"}
 
 
 async def test_two_appliances_are_registered_checked_and_paired(

@@ -18,7 +18,6 @@ from service.domain.errors import (
 from service.domain.ids import OperationId
 from service.domain.registration import Author, LocalUser, SsoUser
 from service.store.appliances import Appliances
-from service.store.claims import Claims
 from service.store.database import Database
 from service.store.intake import Acceptance
 from service.store.rows import entry_from
@@ -29,6 +28,7 @@ from tests.integration.store.values import (
     KEY,
     NOW,
     accepted,
+    claim,
     failed,
     intake_on,
     journal_on,
@@ -39,7 +39,6 @@ from tests.integration.store.values import (
     request,
     spec,
     thumbprint,
-    worker,
 )
 from tests.integration.store.watching import insert_rival, until_blocked
 
@@ -94,7 +93,13 @@ async def test_whatever_changes_makes_a_new_version_of_the_same_registration(
     changed = replace(FULL, **change)
     second, created = await appliances.put(changed, AUTHOR)
     assert not created
-    assert second == replace(first, spec=changed, version=2)
+    assert second == replace(
+        first,
+        spec=changed,
+        version=2,
+        credentials_version=1 + ("credentials" in change),
+        former_api_url="https://a.example:8048" if "api_url" in change else None,
+    )
     assert await appliances.get(name("a")) == second
 
 
@@ -163,7 +168,7 @@ async def test_many_who_want_the_same_api_url_at_once_are_told_who_has_it(
 
 async def test_the_page_is_ordered_by_name(database: Database) -> None:
     await register(database, "b", "a0", "a-1", "aa", "c")
-    names = [registration.spec.name for registration in await registry(database).page()]
+    names = [each.registration.spec.name for each in await registry(database).page()]
     assert names == sorted(names) == ["a-1", "a0", "aa", "b", "c"]
 
 
@@ -246,7 +251,7 @@ async def test_an_appliance_with_active_pairings_stays_on_whichever_side_it_is(
         with pytest.raises(ApplianceBusy):
             await appliances.delete(name(busy), AUTHOR)
     await appliances.delete(name("c"), AUTHOR)
-    [assignment] = await Claims(database, worker()).claim(1)
+    [assignment] = await claim(database, 1)
     with pytest.raises(ApplianceBusy):
         await appliances.delete(name("a"), AUTHOR)
     async with journal_on(database) as journal:
@@ -304,7 +309,7 @@ async def test_accepts_and_deletes_that_race_never_leave_a_pairing_without_its_a
             )
             assert orphans == 0
             async with journal_on(database) as journal:
-                for assignment in await Claims(database, worker()).claim(10):
+                for assignment in await claim(database, 10):
                     await journal.append(failed(assignment.pairing))
 
 
@@ -312,3 +317,22 @@ async def chain_of(database: Database, registration: Any) -> list[Any]:
     """The audit chain of a registration."""
     chain = select(event).where(event.c.chain == registration).order_by(event.c.seq)
     return [entry_from(row) for row in await database.run(chain)]
+
+
+async def test_the_former_url_is_the_one_before_however_often_it_is_spelt_anew(
+    database: Database,
+) -> None:
+    appliances = registry(database)
+    formers = []
+    for api_url in (
+        "https://one.example",
+        "https://ONE.example:443/",
+        "https://two.example",
+        "https://two.example/",
+        "https://one.example",
+    ):
+        registration, _ = await appliances.put(spec("a", api_url=api_url), AUTHOR)
+        assert await appliances.get(name("a")) == registration
+        formers.append(registration.former_api_url)
+    one, two = "https://one.example:443", "https://two.example:443"
+    assert formers == [None, None, one, one, two]

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from service.domain.ids import OperationId
+from service.domain.pairing import CancelWish, Claimed
 from service.store.claims import Claims
 from service.store.database import Database
+from service.store.leases import Heartbeat
 from service.store.pairings import Pairings
 from tests.integration.store.values import (
     AUTHOR,
     accepted,
+    claim,
+    claims_on,
     intake_on,
     journal_on,
     name,
@@ -27,20 +32,22 @@ from tests.integration.store.values import (
     way_to_success,
     worker,
 )
+from tests.integration.store.watching import until_blocked
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 MANY = [(f"n{one}", f"n{other}") for one, other in combinations(range(10), 2)][:40]
+NOTHING = Claimed([], has_more=False)
 
 
 async def test_two_claimers_at_once_share_the_work_and_no_pairing_twice(
     database: Database,
 ) -> None:
     pairings = await accepted(database, *MANY)
-    claimers = [Claims(database, worker()) for _ in range(4)]
+    claimers = [await claims_on(database) for _ in range(4)]
     taken = await asyncio.gather(*[claimer.claim(10) for claimer in claimers])
-    ids = [assignment.pairing.id for each in taken for assignment in each]
+    ids = [assignment.pairing.id for each in taken for assignment in each.assignments]
     assert sorted(ids) == sorted(pairing.id for pairing in pairings)
 
 
@@ -50,7 +57,7 @@ async def test_what_another_claimer_is_about_to_take_is_skipped_without_waiting(
     first, second = await accepted(database, ("a", "b"), ("a", "c"))
     async with sql.transaction():
         await sql.execute("select from pairing where id = $1 for update", first.id)
-        [assignment] = await Claims(database, worker()).claim(10)
+        [assignment] = await claim(database, 10)
     assert assignment.pairing.id == second.id
 
 
@@ -62,43 +69,49 @@ async def test_the_highest_priority_comes_first_and_then_the_oldest(database: Da
             answer = await intake.accept(request("a", other, priority=priority), AUTHOR)
             wanted.append(answer.pairing)
     ordered = sorted(wanted, key=lambda pairing: (-pairing.priority, pairing.id))
-    claims = Claims(database, worker())
-    taken = [each for limit in (2, 2, 2) for each in await claims.claim(limit)]
+    claims = await claims_on(database)
+    taken = [each for limit in (2, 2, 2) for each in (await claims.claim(limit)).assignments]
     assert [each.pairing.id for each in taken] == [pairing.id for pairing in ordered]
 
 
-async def test_never_more_than_asked_for(database: Database) -> None:
+async def test_never_more_than_asked_for_and_it_tells_whether_there_may_be_more(
+    database: Database,
+) -> None:
     await accepted(database, *MANY)
-    assert len(await Claims(database, worker()).claim(7)) == 7
+    claims = await claims_on(database)
+    first, rest, none = [await claims.claim(limit) for limit in (7, 40, 1)]
+    assert (len(first.assignments), first.has_more) == (7, True)
+    assert (len(rest.assignments), rest.has_more) == (33, False)
+    assert none == NOTHING
 
 
 async def test_each_claim_raises_the_epoch_and_changes_nothing_else(database: Database) -> None:
     [pairing] = await accepted(database, ("a", "b"))
-    claims = Claims(database, worker())
+    claims = await claims_on(database)
     for epoch in (1, 2, 3):
-        [assignment] = await claims.claim(1)
+        [assignment] = (await claims.claim(1)).assignments
         assert assignment.pairing == replace(pairing, epoch=epoch)
-        await claims.release([pairing.id])
+        await claims.disown([])
 
 
 async def test_what_somebody_owns_is_not_due(database: Database) -> None:
     await accepted(database, ("a", "b"))
-    assert len(await Claims(database, worker()).claim(1)) == 1
-    assert await Claims(database, worker()).claim(1) == []
+    assert len(await claim(database, 1)) == 1
+    assert await claim(database, 1) == []
 
 
 async def test_a_running_pairing_comes_back_with_its_state_and_its_sides_in_order(
     database: Database,
 ) -> None:
     await accepted(database, ("b", "a"))
-    first = Claims(database, worker())
-    [assignment] = await first.claim(1)
+    first = await claims_on(database)
+    [assignment] = (await first.claim(1)).assignments
     way = way_to_success(assignment.pairing)[:6]
     async with journal_on(database) as journal:
         for change in way:
             await journal.append(change)
-    await first.release([assignment.pairing.id])
-    [again] = await Claims(database, worker()).claim(1)
+    await first.disown([])
+    [again] = await claim(database, 1)
     assert again.pairing == replace(way[-1].pairing, epoch=2)
     assert [side.appliance for side in again.pairing.sides] == ["b", "a"]
     assert [endpoint.name for endpoint in again.endpoints] == ["b", "a"]
@@ -110,31 +123,56 @@ async def test_endpoints_are_those_registered_at_the_moment_of_the_claim(
     await accepted(database, ("a", "b"))
     changed = spec("b", api_url="https://elsewhere.example", api_thumbprint=thumbprint(0xCD))
     await registry(database).put(changed, AUTHOR)
-    [assignment] = await Claims(database, worker()).claim(1)
+    [assignment] = await claim(database, 1)
     one, other = assignment.endpoints
-    assert (one.name, one.version) == ("a", 1)
+    assert (one.name, one.version, one.former_api_url) == ("a", 1, None)
     assert (other.api_url, other.api_thumbprint) == ("https://elsewhere.example", thumbprint(0xCD))
-    assert other.version == 2
+    assert (other.version, other.former_api_url) == (2, "https://b.example:8048")
 
 
-async def test_only_what_the_worker_itself_owns_is_released(database: Database) -> None:
-    mine, theirs, nobodys = await accepted(database, ("a", "b"), ("a", "c"), ("b", "c"))
-    me, them = Claims(database, worker()), Claims(database, worker())
-    assert [each.pairing.id for each in await me.claim(1)] == [mine.id]
-    assert [each.pairing.id for each in await them.claim(1)] == [theirs.id]
-    await me.release([mine.id, theirs.id, nobodys.id])
-    due = await Claims(database, worker()).claim(10)
-    assert {each.pairing.id for each in due} == {mine.id, nobodys.id}
-
-
-async def test_a_write_under_the_epoch_before_the_release_is_still_fenced_off(
-    database: Database, sql: "Connection"
-) -> None:
+async def test_a_former_url_that_is_anothers_by_now_is_not_told(database: Database) -> None:
     await accepted(database, ("a", "b"))
-    old = Claims(database, worker())
-    [assignment] = await old.claim(1)
-    await old.release([assignment.pairing.id])
-    [fresh] = await Claims(database, worker()).claim(1)
+    await registry(database).put(spec("b", api_url="https://elsewhere.example"), AUTHOR)
+    await registry(database).put(spec("c", api_url="HTTPS://B.example:8048/"), AUTHOR)
+    [assignment] = await claim(database, 1)
+    assert assignment.endpoints[1].former_api_url is None
+
+
+async def test_all_but_what_is_driven_is_given_up_and_only_by_its_owner(
+    database: Database,
+) -> None:
+    mine, driven, theirs = await accepted(database, ("a", "b"), ("a", "c"), ("b", "c"))
+    me, them = await claims_on(database), await claims_on(database)
+    taken = (await me.claim(2)).assignments
+    assert [each.pairing.id for each in taken] == [mine.id, driven.id]
+    assert [each.pairing.id for each in (await them.claim(1)).assignments] == [theirs.id]
+    await me.disown({driven.id, theirs.id})
+    due = await claim(database, 10)
+    assert [each.pairing.id for each in due] == [mine.id]
+
+
+async def test_a_claim_on_its_way_is_given_up_too(database: Database, sql: "Connection") -> None:
+    """Its answer was lost, and so it is disowned before it is through."""
+    await accepted(database, ("a", "b"))
+    owner = worker()
+    claims = await claims_on(database, owner)
+    async with asyncio.TaskGroup() as tasks:
+        async with sql.transaction():
+            # What such a claim does, not committed yet.
+            await sql.execute("select from worker where id = $1 for key share", owner)
+            await sql.execute("update pairing set worker = $1, epoch = epoch + 1", owner)
+            disowning = tasks.create_task(claims.disown([]))
+            await until_blocked(sql)
+        await disowning
+    assert len(await claim(database, 1)) == 1
+
+
+async def test_a_write_under_the_epoch_before_the_claim_is_fenced_off(database: Database) -> None:
+    await accepted(database, ("a", "b"))
+    old = await claims_on(database)
+    [assignment] = (await old.claim(1)).assignments
+    await old.disown([])
+    [fresh] = await claim(database, 1)
     async with journal_on(database) as journal:
         refused = await asyncio.gather(
             journal.append(started(assignment.pairing)), return_exceptions=True
@@ -148,8 +186,19 @@ async def test_the_time_left_is_by_the_databases_clock(database: Database) -> No
     asked = int(time.time() * 1000) - 100_000
     async with intake_on(database, clock=lambda: asked) as intake:
         await intake.accept(request(timeout_s=160), AUTHOR)
-    [assignment] = await Claims(database, worker()).claim(1)
+    [assignment] = await claim(database, 1)
     assert assignment.remaining_s == pytest.approx(60, abs=20)
+
+
+async def test_a_deadline_of_its_own_counts_more_than_what_was_accepted(
+    database: Database, sql: "Connection"
+) -> None:
+    await accepted(database, ("a", "b"))
+    deadline = int(time.time() * 1000) + 1_000_000_000
+    await sql.execute("update pairing set deadline = $1", deadline)
+    [assignment] = await claim(database, 1)
+    assert assignment.pairing.deadline == deadline
+    assert assignment.remaining_s == pytest.approx(1_000_000, abs=20)
 
 
 async def test_a_pairing_whose_appliance_vanished_does_not_take_the_others_with_it(
@@ -158,7 +207,7 @@ async def test_a_pairing_whose_appliance_vanished_does_not_take_the_others_with_
     """It cannot happen through the registry; by hand it can."""
     await accepted(database, ("a", "b"), ("c", "d"))
     await sql.execute("delete from appliance where name = 'b'")
-    lame, good = await Claims(database, worker()).claim(10)
+    lame, good = await claim(database, 10)
     assert [endpoint.api_url for endpoint in good.endpoints] == [
         "https://c.example:8048",
         "https://d.example:8048",
@@ -172,7 +221,52 @@ async def test_a_pairing_whose_appliance_vanished_does_not_take_the_others_with_
 async def test_a_claim_writes_ownership_and_no_event(database: Database, sql: "Connection") -> None:
     [pairing] = await accepted(database, ("a", "b"))
     owner = worker()
-    await Claims(database, owner).claim(1)
+    await (await claims_on(database, owner)).claim(1)
     assert await sql.fetchval("select worker from pairing") == owner
     assert len(await Pairings(database).events(pairing.id)) == 1
     assert (await Pairings(database).get(pairing.id)).side(name("a")).attempts == 0
+
+
+async def test_nothing_is_claimed_in_the_name_of_who_does_not_live(database: Database) -> None:
+    await accepted(database, ("a", "b"))
+    nobody = worker()
+    assert await Claims(database, nobody).claim(1) == NOTHING
+    await claims_on(database, nobody)
+    await Heartbeat(database, nobody).leave()
+    assert await Claims(database, nobody).claim(1) == NOTHING
+
+
+async def test_a_claim_that_meets_its_workers_burial_waits_and_owns_nothing(
+    database: Database, sql: "Connection"
+) -> None:
+    await accepted(database, ("a", "b"))
+    claims = await claims_on(database)
+    async with asyncio.TaskGroup() as tasks:
+        async with sql.transaction():
+            await sql.execute("delete from worker")
+            claiming = tasks.create_task(claims.claim(1))
+            await until_blocked(sql)
+        assert await claiming == NOTHING
+    assert await sql.fetchval("select worker from pairing") is None
+
+
+async def test_a_wish_to_cancel_comes_with_the_claim_and_is_told_of_until_it_is_in_the_chain(
+    database: Database, sql: "Connection"
+) -> None:
+    wanted, other = await accepted(database, ("a", "b"), ("a", "c"))
+    wish = "update pairing set cancel_user = 'eve', cancel_operation_id = 'op-9' where id = $1"
+    await sql.execute(wish, wanted.id)
+    claims = await claims_on(database)
+    taken = (await claims.claim(2)).assignments
+    eves = CancelWish("eve", OperationId("op-9"))
+    assert [each.cancel for each in taken] == [eves, None]
+    assert await claims.wishes() == {wanted.id: eves}
+    assert await (await claims_on(database)).wishes() == {}
+    await sql.execute(wish, other.id)
+    await sql.execute("update pairing set is_canceling = true where id = $1", wanted.id)
+    assert await claims.wishes() == {other.id: eves}
+    await claims.disown([])
+    again = {each.pairing.id: each for each in await claim(database, 2)}
+    assert again[wanted.id].cancel is None
+    assert again[wanted.id].pairing.is_canceling
+    assert again[other.id].cancel == eves

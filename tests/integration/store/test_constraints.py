@@ -15,6 +15,7 @@ from tests.support.database import TEMPLATE, database_like
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
+WAITS = "waits_for = 'a', deadline = start_time + 1"
 OVER = "state = 'FAILED', phase = null, error = '{}', end_time = start_time"
 
 NONSENSE = [
@@ -26,6 +27,7 @@ NONSENSE = [
     ("appliance", "api_thumbprint = lower(api_thumbprint)", "ck_appliance_api_thumbprint"),
     ("appliance", "max_in_flight = 0", "ck_appliance_max_in_flight"),
     ("appliance", "version = 0", "ck_appliance_version"),
+    ("appliance", "credentials_version = 0", "ck_appliance_credentials_version"),
     ("appliance", "last_updated = created - 1", "ck_appliance_times"),
     ("appliance", "head = 'short'", "ck_appliance_chain"),
     ("appliance", "seq = 0", "ck_appliance_chain"),
@@ -53,17 +55,28 @@ NONSENSE = [
     ("pairing", OVER.replace("= start_time", "= start_time - 1"), "ck_pairing_times"),
     ("pairing", "head = repeat('x', 31)::bytea", "ck_pairing_chain"),
     ("pairing", "couple_low = 'a', couple_high = 'b'", "uq_pairing_active_couple"),
+    ("pairing", "on_failure = 'ignore'", "ck_pairing_on_failure"),
+    ("pairing", "deadline = start_time", "ck_pairing_deadline"),
+    ("pairing", "cancel_user = 'eve'", "ck_pairing_cancel"),
+    ("pairing", "waits_for = 'a'", "ck_pairing_nobody_holds_what_waits"),
+    ("pairing", f"{WAITS}, epoch = 1, worker = gen_random_uuid()", "nobody_holds_what_waits"),
+    ("pairing", f"{WAITS}, {OVER}", "ck_pairing_nobody_holds_what_waits"),
     ("side", "ordinal = 2", "ck_side_ordinal"),
     ("side", "ordinal = 0", "pk_side"),
     ("side", "peer = appliance", "ck_side_names"),
     ("side", "appliance = 'A'", "ck_side_names"),
     ("side", "state = 'ROLLED', start_time = 1", "ck_side_state"),
     ("side", "attempts = -1", "ck_side_attempts"),
+    ("side", "call = 'marry'", "ck_side_call"),
+    ("side", "losses = -1", "ck_side_losses"),
+    ("side", "asked_thumbprint = 'SHA-1:00'", "ck_side_asked_thumbprint"),
     ("side", "state = 'REQUESTED'", "ck_side_begun_unless_pending"),
     ("side", "state = 'SUCCEEDED', start_time = 1", "ck_side_end_when_over"),
     ("side", "end_time = 1", "ck_side_end_when_over"),
     ("side", "state = 'ACCEPTED', start_time = 1", "ck_side_task_when_accepted"),
+    ("side", "state = 'ROLLED_BACK', start_time = 1", "ck_side_end_when_over"),
     ("side", "state = 'FAILED', start_time = 1, end_time = 1", "ck_side_error_when_failed"),
+    ("side", "state = 'ROLLBACK_FAILED', start_time = 1, end_time = 1", "error_when_failed"),
     ("side", "state = 'SUCCEEDED', start_time = 2, end_time = 1", "ck_side_times"),
     ("side", "pairing_id = gen_random_uuid()", "fk_side_pairing_id"),
     ("event", "seq = 0", "ck_event_seq"),
@@ -77,6 +90,13 @@ NONSENSE = [
     ("idempotency", "key = repeat('x', 256)", "ck_idempotency_key"),
     ("idempotency", "key = 'same'", "pk_idempotency"),
     ("idempotency", "pairing_id = gen_random_uuid()", "fk_idempotency_pairing_id"),
+    ("worker", "lease_ms = 0", "ck_worker_lease"),
+    ("appliance_health", "closed_since = 1, closed_error = '{}'", "ck_appliance_health_closed"),
+    ("appliance_health", "closed_since = 1, probe_time = now()", "ck_appliance_health_closed"),
+    ("appliance_health", "login_worker = gen_random_uuid()", "ck_appliance_health_login"),
+    ("appliance_health", "refused_version = 1", "ck_appliance_health_refused"),
+    ("appliance_health", "refused_version = 1, refused_error = '{}'", "health_refused"),
+    ("appliance_health", "appliance_id = gen_random_uuid()", "fk_appliance_health_appliance_id"),
 ]  # fmt: skip
 
 
@@ -90,6 +110,10 @@ async def furnished(server_url: str) -> AsyncIterator["Connection"]:
         await connection.execute(
             "insert into idempotency"
             " select 'me', couple_low || couple_high, 'print', id, 1 from pairing"
+        )
+        await connection.execute("insert into worker values (gen_random_uuid(), 1, now(), now())")
+        await connection.execute(
+            "insert into appliance_health (appliance_id) select id from appliance limit 1"
         )
         yield connection
         await connection.close(timeout=10)
@@ -118,18 +142,25 @@ async def test_null_is_refused_where_it_would_mean_nothing(
     await accepted(database, ("a", "b"))
     columns = await sql.fetch(
         "select table_name, column_name from information_schema.columns where is_nullable = 'YES'"
-        " and table_name in ('appliance', 'pairing', 'side', 'event', 'idempotency')"
+        " and table_name in ('appliance', 'pairing', 'side', 'event', 'idempotency', 'worker')"
     )
     assert {tuple(row) for row in columns} == {
         ("appliance", "thumbprint"),
+        ("appliance", "former_api_url"),
         ("pairing", "phase"),
         ("pairing", "end_time"),
         ("pairing", "error"),
         ("pairing", "worker"),
+        ("pairing", "deadline"),
+        ("pairing", "cancel_user"),
+        ("pairing", "cancel_operation_id"),
+        ("pairing", "waits_for"),
         ("side", "task_id"),
         ("side", "start_time"),
         ("side", "end_time"),
         ("side", "result"),
+        ("side", "call"),
+        ("side", "asked_thumbprint"),
         ("side", "error"),
         ("event", "appliance"),
     }

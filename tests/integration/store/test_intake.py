@@ -21,20 +21,19 @@ from service.domain.errors import (
 from service.domain.ids import OperationId
 from service.domain.pairing import PairingState
 from service.domain.registration import Author
-from service.store.claims import Claims
 from service.store.database import Database
 from service.store.intake import Acceptance, IdempotencyKey, Intake, PairingRequest
 from service.store.pairings import Pairings
 from tests.integration.store.values import (
     AUTHOR,
     NOW,
+    claim,
     failed,
     intake_on,
     journal_on,
     name,
     register,
     request,
-    worker,
 )
 from tests.integration.store.watching import insert_rival, transactions, until_blocked
 
@@ -60,7 +59,7 @@ async def outcome(
 async def finish_all(database: Database) -> None:
     """Bring what was accepted to its end."""
     async with journal_on(database) as journal:
-        for assignment in await Claims(database, worker()).claim(1000):
+        for assignment in await claim(database, 1000):
             await journal.append(failed(assignment.pairing))
 
 
@@ -128,7 +127,7 @@ async def test_a_couple_that_is_claimed_is_still_active(database: Database) -> N
     await register(database, "a", "b")
     async with intake_on(database) as intake:
         await intake.accept(request("a", "b"), AUTHOR)
-        await Claims(database, worker()).claim(1)
+        await claim(database, 1)
         assert isinstance(await outcome(intake, request("a", "b")), PairingActive)
 
 
@@ -331,11 +330,11 @@ async def test_a_request_that_the_tables_refuse_fails_alone(database: Database) 
     assert isinstance(good, Acceptance)
 
 
-async def test_a_lost_connection_is_an_unknown_outcome_and_the_next_request_goes_through(
+async def test_patience_has_an_end_and_the_next_request_goes_through(
     database: Database, sql: "Connection"
 ) -> None:
     await register(database, *"abc")
-    async with intake_on(database) as intake, asyncio.TaskGroup() as tasks:
+    async with intake_on(database, patience_s=0) as intake, asyncio.TaskGroup() as tasks:
         async with sql.transaction():
             await sql.execute("select from appliance where name = 'b' for update")
             cut = tasks.create_task(outcome(intake, request("a", "b")))

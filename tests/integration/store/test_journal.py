@@ -15,19 +15,19 @@ from service.domain.events import PairingHandedBack, PairRequested, PeerFound, T
 from service.domain.ids import TaskId
 from service.domain.pairing import Pairing, PairingState, SideState
 from service.engine.ports import Change
-from service.store.claims import Claims
 from service.store.database import Database
 from service.store.journal import Journal
 from service.store.pairings import Pairings
 from tests.integration.store.values import (
+    claim,
     claimed,
+    claims_on,
     failed,
     journal_on,
     name,
     started,
     step,
     way_to_success,
-    worker,
 )
 from tests.integration.store.watching import connections, transactions, until_blocked
 
@@ -132,7 +132,6 @@ async def test_a_change_that_does_not_follow_on_the_stored_chain_is_refused(
     async with journal_on(database) as journal:
         assert isinstance(await outcome(journal, after), LeaseLost)
         assert await outcome(journal, missing) is None
-        assert isinstance(await outcome(journal, missing), LeaseLost)
         assert await outcome(journal, after) is None
     assert first_misfit(await Pairings(database).events(pairing.id)) is None
 
@@ -170,12 +169,12 @@ async def test_a_released_pairing_can_be_claimed_at_once_and_keeps_its_state(
     [pairing] = await claimed(database, COUPLES[0])
     began = started(pairing)
     back = step(began.pairing, PairingHandedBack("worker-test"), release=True)
-    other = Claims(database, worker())
+    other = await claims_on(database)
     async with journal_on(database) as journal:
         await journal.append(began)
-        assert await other.claim(1) == []
+        assert (await other.claim(1)).assignments == []
         await journal.append(back)
-    [assignment] = await other.claim(1)
+    [assignment] = (await other.claim(1)).assignments
     assert assignment.pairing == replace(back.pairing, epoch=pairing.epoch + 1)
 
 
@@ -186,7 +185,7 @@ async def test_a_pairing_that_is_over_belongs_to_nobody(
     async with journal_on(database) as journal:
         await journal.append(failed(pairing))
     assert await sql.fetchval("select worker from pairing") is None
-    assert await Claims(database, worker()).claim(1) == []
+    assert await claim(database, 1) == []
     assert (await Pairings(database).get(pairing.id)).state is PairingState.FAILED
 
 
@@ -247,24 +246,6 @@ async def gathered(appends: Sequence[object]) -> list[object]:
     return list(await asyncio.gather(*appends, return_exceptions=True))  # type: ignore[call-overload]
 
 
-async def test_a_lost_connection_is_an_unknown_outcome_for_its_group_only(
-    database: Database, sql: "Connection"
-) -> None:
-    held, other = await claimed(database, *COUPLES[:2])
-    async with journal_on(database) as journal, asyncio.TaskGroup() as tasks:
-        async with sql.transaction():
-            await sql.execute("select from pairing where id = $1 for update", held.id)
-            cut = tasks.create_task(outcome(journal, started(held)))
-            await until_blocked(sql)
-            await sql.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where datname = current_database() and wait_event_type = 'Lock'"
-            )
-            assert isinstance(await cut, StoreUnavailable)
-        assert await outcome(journal, started(other)) is None
-        assert await outcome(journal, started(held)) is None
-
-
 async def test_two_hundred_callers_cancelled_in_the_middle_of_a_commit_leak_nothing(
     database: Database, sql: "Connection"
 ) -> None:
@@ -306,7 +287,7 @@ async def test_a_journal_that_is_cancelled_in_the_middle_of_a_commit_leaves_no_c
 ) -> None:
     [pairing] = await claimed(database, COUPLES[0])
     before = await connections(sql)
-    journal = Journal(database)
+    journal = Journal(database.lane())
     async with sql.transaction():
         await sql.execute("select from pairing for update")
         running = asyncio.ensure_future(journal.run())

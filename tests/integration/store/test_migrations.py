@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import JSON
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -131,7 +132,11 @@ def _differences(connection: SyncConnection) -> list[Any]:
     def is_ours(_thing: object, name: str | None, kind: str, *_: object) -> bool:
         return not (kind == "table" and str(name).startswith("event_"))
 
-    options = {"compare_type": True, "compare_server_default": True, "include_object": is_ours}
+    def differs(_context: object, _there: object, column: Any, *_: object) -> bool | None:
+        # PostgreSQL cannot compare two JSON values; the catalogue's words are compared below.
+        return False if isinstance(column.type, JSON) else None
+
+    options = {"compare_type": True, "compare_server_default": differs, "include_object": is_ours}
     context = MigrationContext.configure(connection, opts=options)
     return list(compare_metadata(context, metadata))
 
@@ -160,7 +165,8 @@ async def catalogue(connection: "Connection") -> set[tuple[Any, ...]]:
         """
         with ours as (
           select oid, relname, relkind, reloptions from pg_class
-          where relname in ('appliance', 'pairing', 'side', 'event', 'idempotency')
+          where relname in ('appliance', 'pairing', 'side', 'event', 'idempotency',
+            'appliance_health', 'worker')
             and relnamespace = 'public'::regnamespace
         )
         select relname, 'is', relkind::text, reloptions::text from ours
@@ -205,13 +211,17 @@ def test_every_migration_runs_under_guard_rails_in_a_transaction_of_its_own() ->
     written = offline_sql()
     for guard_rail in ("SET lock_timeout", "SET statement_timeout"):
         assert written.index(guard_rail) < written.index("BEGIN")
-    assert written.count("BEGIN;") == len(list(SCRIPTS.walk_revisions()))
+    for script in SCRIPTS.walk_revisions():
+        assert offline_sql(script).count("BEGIN;") >= 1
 
 
-def test_squawk_finds_nothing_in_the_sql_of_the_migrations() -> None:
+@pytest.mark.parametrize("script", list(SCRIPTS.walk_revisions()), ids=lambda each: each.revision)
+def test_squawk_finds_nothing_in_the_sql_of_a_migration(script: Script) -> None:
     squawk = shutil.which("squawk", path=str(Path(sys.executable).parent))
     assert squawk is not None
-    ours = re.sub(r"CREATE TABLE alembic_version \(.*?\);", "", offline_sql(), flags=re.DOTALL)
+    ours = re.sub(
+        r"CREATE TABLE alembic_version \(.*?\);", "", offline_sql(script), flags=re.DOTALL
+    )
     lint = subprocess.run(
         [squawk, "--pg-version", "15", "--stdin-filepath", "migrations.sql"],
         input=ours,
@@ -222,11 +232,17 @@ def test_squawk_finds_nothing_in_the_sql_of_the_migrations() -> None:
     assert lint.returncode == 0, lint.stdout
 
 
-def offline_sql() -> str:
-    """What `upgrade --sql` writes."""
+def offline_sql(script: Script | None = None) -> str:
+    """What `upgrade --sql` writes, for one migration or for all."""
+    of_one = script and f"{script.down_revision or 'base'}:{script.revision}"
+    return written_down(command.upgrade, of_one or "head")
+
+
+def written_down(change: Callable[..., None], span: str) -> str:
+    """The SQL of alembic's command `change` from one revision to another: `from:to`."""
     config = configuration()
     config.output_buffer = io.StringIO()
-    command.upgrade(config, "head", sql=True)
+    change(config, span, sql=True)
     return config.output_buffer.getvalue()
 
 

@@ -13,7 +13,6 @@ from sqlalchemy import text
 
 from service.domain.events import PairingHandedBack
 from service.domain.ids import PairingId
-from service.store.claims import Claims
 from service.store.database import Database
 from service.store.intake import Intake
 from service.store.notify import Announcements, Listener, Signal
@@ -21,6 +20,7 @@ from tests.integration.store.values import (
     AUTHOR,
     accepted,
     claimed,
+    claims_on,
     failed,
     intake_on,
     journal_on,
@@ -28,7 +28,6 @@ from tests.integration.store.values import (
     request,
     started,
     step,
-    worker,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +66,22 @@ async def test_an_accepted_pairing_wakes_a_worker(database: Database, database_u
         await listener.due.wait(NEVER_S)
 
 
+async def test_whoever_hears_the_bell_is_told_of_work_and_of_ends(
+    database: Database, database_url: str
+) -> None:
+    async with listening(database_url) as listener, woken_within():
+        several = [listener.anything.hear() for _ in range(3)]
+        (pairing,) = await claimed(database, ("a", "b"))
+        for ring in several:
+            await ring.wait()
+        await told_so_far(database, listener)
+        end = listener.anything.hear()
+        assert not end.is_set()
+        async with journal_on(database) as journal:
+            await journal.append(failed(pairing))
+        await end.wait()
+
+
 async def test_a_refused_request_wakes_nobody(database: Database, database_url: str) -> None:
     await accepted(database, ("a", "b"))
     async with listening(database_url) as listener, intake_on(database) as intake:
@@ -88,18 +103,18 @@ async def test_what_is_handed_back_or_released_wakes_a_worker(
     database: Database, database_url: str
 ) -> None:
     await accepted(database, ("a", "b"))
-    claims = Claims(database, worker())
+    claims = await claims_on(database)
     async with listening(database_url) as listener, journal_on(database) as journal:
-        [assignment] = await claims.claim(1)
+        [assignment] = (await claims.claim(1)).assignments
         began = started(assignment.pairing)
         await journal.append(began)
         back = step(began.pairing, PairingHandedBack("worker-test"), release=True)
         async with woken_within():
             await journal.append(back)
             await listener.due.wait(NEVER_S)
-        [again] = await claims.claim(1)
+        await claims.claim(1)
         async with woken_within():
-            await claims.release([again.pairing.id])
+            await claims.disown([])
             await listener.due.wait(NEVER_S)
 
 

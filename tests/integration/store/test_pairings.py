@@ -9,12 +9,12 @@ from service.domain.errors import UnknownPairing
 from service.domain.ids import ApplianceName, OperationId, PairingId
 from service.domain.pairing import Pairing, PairingState
 from service.domain.registration import Author
-from service.store.claims import Claims
 from service.store.database import Database
 from service.store.pairings import PairingFilter, Pairings
 from tests.integration.store.values import (
     AUTHOR,
     accepted,
+    claim,
     failed,
     intake_on,
     journal_on,
@@ -24,7 +24,6 @@ from tests.integration.store.values import (
     request,
     spec,
     way_to_success,
-    worker,
 )
 
 NOBODY = PairingId(UUID(int=0))
@@ -40,7 +39,7 @@ async def history(database: Database) -> list[Pairing]:
             author = Author("tester", OperationId(f"op-{number % 2}"))
             await intake.accept(request(*couple), author)
     async with journal_on(database) as journal:
-        for number, assignment in enumerate(await Claims(database, worker()).claim(8)):
+        for number, assignment in enumerate(await claim(database, 8)):
             ways = [
                 way_to_success(assignment.pairing),
                 [failed(assignment.pairing)],
@@ -102,9 +101,9 @@ async def test_the_chain_of_an_appliance_is_no_pairings(database: Database) -> N
 
 async def test_history_outlives_its_appliances(database: Database) -> None:
     [pairing] = await accepted(database, ("a", "b"))
-    [assignment] = await Claims(database, worker()).claim(1)
+    [assignment] = await claim(database, 1)
     async with journal_on(database) as journal:
         await journal.append(failed(assignment.pairing))
     await registry(database).delete(name("a"), AUTHOR)
     assert (await Pairings(database).get(pairing.id)).sides[0].appliance == "a"
-    assert len(await Pairings(database).events(pairing.id)) == 2
+    assert len(await Pairings(database).events(pairing.id)) == 3

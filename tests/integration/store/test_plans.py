@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -11,13 +12,15 @@ from sqlalchemy import ClauseElement
 from sqlalchemy.engine import make_url
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from service.domain.ids import OperationId, PairingId
+from service.domain.ids import OperationId, PairingId, WorkerId
 from service.domain.pairing import ChainPosition, Operation, Pairing, PairingState, Side
+from service.store.claims import to_cancel
 from service.store.database import Database
+from service.store.folds import folded
+from service.store.folds import parameters as journal_parameters
 from service.store.intake import _candidate as candidate
 from service.store.intake import _parameters as accept_parameters
-from service.store.journal import _folded as folded
-from service.store.journal import _parameters as journal_parameters
+from service.store.leases import Heartbeat
 from service.store.pairings import PairingFilter, chain, one, page
 from service.store.pairings import _whole as whole
 from service.store.statements import statement
@@ -44,9 +47,9 @@ FILL_SIDES = """
     from pairing, generate_series(0, 1) as ordinal
 """
 FILL_EVENTS = """
-    insert into event (chain, seq, at, type, actor, operation_id, detail, hash)
+    insert into event (chain, seq, at, type, actor, operation_id, detail, hash, xid)
     select id, number, to_timestamp(1), 'Something', 'u', operation_id, '{}',
-      decode(repeat('00', 32), 'hex')
+      decode(repeat('00', 32), 'hex'), (row_number() over ())::text::xid8
     from pairing, generate_series(1, 4) as number
 """
 
@@ -54,14 +57,55 @@ FILL_EVENTS = """
 @pytest.fixture(scope="module")
 async def full(server_url: str) -> AsyncIterator["Connection"]:
     """A database with a long history and a small backlog."""
+    async with filled(server_url) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def filled(server_url: str) -> AsyncIterator["Connection"]:
+    """A database like that."""
     async with database_like(server_url, TEMPLATE) as url:
         connection = await asyncpg.connect(url)
         for fill in (FILL, FILL_SIDES, FILL_EVENTS, "vacuum analyze"):
             await connection.execute(fill, timeout=60)
         async with Database.connect(url) as database:
             await accepted(database, ("a", "b"), ("a", "c"), ("b", "c"))
+            await Heartbeat(database, ALIVE).join(20)
         yield connection
         await connection.close(timeout=10)
+
+
+ALIVE = WorkerId(uuid4())
+
+CROWD = """
+    insert into worker select gen_random_uuid(), 20000, now(), now() from generate_series(1, 9);
+    with numbered as (
+      select id, row_number() over () as n from pairing
+      where id < '00002710-0000-4000-8000-000000000000'
+    ),
+    workers as (select id, row_number() over () as n from worker)
+    update pairing as p
+    set state = 'RUNNING', phase = 'PAIRING', end_time = null, error = null,
+      couple_low = 'p' || numbered.n, couple_high = 'q' || numbered.n,
+      worker = case when numbered.n % 2 = 0 then workers.id end,
+      waits_for = case when numbered.n % 2 = 1 then (array['a', 'b'])[numbered.n / 2 % 2 + 1] end,
+      deadline = case when numbered.n % 100 = 3 then 2 else 9000000000000 end,
+      cancel_user = case when numbered.n % 1000 = 0 then 'eve' end,
+      cancel_operation_id = case when numbered.n % 1000 = 0 then 'x' end
+    from numbered, workers
+    where p.id = numbered.id and workers.n = numbered.n / 2 % 10 + 1;
+    insert into appliance_health (appliance_id, closed_since, closed_error, probe_time)
+      select id, 1, '{}', now() from appliance where name in ('a', 'b')
+"""
+
+
+@pytest.fixture(scope="module")
+async def crowded(server_url: str) -> AsyncIterator["Connection"]:
+    """A database in which workers hold, and appliances are waited for by, thousands of pairings."""
+    async with filled(server_url) as connection:
+        await connection.execute(CROWD, timeout=60)
+        await connection.execute("vacuum analyze", timeout=60)
+        yield connection
 
 
 class Plan:
@@ -121,18 +165,46 @@ async def plan_of(
 
 
 async def test_a_claim_lives_on_the_backlog(full: "Connection") -> None:
-    plan = await plan_of(full, statement("claim"), {"limit": 100, "worker": uuid4()})
+    plan = await plan_of(full, statement("claim"), {"limit": 100, "worker": ALIVE})
     assert "ix_pairing_due" in plan.indexes
-    assert plan.whole_tables <= {"appliance"}
+    assert plan.whole_tables <= {"appliance", "appliance_health", "worker"}
+    assert 3 <= plan.most_rows <= 10
+
+
+async def test_what_is_given_up_or_to_be_canceled_is_found_by_its_worker(
+    crowded: "Connection",
+) -> None:
+    held = [
+        row["id"] for row in await crowded.fetch("select id from pairing where worker = $1", ALIVE)
+    ]
+    plan = await plan_of(crowded, statement("disown"), {"driven": held[3:], "worker": ALIVE})
+    assert "ix_pairing_held" in plan.indexes
+    assert plan.whole_tables == set()
+    assert plan.most_rows <= 1000
+    plan = await plan_of(crowded, to_cancel(ALIVE))
+    assert plan.indexes == {"ix_pairing_to_cancel"}
     assert plan.most_rows <= 10
 
 
-async def test_a_release_goes_by_the_primary_key(full: "Connection") -> None:
-    ids = [row["id"] for row in await full.fetch("select id from pairing limit 100")]
-    plan = await plan_of(full, statement("release"), {"ids": ids, "worker": uuid4()})
-    assert "pk_pairing" in plan.indexes
-    assert plan.whole_tables == set()
-    assert plan.most_rows <= 100
+async def test_the_dead_are_looked_for_among_workers_and_not_among_pairings(
+    crowded: "Connection",
+) -> None:
+    await plan_of(crowded, statement("bury"), {"worker": ALIVE})
+    plan = await plan_of(crowded, statement("free"))
+    assert "ix_pairing_held" in plan.indexes
+    assert plan.whole_tables <= {"worker"}
+    assert plan.most_rows <= 50
+
+
+async def test_what_waits_is_looked_through_by_appliance(crowded: "Connection") -> None:
+    plan = await plan_of(crowded, statement("unpark"))
+    assert plan.indexes >= {"ix_pairing_waiting"}
+    assert plan.whole_tables <= {"appliance", "appliance_health"}
+    # One in a hundred is late.
+    assert 10 <= plan.most_rows <= 100
+    plan = await plan_of(crowded, statement("reopen"), {"name": "a", "contact": True})
+    assert plan.indexes >= {"ix_pairing_waiting", "pk_pairing"}
+    assert plan.whole_tables <= {"appliance", "appliance_health"}
 
 
 MIDDLE = PairingId(UUID("00006000-0000-4000-8000-000000000000"))
@@ -210,5 +282,6 @@ async def a_pairing(connection: "Connection") -> Pairing:
         start_time=row["start_time"],
         last_updated=row["last_updated"],
         timeout_s=row["timeout_s"],
+        deadline=row["start_time"] + row["timeout_s"] * 1000,
         position=ChainPosition(row["seq"], row["head"]),
     )

@@ -2,10 +2,9 @@
 
 from service.domain.chain import first_misfit
 from service.domain.pairing import PairingState
-from service.store.claims import Claims
 from service.store.database import Database
 from service.store.pairings import Pairings
-from tests.integration.store.values import accepted, journal_on, way_to_success, worker
+from tests.integration.store.values import accepted, claim, journal_on, way_to_success
 
 
 async def test_a_pairing_goes_from_acceptance_to_success_and_reads_back_as_it_was_written(
@@ -15,7 +14,7 @@ async def test_a_pairing_goes_from_acceptance_to_success_and_reads_back_as_it_wa
     pairings = Pairings(database)
     assert await pairings.get(pairing.id) == pairing
 
-    [assignment] = await Claims(database, worker()).claim(10)
+    [assignment] = await claim(database, 10)
     assert assignment.pairing.id == pairing.id
     assert [endpoint.name for endpoint in assignment.endpoints] == ["a", "b"]
 

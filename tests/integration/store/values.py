@@ -16,13 +16,14 @@ from service.domain.events import (
     PairingStarted,
     PairingSucceeded,
     PairRequested,
+    PeerVerified,
     SideEvent,
     SidePaired,
     TaskAccepted,
     VerificationStarted,
 )
 from service.domain.ids import ApplianceName, OperationId, TaskId, WorkerId
-from service.domain.pairing import ChainPosition, Operation, Pairing
+from service.domain.pairing import Assignment, ChainPosition, Operation, Pairing
 from service.domain.registration import ApplianceSpec, Author, LocalUser, Registration
 from service.domain.thumbprint import Thumbprint
 from service.engine.ports import Change
@@ -31,6 +32,7 @@ from service.store.claims import Claims
 from service.store.database import Database
 from service.store.intake import Intake, PairingRequest
 from service.store.journal import Journal
+from service.store.leases import Heartbeat
 from service.store.vault import Vault
 
 AUTHOR = Author("tester", OperationId("test-1"))
@@ -41,6 +43,11 @@ KEY = bytes(range(32))
 def now() -> int:
     """The time that the stores of these tests stamp."""
     return NOW
+
+
+def real_now() -> int:
+    """The time that it is, for what compares it with the database's."""
+    return time.time_ns() // 1_000_000
 
 
 def name(text: str) -> ApplianceName:
@@ -100,9 +107,11 @@ async def running(part: Intake | Journal) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def intake_on(database: Database, clock: Callable[[], int] = now) -> AsyncIterator[Intake]:
+async def intake_on(
+    database: Database, clock: Callable[[], int] = now, patience_s: float = 15
+) -> AsyncIterator[Intake]:
     """An intake at work."""
-    intake = Intake(database, clock)
+    intake = Intake(database, clock, patience_s=patience_s)
     async with running(intake):
         yield intake
 
@@ -110,7 +119,7 @@ async def intake_on(database: Database, clock: Callable[[], int] = now) -> Async
 @asynccontextmanager
 async def journal_on(database: Database) -> AsyncIterator[Journal]:
     """A journal at work."""
-    journal = Journal(database)
+    journal = Journal(database.lane())
     async with running(journal):
         yield journal
 
@@ -120,10 +129,12 @@ def worker() -> WorkerId:
     return WorkerId(uuid4())
 
 
-async def accepted(database: Database, *couples: tuple[str, str]) -> list[Pairing]:
+async def accepted(
+    database: Database, *couples: tuple[str, str], clock: Callable[[], int] = now
+) -> list[Pairing]:
     """Pairings of these couples, whose appliances are registered for them."""
     await register(database, *sorted({each for couple in couples for each in couple}))
-    async with intake_on(database) as intake:
+    async with intake_on(database, clock) as intake:
         requests = [intake.accept(request(*couple), AUTHOR) for couple in couples]
         return [acceptance.pairing for acceptance in await asyncio.gather(*requests)]
 
@@ -131,7 +142,19 @@ async def accepted(database: Database, *couples: tuple[str, str]) -> list[Pairin
 async def claimed(database: Database, *couples: tuple[str, str]) -> list[Pairing]:
     """Pairings of these couples, owned by a worker."""
     await accepted(database, *couples)
-    return [each.pairing for each in await Claims(database, worker()).claim(len(couples))]
+    return [each.pairing for each in await claim(database, len(couples))]
+
+
+async def claims_on(database: Database, worker_id: WorkerId | None = None) -> Claims:
+    """The claims of a worker that lives."""
+    worker_id = worker_id or worker()
+    await Heartbeat(database, worker_id).join(60)
+    return Claims(database, worker_id)
+
+
+async def claim(database: Database, limit: int = 1) -> list[Assignment]:
+    """What a new worker claims."""
+    return list((await (await claims_on(database)).claim(limit)).assignments)
 
 
 def step(pairing: Pairing, *events: PairingEvent | SideEvent, release: bool = False) -> Change:
@@ -160,7 +183,8 @@ def started(pairing: Pairing) -> Change:
 
 def failed(pairing: Pairing) -> Change:
     """It came to nothing."""
-    return step(pairing, PairingFailed(ApiError("Nope", "No.", ("x",), "at Nope.java:1")))
+    failure = PairingFailed(ApiError("Nope", "No.", ("x",), "at Nope.java:1"))
+    return step(pairing, PairingStarted("worker-test", pairing.epoch), failure)
 
 
 def way_to_success(pairing: Pairing) -> list[Change]:
@@ -172,7 +196,8 @@ def way_to_success(pairing: Pairing) -> list[Change]:
         events.append(TaskAccepted(side.appliance, task))
         events.append(SidePaired(side.appliance, {"id": f"peer-{side.peer}"}))
     changes = []
-    for event in [*events, VerificationStarted(), PairingSucceeded()]:
+    seen = [PeerVerified(side.appliance, {"id": f"peer-{side.peer}"}) for side in pairing.sides]
+    for event in [*events, VerificationStarted(), *seen, PairingSucceeded()]:
         changes.append(step(pairing, event))
         pairing = changes[-1].pairing
     return changes

@@ -13,12 +13,14 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from service.api.parts import ApiParts, Readiness
+from service.api.parts import ApiParts, ProcessParts, Readiness
 from service.api.routes import build
 from service.api.serving import ApiRunner
 from service.appliance.check import CheckReport
 from service.domain.ids import PairingId
 from service.domain.registration import Registration
+from service.observe.logging import listening
+from service.observe.metrics import Metrics
 from service.resources import resource
 from service.store.migrate import upgrade
 from service.store.notify import Announcements, Waiter
@@ -146,19 +148,26 @@ async def served_over(database_url: str) -> AsyncIterator[Served]:
     over, check, readiness = WatchedAnnouncements(), Preflight(), Ready()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(stored(database_url, over))
+        process = ProcessParts(
+            ready=readiness, metrics=stack.enter_context(counted()), admin_token=TOKEN
+        )
         runner = ApiRunner(
             build(
+                process,
                 ApiParts(
                     appliances=store.appliances,
+                    health=store.health,
                     intake=store.intake,
                     pairings=store.pairings,
+                    cancels=store.cancels,
+                    retries=store.retries,
                     over=over,
+                    audit=store.audit,
+                    anything=store.anything,
                     check=check,
-                    ready=readiness,
                     egress_forbids=_egress_forbids,
-                    admin_token=TOKEN,
                     cursor_key=b"k" * 32,
-                )
+                ),
             )
         )
         await runner.setup()
@@ -169,6 +178,14 @@ async def served_over(database_url: str) -> AsyncIterator[Served]:
         client = await stack.enter_async_context(contract_client(url, TOKEN))
         stranger = await stack.enter_async_context(contract_client(url, None))
         yield Served(host, port, client, stranger, store, over, check, readiness, runner.cleanup)
+
+
+@contextmanager
+def counted() -> Iterator[Metrics]:
+    """The metrics of what happens within."""
+    metrics = Metrics()
+    with listening(metrics.see):
+        yield metrics
 
 
 def _egress_forbids(host: str) -> str | None:

@@ -2,60 +2,107 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from service.domain import chain, transitions
+from sqlalchemy import update
+
+from service.domain.advance import advance
 from service.domain.appliance import ApiError
-from service.domain.events import PairingEvent, PairingFailed, PairingStarted
-from service.domain.ids import WorkerId
-from service.domain.pairing import ChainPosition, Pairing
+from service.domain.events import PairingEvent, PairingFailed, PairingStarted, SideEvent
+from service.domain.ids import ApplianceName, WorkerId
+from service.domain.pairing import Pairing
+from service.domain.registration import LoginRefusal
 from service.engine.ports import Change
 from service.store.appliances import Appliances
+from service.store.audit import Audit, AuditFilter, Place, Recorded
+from service.store.cancels import Cancels
 from service.store.claims import Claims
 from service.store.database import Database
+from service.store.health import Health
 from service.store.intake import Intake
 from service.store.journal import Journal
-from service.store.notify import Announcements, Listener
+from service.store.leases import Heartbeat
+from service.store.logins import LoginGates
+from service.store.notify import Announcements, Bell, Listener
 from service.store.pairings import Pairings
+from service.store.retries import Retries
+from service.store.tables import appliance
 from service.store.vault import Vault
+
+
+class WatchedAudit(Audit):
+    """The audit trail, and a signal for the test that somebody looked."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._looks = 0
+        self._looked = asyncio.Condition()
+
+    async def page(
+        self, narrowed: AuditFilter, limit: int, after: Place | None = None
+    ) -> Sequence[Recorded]:
+        found = await super().page(narrowed, limit, after)
+        async with self._looked:
+            self._looks += 1
+            self._looked.notify_all()
+        return found
+
+    async def until_looked(self) -> None:
+        """Return when somebody has looked who began to after this was called."""
+        async with self._looked:
+            enough = self._looks + 2
+            await self._looked.wait_for(lambda: self._looks >= enough)
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
     """What the API is built over, and what brings a pairing to its end."""
 
+    database: Database
     appliances: Appliances
+    health: Health
     intake: Intake
     pairings: Pairings
+    audit: WatchedAudit
+    anything: Bell
+    cancels: Cancels
+    retries: Retries
     claims: Claims
     journal: Journal
 
+    async def refuse(self, name: ApplianceName, refusal: LoginRefusal) -> None:
+        """Refuse the credentials of `name`, as the appliance would."""
+        gate = LoginGates(self.database, _now_ms).of(await self.appliances.get(name))
+        assert await gate.admit() is None
+        await gate.tell(refusal)
+
+    async def lose_key_of(self, name: ApplianceName) -> None:
+        """Have the credentials of `name` sealed with a key that is no more."""
+        registration = await self.appliances.get(name)
+        sealed = Vault([b"k" * 32]).seal(registration.spec.credentials, registration.id)
+        change = update(appliance).where(appliance.c.name == name).values(credentials=sealed)
+        async with self.database.transaction() as connection:
+            await connection.execute(change)
+
     async def fail(self, pairing_id: str) -> None:
         """Bring the pairing to its end, as a worker would whose appliance is gone."""
-        claimed = {each.pairing.id: each.pairing for each in await self.claims.claim(100)}
-        pairing = claimed.pop(next(one for one in claimed if one == UUID(pairing_id)))
-        await self.claims.release(list(claimed))
         error = ApiError("Gone", "It is gone.", (), "at com.vmware.Internal")
-        await self._record(pairing, PairingStarted("w", pairing.epoch), PairingFailed(error))
+        await self.drive(pairing_id, PairingFailed(error))
 
-    async def _record(self, pairing: Pairing, *events: PairingEvent) -> None:
+    async def drive(self, pairing_id: str, *events: PairingEvent | SideEvent) -> Pairing:
+        """Claim the pairing and put `events` on record, as a worker would; as it is then."""
+        claimed = {each.pairing.id: each for each in (await self.claims.claim(100)).assignments}
+        pairing = next(each.pairing for one, each in claimed.items() if one == UUID(pairing_id))
+        await self.claims.disown([pairing.id])
         entries = []
-        for event in events:
-            entry = chain.append(
-                event,
-                pairing.position,
-                chain=pairing.id,
-                at=_now_ms(),
-                actor="worker",
-                operation_id=pairing.operation_id,
-            )
+        for event in (PairingStarted("w", pairing.epoch), *events):
+            pairing, entry = advance(pairing, event, at=_now_ms(), actor="worker")
             entries.append(entry)
-            moved = transitions.apply(pairing, event, entry.at)
-            pairing = moved.at_position(ChainPosition(entry.seq, entry.hash))
         await self.journal.append(Change(pairing, tuple(entries)))
+        return pairing
 
 
 @asynccontextmanager
@@ -63,13 +110,22 @@ async def stored(url: str, over: Announcements) -> AsyncIterator[Store]:
     """The store of this database; ends of pairings are told to `over`."""
     listener, listening = Listener(url), asyncio.Event()
     listener.over = over
+    worker_id = WorkerId(uuid4())
     async with Database.connect(url) as database, asyncio.TaskGroup() as tasks:
+        await Heartbeat(database, worker_id).join(lease_s=3600)
+        journal = Journal(database.lane())
         store = Store(
+            database=database,
             appliances=Appliances(database, Vault([bytes(32)]), _now_ms),
+            health=Health(database),
             intake=Intake(database, _now_ms),
             pairings=Pairings(database),
-            claims=Claims(database, WorkerId(uuid4())),
-            journal=Journal(database),
+            audit=WatchedAudit(database),
+            anything=listener.anything,
+            cancels=Cancels(database),
+            retries=Retries(database, journal, _now_ms),
+            claims=Claims(database, worker_id),
+            journal=journal,
         )
         tasks.create_task(store.intake.run())
         tasks.create_task(store.journal.run())

@@ -5,9 +5,14 @@ from typing import Any
 import pytest
 
 from service.appliance.check import Check, CheckReport
+from service.domain.appliance import ApiError
 from service.domain.errors import StoreUnavailable
+from service.domain.ids import ApplianceName
+from service.domain.registration import LoginRefusal
 from tests.unit.api.asking import SECRET, THUMBPRINT, spec_body
 from tests.unit.api.conftest import Served
+
+PRAGUE = ApplianceName("prague")
 
 
 async def test_a_new_appliance_is_created_and_then_replaced(served: Served) -> None:
@@ -43,6 +48,66 @@ async def test_what_was_registered_is_shown_without_secrets(served: Served) -> N
     assert answers[0].json == shown
     assert answers[1].json == {"items": [shown]}
     assert not any(SECRET in answer.body.decode() for answer in answers)
+
+
+async def test_an_appliance_that_does_not_answer_is_shown_so_until_it_does(
+    served: Served,
+) -> None:
+    fresh = (await served.register("prague"))["health"]
+    error = ApiError("ConnectTimeout", "No connection.", (), "at com.vmware.Internal")
+    await served.store.health.report({PRAGUE: error})
+    closed = (await served.client.call("GET", "/v1/appliances/prague")).json["health"]
+    listed = (await served.client.call("GET", "/v1/appliances")).json["items"][0]["health"]
+    await served.store.health.reopen(PRAGUE)
+    reopened = (await served.client.call("GET", "/v1/appliances/prague")).json["health"]
+
+    assert (fresh["breaker"], fresh["since"], fresh["lastContact"]) == ("closed", -1, -1)
+    assert (closed["breaker"], closed["since"] > 0) == ("open", True)
+    assert closed["lastError"] == {"code": "ConnectTimeout", "msg": "No connection.", "args": []}
+    assert listed == closed
+    assert (reopened["breaker"], reopened["lastError"]) == ("closed", None)
+    assert reopened["lastContact"] > 0
+
+
+async def test_refused_credentials_are_shown_until_others_are_registered(served: Served) -> None:
+    before = await served.register("prague")
+    refusal = LoginRefusal(ApiError("NotAuthenticated", "Bad password."), 401)
+    await served.store.refuse(PRAGUE, refusal)
+    refused = (await served.client.call("GET", "/v1/appliances/prague")).json["health"]
+    credentials = {"type": "localUser", "localUser": "root", "localPassword": "another"}
+    changed = await served.client.call(
+        "PUT",
+        "/v1/appliances/prague",
+        json=spec_body(**served.urls("prague"), credentials=credentials),
+    )
+
+    assert before["health"]["login"] == "ok"
+    assert (refused["login"], refused["loginError"]["code"]) == ("refused", "NotAuthenticated")
+    assert changed.json["health"]["login"] == "ok"
+    assert changed.json["health"]["loginError"] is None
+
+
+async def test_credentials_that_no_key_opens_hide_neither_their_appliance_nor_others(
+    served: Served,
+) -> None:
+    for name in ("brno", "prague"):
+        await served.register(name)
+    await served.store.lose_key_of(PRAGUE)
+
+    listed = await served.client.call("GET", "/v1/appliances")
+    one = await served.client.call("GET", "/v1/appliances/prague")
+    checked = await served.client.call("POST", "/v1/appliances/prague/check")
+    again = await served.client.call(
+        "PUT", "/v1/appliances/prague", json=spec_body(**served.urls("prague"))
+    )
+
+    assert [each["credentials"] for each in listed.json["items"]] == [
+        {"type": "localUser", "user": "root"},
+        None,
+    ]
+    assert one.json == listed.json["items"][1]
+    assert (checked.status, checked.json["code"]) == (409, "CredentialsSealed")
+    assert again.json["credentials"] == {"type": "localUser", "user": "root"}
 
 
 async def test_appliances_are_listed_by_name(served: Served) -> None:

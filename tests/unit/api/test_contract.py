@@ -6,7 +6,7 @@ import service
 from service.api import contract, requests
 from service.api.problems import codes
 from service.api.routes import OPERATIONS
-from service.domain.pairing import Operation, PairingState, Phase, SideState
+from service.domain.pairing import OnFailure, Operation, PairingState, Phase, SideState
 from service.resources import resource
 from tests.unit.api.asking import POST, PUT, asked, spec_body
 
@@ -27,6 +27,7 @@ def test_the_contract_is_of_this_version() -> None:
 def test_every_word_for_a_state_is_in_the_contract() -> None:
     assert SCHEMAS["PairingState"]["enum"] == list(PairingState)
     assert SCHEMAS["Operation"]["enum"] == list(Operation)
+    assert SCHEMAS["OnFailure"]["enum"] == list(OnFailure)
     assert SCHEMAS["Side"]["properties"]["state"]["enum"] == list(SideState)
     assert SCHEMAS["Pairing"]["properties"]["phase"]["enum"] == [*Phase, None]
 
@@ -40,6 +41,7 @@ def test_the_defaults_of_the_contract_are_those_of_the_code() -> None:
     assert properties["timeoutSeconds"]["default"] == wanted.timeout_s
     assert properties["priority"]["default"] == wanted.priority
     assert properties["operation"]["default"] == wanted.operation
+    assert properties["onFailure"]["default"] == wanted.on_failure
     assert SCHEMAS["ApplianceSpec"]["properties"]["maxInFlight"]["default"] == spec.max_in_flight
     assert limit.parse(str(requests.DEFAULT_LIMIT)) == requests.DEFAULT_LIMIT
     assert f"default: {requests.DEFAULT_LIMIT}" in TEXT

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from service.api.paging import Cursors, ForeignCursor
 from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import PairingState
+from service.store.audit import Place
 from service.store.pairings import PairingFilter
 
 CURSORS = Cursors(b"k" * 32)
@@ -63,3 +64,43 @@ def test_a_cursor_of_another_service_is_refused() -> None:
 def test_a_cursor_that_was_cut_off_is_refused(shorter: int) -> None:
     with pytest.raises(ForeignCursor):
         CURSORS.position(CURSORS.after(LAST, FILTERS)[:-shorter], FILTERS)
+
+
+PLACES = st.builds(
+    Place,
+    xid=st.integers(0, 2**64 - 1),
+    chain=st.uuids(),
+    seq=st.integers(0, 2**63 - 1),
+)
+
+
+@given(PLACES)
+def test_the_id_of_an_event_leads_back_to_its_place(place: Place) -> None:
+    event_id = CURSORS.event_id(place)
+
+    assert CURSORS.place(event_id) == place
+    assert len(event_id) <= 100
+
+
+@given(PLACES, st.data())
+def test_an_event_id_with_any_other_character_is_refused(place: Place, data: st.DataObject) -> None:
+    event_id = CURSORS.event_id(place)
+    at = data.draw(st.integers(0, len(event_id) - 1))
+    other = data.draw(st.sampled_from(string.ascii_letters + string.digits + "-_"))
+    assume(event_id[at] != other)
+
+    with pytest.raises(ForeignCursor):
+        CURSORS.place(event_id[:at] + other + event_id[at + 1 :])
+
+
+@given(st.text(string.ascii_letters + string.digits + "-_"))
+def test_a_made_up_event_id_is_refused(event_id: str) -> None:
+    with pytest.raises(ForeignCursor):
+        CURSORS.place(event_id)
+
+
+def test_a_cursor_is_no_event_id_and_an_event_id_no_cursor() -> None:
+    with pytest.raises(ForeignCursor):
+        CURSORS.place(CURSORS.after(LAST, FILTERS))
+    with pytest.raises(ForeignCursor):
+        CURSORS.position(CURSORS.event_id(Place(1, LAST, 1)), FILTERS)

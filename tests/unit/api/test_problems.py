@@ -11,6 +11,7 @@ from service.api.faults import Fault
 from service.api.problems import problem_of, respond
 from service.domain import errors as e
 from service.domain.ids import ApplianceName, OperationId, PairingId
+from service.store.vault import Sealed
 
 PAIRING = PairingId(UUID("019a3f5e-7c1d-7a52-9a55-3c0d7e6f2b10"))
 NAME = ApplianceName("prague")
@@ -29,7 +30,12 @@ MEANINGS: list[tuple[Exception, int, str]] = [
     (r.BodyTooSlow(30), 408, "BodyTooSlow"),
     (e.ApplianceBusy(NAME), 409, "ApplianceBusy"),
     (e.ApplianceExists(NAME, "https://a"), 409, "ApplianceExists"),
+    (e.NotRetryable(PAIRING, "RUNNING"), 409, "NotRetryable"),
     (e.PairingActive(PAIRING), 409, "PairingActive"),
+    (e.PairingOver(PAIRING, "SUCCEEDED"), 409, "PairingOver"),
+    (e.Superseded(PAIRING, PAIRING), 409, "Superseded"),
+    (r.ApplianceGone(NAME), 409, "UnknownAppliance"),
+    (Sealed(PAIRING), 409, "CredentialsSealed"),
     (r.BodyTooLarge(5), 413, "BodyTooLarge"),
     (r.UnsupportedMediaType(), 415, "UnsupportedMediaType"),
     (r.UnsupportedEncoding(), 415, "UnsupportedEncoding"),
@@ -67,6 +73,7 @@ def test_every_error_that_a_request_can_end_in_has_a_meaning() -> None:
         (e.StoreUnavailable(""), "Retry-After", "1"),
         (r.NotReady([]), "Retry-After", "1"),
         (e.PairingActive(PAIRING), "Location", f"/v1/pairings/{PAIRING}"),
+        (e.Superseded(PairingId(UUID(int=1)), PAIRING), "Location", f"/v1/pairings/{PAIRING}"),
         (r.UnsupportedEncoding(), "Accept-Encoding", "identity"),
     ],
 )

@@ -7,11 +7,14 @@ import pytest
 from service.api import requests
 from service.api.refusals import InvalidRequest
 from service.domain.ids import ApplianceName, OperationId
-from service.domain.pairing import Operation, PairingState
+from service.domain.pairing import OnFailure, Operation, PairingState
 from service.domain.registration import LocalUser, SsoUser
 from service.store.intake import IdempotencyKey, PairingRequest
 from service.store.pairings import PairingFilter
 from tests.unit.api.asking import GET, LIST, POST, PUT, SECRET, THUMBPRINT, asked, places, spec_body
+
+FINGERPRINT = "9092dfc38f64d8a04186bde4a4f3baa42421b0a60696c6bd2f43e368d108a7d7"
+"""Of the pairing of a and b, as it was kept before `onFailure` was."""
 
 
 def spec(**changes: Any) -> Any:
@@ -52,7 +55,21 @@ def test_a_pairing_gets_its_defaults() -> None:
     wanted = requests.pairing_request(asked(POST, {"appliances": ["b", "a"]}))
 
     appliances = (ApplianceName("b"), ApplianceName("a"))
-    assert wanted == PairingRequest(appliances, Operation.PAIR, "", 900, 0)
+    assert wanted == PairingRequest(appliances, Operation.PAIR, "", 900, 0, OnFailure.ROLLBACK)
+
+
+def test_a_pairing_may_be_another_operation_and_be_kept() -> None:
+    body = {"appliances": ["b", "a"], "operation": "unpair", "onFailure": "keep"}
+    wanted = requests.pairing_request(asked(POST, body))
+
+    assert (wanted.operation, wanted.on_failure) == (Operation.UNPAIR, OnFailure.KEEP)
+
+
+def test_a_key_from_before_one_could_ask_to_keep_stays_good() -> None:
+    kept = key_of({"appliances": ["a", "b"]})
+
+    assert kept is not None
+    assert kept.fingerprint.hex() == FINGERPRINT
 
 
 def key_of(body: object) -> IdempotencyKey | None:
@@ -68,6 +85,9 @@ def test_a_fingerprint_is_of_what_is_asked_not_of_its_spelling() -> None:
     assert first == key_of('{"priority":0.0,"operation":"pair","appliances":["a","\\u0062"]}')
     assert first != key_of({"appliances": ["b", "a"]})
     assert first != key_of({"appliances": ["a", "b"], "priority": 1})
+    assert first == key_of({"appliances": ["a", "b"], "onFailure": "rollback"})
+    assert first != key_of({"appliances": ["a", "b"], "onFailure": "keep"})
+    assert first != key_of({"appliances": ["a", "b"], "operation": "unpair"})
 
 
 def test_without_the_header_there_is_no_key() -> None:

@@ -9,9 +9,25 @@ from service.appliance.check import CheckReport
 from service.domain.appliance import ApiError
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId
-from service.domain.pairing import Operation, Pairing, PairingState, Phase, Side, SideState
-from service.domain.registration import ApplianceSpec, LocalUser, Registration, SsoUser
+from service.domain.pairing import (
+    OnFailure,
+    Operation,
+    Pairing,
+    PairingState,
+    Phase,
+    Side,
+    SideState,
+)
+from service.domain.registration import (
+    ApplianceHealth,
+    ApplianceSpec,
+    LocalUser,
+    LoginRefusal,
+    Registration,
+    SsoUser,
+)
 from service.domain.thumbprint import Thumbprint
+from service.store.appliances import Listed
 
 A, B = ApplianceName("a"), ApplianceName("b")
 ID = UUID("019a3f5e-7c1d-7a52-9a55-3c0d7e6f2b10")
@@ -24,7 +40,16 @@ FRESH = Pairing(
     start_time=1000,
     last_updated=2000,
     timeout_s=900,
+    deadline=901_000,
     description="Ticket",
+)
+THUMBPRINT = Thumbprint("SHA-256" + ":AB" * 32)
+REGISTRATION = Registration(
+    ID,
+    ApplianceSpec(A, "https://m", "https://a", THUMBPRINT, LocalUser("root", "hunter2")),
+    version=3,
+    created=10,
+    last_updated=20,
 )
 TRACE = {"code": "C", "msg": "m", "args": [], "stacktrace": "at com.vmware.Internal"}
 
@@ -51,6 +76,8 @@ def test_a_fresh_pairing_has_every_field_of_the_contract() -> None:
         "operationID": "order-4711",
         "user": "admin",
         "description": "Ticket",
+        "onFailure": "rollback",
+        "canceling": False,
         "batch": None,
         "startTime": 1000,
         "lastUpdated": 2000,
@@ -90,6 +117,28 @@ def test_stack_traces_of_appliances_stay_inside() -> None:
     assert responses.pairing(pairing)["error"] == {"code": "C", "msg": "m", "args": ["x"]}
 
 
+def test_a_pairing_shows_what_it_warns_of_without_stack_traces() -> None:
+    warning = ApiError("RollbackFailed", "left", ("a", "b"), "at com.vmware.Internal")
+
+    shown = responses.pairing(replace(FRESH, warnings=(warning,), on_failure=OnFailure.KEEP))
+
+    assert shown["warnings"] == [{"code": "RollbackFailed", "msg": "left", "args": ["a", "b"]}]
+    assert shown["onFailure"] == "keep"
+
+
+def test_a_pairing_shows_that_it_is_being_canceled_until_it_is_over() -> None:
+    wanted = replace(FRESH, is_unwanted=True)
+    taken_up = replace(wanted, state=PairingState.RUNNING, phase=Phase.PAIRING, is_canceling=True)
+    over = replace(taken_up, state=PairingState.CANCELED, phase=None, end_time=5)
+
+    assert [responses.pairing(each)["canceling"] for each in (FRESH, wanted, taken_up, over)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
 def test_an_event_names_its_side_only_if_it_has_one() -> None:
     entry = Entry(ID, 1, 7, "PairingStarted", None, "w", OperationId("o"), {"epoch": 1}, b"\0" * 32)
 
@@ -119,25 +168,48 @@ def test_an_event_names_its_side_only_if_it_has_one() -> None:
 
 
 def test_of_credentials_only_the_kind_and_the_user_are_shown() -> None:
-    thumbprint = Thumbprint("SHA-256" + ":AB" * 32)
-    spec = ApplianceSpec(A, "https://m", "https://a", thumbprint, LocalUser("root", "hunter2"))
-    registration = Registration(ID, spec, 3, 10, 20)
-    sso = replace(registration, spec=replace(spec, credentials=SsoUser("x@y", "hunter2")))
+    sso = replace(
+        REGISTRATION, spec=replace(REGISTRATION.spec, credentials=SsoUser("x@y", "hunter2"))
+    )
 
-    assert responses.appliance(registration) == {
+    assert responses.appliance(Listed(REGISTRATION), ApplianceHealth()) == {
         "name": "a",
         "managementUrl": "https://m",
         "apiUrl": "https://a",
         "thumbprint": None,
-        "apiThumbprint": thumbprint,
+        "apiThumbprint": THUMBPRINT,
         "credentials": {"type": "localUser", "user": "root"},
         "description": "",
         "maxInFlight": 4,
         "version": 3,
         "created": 10,
         "lastUpdated": 20,
+        "health": {
+            "breaker": "closed",
+            "since": -1,
+            "lastError": None,
+            "lastContact": -1,
+            "login": "ok",
+            "loginError": None,
+        },
     }
-    assert responses.appliance(sso)["credentials"] == {"type": "ssoCredentials", "user": "x@y"}
+    shown = responses.appliance(Listed(sso), ApplianceHealth())
+    assert shown["credentials"] == {"type": "ssoCredentials", "user": "x@y"}
+
+
+def test_health_is_shown_without_stack_traces() -> None:
+    error = ApiError("ConnectTimeout", "m", (), "at com.vmware.Internal")
+    health = ApplianceHealth(5, error, 3, LoginRefusal(error, 401))
+    shown = responses.appliance(Listed(REGISTRATION), health)["health"]
+
+    assert shown == {
+        "breaker": "open",
+        "since": 5,
+        "lastError": {"code": "ConnectTimeout", "msg": "m", "args": []},
+        "lastContact": 3,
+        "login": "refused",
+        "loginError": {"code": "ConnectTimeout", "msg": "m", "args": []},
+    }
 
 
 def test_a_report_without_checks_has_none_that_failed() -> None:

@@ -10,9 +10,9 @@ from service.appliance.limits import Limits
 from service.domain.appliance import Task
 from service.domain.errors import NotSent, Rejected, TaskForgotten
 from service.domain.ids import OperationId, TaskId
+from tests.support.virtual_time import run
 from tests.unit.appliance.h4tasks import H4Tasks
 from tests.unit.appliance.values import a_task_id, an_answer
-from tests.unit.appliance.virtual_time import run
 
 Told = dict[TaskId, Task | TaskForgotten]
 

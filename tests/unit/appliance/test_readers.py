@@ -13,7 +13,7 @@ from service.domain.appliance import ApiError
 from service.domain.errors import NotSent
 from service.domain.ids import OperationId
 from service.observe.context import operation_id, working_on
-from tests.unit.appliance.virtual_time import now, run
+from tests.support.virtual_time import now, run
 
 SPACING_S = 0.02
 

@@ -13,12 +13,12 @@ from service.appliance.owned import OwnedTasks
 from service.appliance.pace import Pace
 from service.appliance.rounds import TaskRounds
 from service.domain.appliance import ApiError, Task
-from service.domain.errors import NotSent, Rejected, TaskForgotten
+from service.domain.errors import ApplianceClosed, NotSent, Rejected, TaskForgotten
 from service.domain.ids import OperationId, TaskId
 from service.observe.context import working_on
+from tests.support.virtual_time import now, run
 from tests.unit.appliance.h4tasks import H4Tasks
 from tests.unit.appliance.values import a_task_id, an_answer
-from tests.unit.appliance.virtual_time import now, run
 
 ONE, TWO = a_task_id(1), a_task_id(2)
 
@@ -238,6 +238,24 @@ def test_the_pause_that_an_appliance_asks_for_is_kept() -> None:
     run(scene())
 
 
+def test_who_comes_after_all_were_turned_away_does_not_wait_for_what_was_wished_before() -> None:
+    async def scene() -> None:
+        def busy(_: Request) -> Answer | None:
+            return an_answer(503, retry_after="3600") if now() < 1.0 else None
+
+        appliance = H4Tasks({ONE: 0.0}, spoil=busy)
+        async with waiting(appliance) as (rounds, _):
+            waiter = asyncio.ensure_future(rounds.finished(ONE))
+            await asyncio.sleep(1.0)
+            rounds.abandon(ApplianceClosed(ApiError("ApplianceUnavailable", "no answer")))
+            await rounds.finished(ONE)
+            assert now() == pytest.approx(1.1)
+            with pytest.raises(ApplianceClosed):
+                await waiter
+
+    run(scene())
+
+
 def test_a_lost_round_is_repeated() -> None:
     async def scene() -> None:
         lost = [NotSent(ApiError("ConnectionLost", "reset")) for _ in range(3)]
@@ -251,6 +269,35 @@ def test_a_lost_round_is_repeated() -> None:
         async with waiting(appliance) as (rounds, _):
             assert (await rounds.finished(ONE)).succeeded
         assert appliance.asked["bulk"] == 4
+
+    run(scene())
+
+
+def test_that_the_appliance_is_closed_is_told_to_all_who_wait() -> None:
+    async def scene() -> None:
+        def refuse(_: Request) -> Answer | None:
+            raise ApplianceClosed(ApiError("ApplianceUnavailable", "no answer"))
+
+        async with waiting(H4Tasks(spoil=refuse)) as (rounds, _):
+            answers = await asyncio.gather(
+                rounds.finished(ONE), rounds.finished(TWO), return_exceptions=True
+            )
+            assert [type(answer) for answer in answers] == [ApplianceClosed, ApplianceClosed]
+
+    run(scene())
+
+
+def test_who_is_turned_away_leaves_nothing_running() -> None:
+    async def scene() -> None:
+        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, _):
+            before = asyncio.all_tasks()
+            waiter = asyncio.ensure_future(rounds.finished(ONE))
+            await asyncio.sleep(100.0)
+            rounds.abandon(ApplianceClosed(ApiError("ApplianceUnavailable", "no answer")))
+            with pytest.raises(ApplianceClosed):
+                await waiter
+            await asyncio.sleep(0.01)
+            assert asyncio.all_tasks() == before
 
     run(scene())
 

@@ -1,4 +1,4 @@
-"""Which event may follow which state. The table is compared with what the words promise."""
+"""Which event may follow which state: stories that are told by hand, and walks that are drawn."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -9,53 +9,72 @@ from hypothesis import strategies as st
 
 from service.domain import events as e
 from service.domain.errors import IllegalTransition
-from service.domain.ids import TaskId
-from service.domain.pairing import OVER, STANDING, Pairing, PairingState, Phase, SideState
+from service.domain.ids import ApplianceName, OperationId, TaskId
+from service.domain.pairing import (
+    OVER,
+    STANDING,
+    OnFailure,
+    Operation,
+    Pairing,
+    PairingState,
+    Phase,
+    SideState,
+    SiteCall,
+)
 from service.domain.transitions import PAIRING, SIDE, apply
+from tests.unit.domain.deeds import Deeds
+from tests.unit.domain.happenings import (
+    EVENTS,
+    PAIRING_EVENTS,
+    SIDE_EVENTS,
+    AnyEvent,
+    Reached,
+    accepted,
+)
+from tests.unit.domain.rows import RowChecks
 from tests.unit.domain.values import ERROR, A, B, a_pairing
 
-PAIRING_EVENTS: list[e.PairingEvent] = [
+CHECKS = RowChecks()
+BEGUN: list[AnyEvent] = [
     e.PairingStarted("worker-1", 1),
-    e.PairingHandedBack("worker-1"),
-    e.VerificationStarted(),
-    e.PairingSucceeded(),
-    e.PairingFailed(ERROR),
+    e.PairRequested(A, 1),
+    e.TaskAccepted(A, TaskId("t-a")),
+    e.SidePaired(A, {"id": "b"}),
 ]
-SIDE_EVENTS: list[e.SideEvent] = [
-    event
-    for side in (A, B)
-    for event in (
-        e.PeerFound(side, {"id": "1"}),
-        e.PairRequested(side, 1),
-        e.AnswerLost(side, ERROR),
-        e.RequestDeferred(side, ERROR, 250),
-        e.TaskAccepted(side, TaskId("t-1")),
-        e.SidePaired(side, {"id": "1"}),
-        e.SideFailed(side, ERROR),
-        e.PeerVerified(side, {"id": "1"}),
-    )
-]
-ANY_EVENT = st.sampled_from([*PAIRING_EVENTS, *SIDE_EVENTS])
+TURNED_BACK: list[AnyEvent] = [*BEGUN, e.SideFailed(B, ERROR), e.RollbackStarted(ERROR, 300)]
+LEFT_BEHIND: list[AnyEvent] = [*TURNED_BACK, e.RollbackFailed(A, ERROR), e.PairingFailed(ERROR)]
+AGAIN = e.PairingRetried("admin", OperationId("op-2"), 900)
+UNWANTED = e.CancelRequested("admin", OperationId("op-3"))
+
+
+def told(
+    story: Iterable[AnyEvent],
+    operation: Operation = Operation.PAIR,
+    on_failure: OnFailure = OnFailure.ROLLBACK,
+) -> Pairing:
+    """A pairing after `story`."""
+    pairing = accepted(operation, on_failure)
+    for at, event in enumerate(story, start=2_000):
+        pairing = apply(pairing, event, at)
+    return pairing
 
 
 def test_the_vendors_procedure_leads_to_success() -> None:
-    pairing = a_pairing(state=PairingState.QUEUED)
-    story: Iterable[e.PairingEvent | e.SideEvent] = [
-        e.PairingStarted("worker-1", 1),
-        e.PairRequested(A, 1),
-        e.PairRequested(B, 1),
-        e.TaskAccepted(B, TaskId("t-b")),
-        e.TaskAccepted(A, TaskId("t-a")),
-        e.SidePaired(A, {"id": "b"}),
-        e.SidePaired(B, {"id": "a"}),
-        e.VerificationStarted(),
-        e.PeerVerified(A, {"id": "b", "verified": True}),
-        e.PeerVerified(B, {"id": "a"}),
-        e.PairingSucceeded(),
-    ]
-    for at, event in enumerate(story, start=2_000):
-        pairing = apply(pairing, event, at)
-
+    pairing = told(
+        [
+            e.PairingStarted("worker-1", 1),
+            e.PairRequested(A, 1),
+            e.PairRequested(B, 1),
+            e.TaskAccepted(B, TaskId("t-b")),
+            e.TaskAccepted(A, TaskId("t-a")),
+            e.SidePaired(A, {"id": "b"}),
+            e.SidePaired(B, {"id": "a"}),
+            e.VerificationStarted(),
+            e.PeerVerified(A, {"id": "b", "verified": True}),
+            e.PeerVerified(B, {"id": "a"}),
+            e.PairingSucceeded(),
+        ]
+    )
     assert pairing.state is PairingState.SUCCEEDED
     assert pairing.end_time == pairing.last_updated == 2_010
     assert pairing.phase is None
@@ -64,47 +83,198 @@ def test_the_vendors_procedure_leads_to_success() -> None:
     assert pairing.side(A).end_time == 2_005
 
 
-@given(st.lists(ANY_EVENT, max_size=40))
-def test_no_sequence_of_events_reaches_a_forbidden_state(
-    events: list[e.PairingEvent | e.SideEvent],
+def test_what_one_side_did_is_undone_when_the_other_failed() -> None:
+    pairing = told(
+        [
+            *TURNED_BACK,
+            e.RollbackRequested(A, "unpair", 2),
+            e.TaskAccepted(A, TaskId("t-back")),
+            e.SideRolledBack(A),
+            e.PairingFailed(ERROR),
+        ]
+    )
+    assert pairing.state is PairingState.FAILED
+    assert [side.state for side in pairing.sides] == [SideState.ROLLED_BACK, SideState.FAILED]
+    assert (pairing.error, pairing.warnings) == (ERROR, ())
+
+
+def test_a_side_that_was_unpaired_is_paired_again_when_the_other_failed() -> None:
+    pairing = told(
+        [e.PairingStarted("w", 1), e.UnpairRequested(A, 1), e.SideUnpaired(A)],
+        Operation.UNPAIR,
+    )
+    assert pairing.side(A).undo is SiteCall.PAIR
+
+
+def test_what_is_left_on_a_side_is_told_until_a_retry_undid_it() -> None:
+    left = told(LEFT_BEHIND)
+    resumed = told([*LEFT_BEHIND, AGAIN, e.PairingStarted("w", 2)])
+    again = told([*LEFT_BEHIND, AGAIN, e.PairingStarted("w", 2), e.RollbackFailed(A, ERROR)])
+    undone = told([*LEFT_BEHIND, AGAIN, e.PairingStarted("w", 2), e.SideRolledBack(A)])
+
+    assert [(each.code, each.args) for each in left.warnings] == [
+        ("RollbackFailed", (A, B, ERROR.code))
+    ]
+    assert (resumed.phase, resumed.error) == (Phase.ROLLING_BACK, ERROR)
+    assert resumed.warnings == again.warnings == left.warnings
+    assert undone.warnings == ()
+
+
+def test_a_retry_begins_anew_when_nothing_was_left_behind() -> None:
+    ended: list[AnyEvent] = [
+        e.PairingStarted("w", 1),
+        e.SideFailed(A, ERROR),
+        e.PairingFailed(ERROR),
+    ]
+    pairing = told([*ended, AGAIN, e.SideReopened(A), e.SideReopened(B)])
+    assert pairing.state is PairingState.QUEUED
+    assert (pairing.error, pairing.end_time, pairing.is_canceling) == (None, None, False)
+    assert {side.state for side in pairing.sides} == {SideState.PENDING}
+    assert pairing.deadline == 2_003 + 900_000
+
+
+def test_a_pairing_that_is_canceled_says_by_whom() -> None:
+    pairing = told([e.PairingStarted("w", 1), UNWANTED, e.PairingCanceled()])
+    assert pairing.state is PairingState.CANCELED
+    assert pairing.error is not None
+    assert (pairing.error.code, pairing.error.args) == ("Canceled", ("admin",))
+
+
+def test_a_wish_to_cancel_on_the_way_back_keeps_the_reason_for_it() -> None:
+    pairing = told([*TURNED_BACK, UNWANTED])
+    assert pairing.is_canceling
+    assert pairing.error == ERROR
+
+
+def test_nothing_to_unpair_is_success_with_a_warning() -> None:
+    pairing = told([e.PairingStarted("w", 1), e.PeerGone(A)], Operation.UNPAIR)
+    assert pairing.side(A).state is SideState.SUCCEEDED
+    assert [(each.code, each.args) for each in pairing.warnings] == [("AlreadyUnpaired", (A, B))]
+
+
+@pytest.mark.parametrize(
+    ("story", "event"),
+    [
+        (TURNED_BACK, e.VerificationStarted()),
+        (TURNED_BACK, e.RollbackStarted(ERROR, 300)),
+        (TURNED_BACK, e.PairingFailed(ERROR)),
+        (TURNED_BACK, e.RollbackRequested(B, "unpair", 1)),
+        ([*TURNED_BACK, UNWANTED], UNWANTED),
+        ([e.PairingStarted("w", 1), e.SideFailed(A, ERROR)], e.RollbackStarted(ERROR, 300)),
+        ([e.PairingStarted("w", 1), UNWANTED], e.PairRequested(A, 1)),
+        ([e.PairingStarted("w", 1), e.PairRequested(A, 1), UNWANTED], e.PairingCanceled()),
+        ([*BEGUN, UNWANTED], e.PairingCanceled()),
+        ([*BEGUN, e.PeerFound(B, {}), UNWANTED], e.VerificationStarted()),
+        ([*BEGUN, e.PeerFound(B, {}), e.VerificationStarted()], e.PairingSucceeded()),
+        (
+            [*BEGUN, e.PeerFound(B, {}), e.VerificationStarted(), e.PeerVerified(A, {})],
+            e.PairingSucceeded(),
+        ),
+        (BEGUN[:3], e.SideFailed(A, ERROR, refused=True)),
+        ([*BEGUN[:2], e.CallLost(A, ERROR, 1)], e.PeerFound(A, {})),
+        ([e.PairingStarted("w", 1)], e.SidePaired(A, {})),
+        ([e.PairingStarted("w", 1)], e.UnpairRequested(A, 1)),
+        ([e.PairingStarted("w", 1)], e.RepairRequested(A, 1)),
+        ([e.PairingStarted("w", 1)], e.PairingCanceled()),
+        ([*LEFT_BEHIND, AGAIN], e.SideReopened(A)),
+    ],
+)
+def test_what_would_break_a_promise_is_refused(story: list[AnyEvent], event: AnyEvent) -> None:
+    with pytest.raises(IllegalTransition):
+        apply(told(story), event, 9_000)
+
+
+def test_what_is_to_be_kept_is_not_undone() -> None:
+    kept = told([*BEGUN, e.SideFailed(B, ERROR)], on_failure=OnFailure.KEEP)
+    with pytest.raises(IllegalTransition):
+        apply(kept, e.RollbackStarted(ERROR, 300), 9_000)
+    assert apply(kept, e.PairingFailed(ERROR), 9_000).side(A).state is SideState.SUCCEEDED
+
+
+def test_a_late_call_of_a_side_at_rest_can_be_undone() -> None:
+    lost: list[AnyEvent] = [
+        e.PairingStarted("w", 1),
+        e.PairRequested(A, 1),
+        e.CallLost(A, ERROR, 1),
+    ]
+    pairing = told([*lost, UNWANTED, e.RollbackStarted(ERROR, 300)])
+    assert pairing.side(A).undo is SiteCall.UNPAIR
+    undone = apply(pairing, e.NothingToUndo(A), 9_000)
+    assert (undone.side(A).undo, undone.side(A).losses) == (None, 0)
+
+
+@given(
+    st.sampled_from(Operation),
+    st.sampled_from(OnFailure),
+    st.lists(st.integers(0, 10_000), min_size=15, max_size=60),
+)
+def test_no_walk_leads_to_a_forbidden_state(
+    operation: Operation, on_failure: OnFailure, choices: list[int]
 ) -> None:
-    pairing = a_pairing(state=PairingState.QUEUED)
-    for at, event in enumerate(events, start=2_000):
-        before = pairing
-        try:
-            pairing = apply(pairing, event, at)
-        except IllegalTransition:
-            assert pairing is before
-        _assert_sane(before, pairing)
+    reached = Reached(accepted(operation, on_failure))
+    deeds = {A: Deeds(), B: Deeds()}
+    for choice in choices:
+        fitting = [(event, then) for event in EVENTS if (then := reached.then(event)) is not None]
+        if not fitting:
+            assert reached.pairing.state is PairingState.SUCCEEDED
+            return
+        event, then = fitting[choice % len(fitting)]
+        if isinstance(event, e.SideEvent):
+            deeds[event.side] = deeds[event.side].after(event)
+        _assert_step(reached.pairing, event, then.pairing)
+        _assert_sane(then.pairing)
+        _assert_remembered(then.pairing, deeds)
+        reached = then
 
 
-def _assert_sane(before: Pairing, after: Pairing) -> None:
+def _assert_step(before: Pairing, event: AnyEvent, after: Pairing) -> None:
     if before.is_over:
-        assert after == before
-    if after.state is PairingState.SUCCEEDED:
-        assert {side.state for side in after.sides} <= STANDING
-    assert (after.end_time is not None) == after.is_over
-    assert (after.phase is not None) == (after.state is PairingState.RUNNING)
-    for side in after.sides:
-        assert (side.end_time is not None) == side.is_over
-        if side.state is SideState.ACCEPTED:
-            assert side.task_id is not None
-        if side.state is SideState.FAILED:
-            assert side.error is not None
-    assert 0 <= after.progress <= 100
+        assert isinstance(event, e.PairingRetried)
+    if isinstance(event, e.RollbackEvent):
+        assert before.phase is Phase.ROLLING_BACK
+    if isinstance(event, e.CallRequested):
+        assert not before.is_canceling
+    if isinstance(event, e.SideEvent):
+        other = before.side(event.side).peer
+        assert after.side(other) == before.side(other)
+        assert after.state is before.state
+
+
+def _assert_sane(pairing: Pairing) -> None:
+    assert CHECKS.broken(pairing) == []
+    if pairing.state is PairingState.SUCCEEDED:
+        assert {side.state for side in pairing.sides} <= STANDING
+        assert not pairing.is_canceling
+    assert 0 <= pairing.progress <= 100
+
+
+def _assert_remembered(pairing: Pairing, deeds: dict[ApplianceName, Deeds]) -> None:
+    """What was done can be undone, and nothing else."""
+    for side in pairing.sides:
+        done = deeds[side.appliance]
+        if SiteCall.REPAIR in done.maybe and SiteCall.PAIR not in done.all:
+            # A repair that was lost, then a call that was not sent: both may be taken for done.
+            assert side.undo in {None, SiteCall.UNPAIR}
+        else:
+            assert side.undo is done.undo
+        assert side.losses == 0 or side.call is not None
 
 
 @pytest.mark.parametrize("event", [*PAIRING_EVENTS, *SIDE_EVENTS], ids=e.type_of)
 @pytest.mark.parametrize("state", sorted(OVER))
-def test_nothing_follows_the_end(state: PairingState, event: e.PairingEvent | e.SideEvent) -> None:
+def test_nothing_but_a_retry_follows_the_end(state: PairingState, event: AnyEvent) -> None:
+    if isinstance(event, e.PairingRetried) and state is not PairingState.SUCCEEDED:
+        assert apply(a_pairing(state=state), event, 2_000).state is PairingState.QUEUED
+        return
     with pytest.raises(IllegalTransition):
         apply(a_pairing(state=state), event, 2_000)
 
 
-def test_a_queued_pairing_has_sides_that_stand_still() -> None:
+def test_a_queued_pairing_has_sides_that_stand_still_unless_they_begin_anew() -> None:
     for event in SIDE_EVENTS:
-        with pytest.raises(IllegalTransition):
-            apply(a_pairing(state=PairingState.QUEUED), event, 2_000)
+        if not isinstance(event, e.SideReopened):
+            with pytest.raises(IllegalTransition):
+                apply(a_pairing(state=PairingState.QUEUED), event, 2_000)
 
 
 @pytest.mark.parametrize("other", [state for state in SideState if state not in STANDING])
@@ -125,23 +295,10 @@ def test_only_a_side_that_asked_can_be_accepted() -> None:
     assert allowed == [SideState.REQUESTED]
 
 
-def test_an_event_of_one_side_leaves_the_other_alone() -> None:
-    before = a_pairing()
-    after = apply(before, e.PairRequested(B, 1), 2_000)
-    assert after.side(A) == before.side(A)
-    assert after.side(B).state is SideState.REQUESTED
-
-
 def test_asking_again_forgets_the_task_of_the_try_before() -> None:
-    pairing = a_pairing(SideState.ACCEPTED, SideState.PENDING)
-    pairing = dataclasses.replace(
-        pairing,
-        sides=(dataclasses.replace(pairing.side(A), task_id=TaskId("old")), pairing.side(B)),
-    )
-    pairing = apply(pairing, e.RequestDeferred(A, ERROR, 10), 2_000)
-    pairing = apply(pairing, e.PairRequested(A, 2), 2_001)
-    assert pairing.side(A).task_id is None
-    assert pairing.side(A).attempts == 2
+    again = told([*BEGUN[:3], e.CallLost(A, ERROR, 10), e.PairRequested(A, 2)])
+    assert again.side(A).task_id is None
+    assert (again.side(A).attempts, again.side(A).losses) == (2, 1)
 
 
 def test_a_running_pairing_resumes_in_its_phase() -> None:
@@ -149,3 +306,13 @@ def test_a_running_pairing_resumes_in_its_phase() -> None:
         a_pairing(SideState.SUCCEEDED, SideState.ALREADY_PAIRED), phase=Phase.VERIFYING
     )
     assert apply(pairing, e.PairingStarted("worker-2", 2), 2_000).phase is Phase.VERIFYING
+
+
+def test_what_somebody_else_saw_does_not_count_as_verified() -> None:
+    seen = told([*BEGUN, e.PeerFound(B, {}), e.VerificationStarted(), e.PeerVerified(A, {})])
+    one, other = [dataclasses.replace(side, is_verified=False) for side in seen.sides]
+    stored = dataclasses.replace(seen, sides=(one, other))
+    assert stored == seen
+    resumed = apply(stored, e.PairingStarted("worker-2", 2), 3_000)
+    with pytest.raises(IllegalTransition):
+        apply(apply(resumed, e.PeerVerified(B, {}), 3_001), e.PairingSucceeded(), 3_002)

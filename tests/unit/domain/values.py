@@ -27,6 +27,7 @@ def a_pairing(*states: SideState, state: PairingState = PairingState.RUNNING) ->
         start_time=1_000,
         last_updated=1_000,
         timeout_s=900,
+        deadline=901_000,
         state=state,
         phase=Phase.PAIRING if state is PairingState.RUNNING else None,
     )

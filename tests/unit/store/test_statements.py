@@ -1,5 +1,6 @@
 """The statements that are files argue for themselves (style 10)."""
 
+import re
 from itertools import takewhile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ NAMES = {str(index.name) for table in metadata.tables.values() for index in tabl
 
 
 def test_there_are_some() -> None:
-    assert {path.stem for path in FILES} >= {"accept", "claim", "journal", "release"}
+    assert {path.stem for path in FILES} >= {"accept", "claim", "journal", "bury"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -33,7 +34,9 @@ def test_each_begins_with_its_argument_and_the_indexes_it_lives_on(path: Path) -
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_takes_parameters_by_name(path: Path) -> None:
-    assert statement(path.stem).compile().params
+    named = set(re.findall(r"(?<!:):([a-z_]+)", str(statement(path.stem))))
+    assert set(statement(path.stem).compile().params) == named
+    assert "%" not in str(statement(path.stem))
 
 
 def _conventional() -> set[str]:

@@ -1,0 +1,109 @@
+"""The calls about the audit trail of everything: page by page, and as it grows."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from aiohttp import web
+
+from service.api import asked, requests, responses
+from service.api.asked import Asked
+from service.api.faults import Fault
+from service.api.paging import Cursors, ForeignCursor
+from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
+from service.api.streaming import EventStream, ServerSentEvent
+from service.domain.errors import StoreUnavailable
+from service.observe.events import RequestCrashed, StoreTroubled
+from service.observe.logging import emit
+from service.store.audit import AuditFilter, Place, Recorded
+
+_PAGE = 200
+"""How many events of the stream are in memory at once."""
+_PAUSE_S = 0.1
+"""The least time between two looks that found all there was, however often it rings."""
+_LOOK_S = 0.9
+"""After so much longer the stream looks even if nothing rang: not every event does."""
+
+
+async def list_audit_events(request: web.Request) -> web.Response:
+    """One page, oldest first."""
+    wanted = await asked.read(request)
+    narrowed, limit = requests.audit_filter(wanted), requests.limit_of(wanted)
+    after = await _place(request, wanted)
+    # One more than asked for tells whether there is another page.
+    found = await request.app[PARTS].audit.page(narrowed, limit + 1, after)
+    cursors = request.app[CURSORS]
+    page = [_item(each, cursors) for each in found[:limit]]
+    more = cursors.event_id(found[limit - 1].place) if len(found) > limit else None
+    return responses.respond(responses.audit_events(page, more))
+
+
+async def stream_audit_events(request: web.Request) -> web.StreamResponse:
+    """What comes after a place, or from now on, until the client or the service stops."""
+    wanted = await asked.read(request)
+    narrowed, parts = requests.audit_filter(wanted), request.app[PARTS]
+    # Before the headers: whoever has them misses nothing from then on.
+    after = await _place(request, wanted) or await parts.audit.now()
+    stream = EventStream(request)
+    await stream.open()
+    if request.method != "HEAD":
+        following = _follow(parts, narrowed, after, stream, request.app[CURSORS])
+        try:
+            await stream.until(request.app[STOPPING], following)
+        except ExceptionGroup as defect:
+            emit(RequestCrashed(method=request.method, route="/v1/audit/stream"), error=defect)
+    return stream.response
+
+
+async def _follow(
+    parts: ApiParts, narrowed: AuditFilter, after: Place, stream: EventStream, cursors: Cursors
+) -> None:
+    troubled = False
+    while True:
+        ring = parts.anything.hear()
+        found: Sequence[Recorded] = ()
+        try:
+            found = await parts.audit.page(narrowed, _PAGE, after)
+            troubled = False
+        except StoreUnavailable as trouble:
+            if not troubled:
+                emit(StoreTroubled(doing="following the audit trail", error=str(trouble)))
+            troubled = True
+        await stream.send([_message(each, cursors) for each in found])
+        if found:
+            after = found[-1].place
+        if len(found) < _PAGE:
+            await asyncio.sleep(_PAUSE_S)
+            await _rung(ring)
+
+
+async def _rung(ring: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LOOK_S):
+            await ring.wait()
+
+
+async def _place(request: web.Request, wanted: Asked) -> Place | None:
+    """Where the caller is to go on from. Who was cut off tells the header, too."""
+    name = "Last-Event-ID" if "Last-Event-ID" in wanted.parameters else "after"
+    event_id = wanted.parameters.get(name)
+    if event_id is None:
+        return None
+    try:
+        place = request.app[CURSORS].place(str(event_id))
+    except ForeignCursor:
+        wanted.insist(Fault("is not the id of an event", parameter=name))
+        raise
+    # One from before a dump was restored elsewhere: what is new there would stand before it.
+    if place > await request.app[PARTS].audit.now():
+        wanted.insist(Fault("is not the id of an event of this database", parameter=name))
+    return place
+
+
+def _message(recorded: Recorded, cursors: Cursors) -> ServerSentEvent:
+    item = _item(recorded, cursors)
+    return ServerSentEvent(str(item["id"]), recorded.entry.type, item)
+
+
+def _item(recorded: Recorded, cursors: Cursors) -> responses.Wire:
+    return responses.audit_event(cursors.event_id(recorded.place), recorded.entry)

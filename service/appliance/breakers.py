@@ -1,0 +1,73 @@
+"""The breakers of all appliances, whether there is a client or not."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from service.appliance.breaker import Breaker
+from service.appliance.limits import Limits
+from service.domain.appliance import ApiError, Contact
+from service.domain.ids import ApplianceName
+
+
+class Nudge:
+    """Something happened, for one who waits for it. Implements `engine.ports.Wakeups`."""
+
+    def __init__(self) -> None:
+        self._happened = asyncio.Event()
+
+    def give(self) -> None:
+        """It happened."""
+        self._happened.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when it happened since the last call, or after `timeout_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._happened.wait()
+        self._happened.clear()
+
+
+class Breakers:
+    """By the appliances' names."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], int]) -> None:
+        """`clock` gives the time of day in ms."""
+        self.on_open = Nudge()
+        self._limits = limits
+        self._clock = clock
+        self._breakers: dict[ApplianceName, Breaker] = {}
+
+    def of(self, name: ApplianceName) -> Breaker:
+        """The breaker of this appliance."""
+        if name not in self._breakers:
+            self._breakers[name] = Breaker(name, self._limits, self._clock, self.on_open.give)
+        return self._breakers[name]
+
+    def renew(self, name: ApplianceName) -> Breaker:
+        """A new breaker for an appliance that was registered anew. The old one is closed: who
+        still holds it finds out by itself."""
+        self.of(name).close()
+        del self._breakers[name]
+        return self.of(name)
+
+    def opened(self) -> Mapping[ApplianceName, ApiError]:
+        """Those that opened here and that `impose` has not named since, and why.
+
+        What `impose` has named is known: reporting it again would undo what another worker's probe
+        found meanwhile.
+        """
+        found = ((name, breaker.news) for name, breaker in self._breakers.items())
+        return {name: cause for name, cause in found if cause is not None}
+
+    def impose(self, open_elsewhere: Mapping[ApplianceName, ApiError]) -> None:
+        """Open these, and close all others but those that opened here a moment ago."""
+        for name, breaker in self._breakers.items():
+            if name not in open_elsewhere:
+                breaker.lift()
+        for name, cause in open_elsewhere.items():
+            self.of(name).impose(cause)
+
+    def contacts(self) -> Mapping[ApplianceName, Contact]:
+        """When each appliance last answered, as far as this process knows."""
+        return {name: breaker.contact for name, breaker in self._breakers.items()}

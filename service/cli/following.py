@@ -1,0 +1,69 @@
+"""Follows a pairing to its end, from outside."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from service.cli.remote import Remote, Unreachable
+from service.cli.status import say, tell
+from service.cli.watching import told_end, watching
+
+_WAIT_S = 1
+_PATIENCE_S = 60.0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """How a pairing is followed."""
+
+    wait: bool = True
+    """Wait for the end."""
+
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    """Print the pairing as JSON."""
+
+
+async def followed(service: Remote, pairing: Any, how: Following) -> Any:
+    """Show `pairing` until it is over, then how it ended; as it is then. Raises Unreachable."""
+    if how.wait:
+        try:
+            pairing = await _watched(service, pairing, Console(stderr=how.as_json))
+        except asyncio.CancelledError:
+            tell(f"Pairing {pairing['id']} goes on without being watched.")
+            raise
+    say(json.dumps(pairing, indent=2) if how.as_json else "\n".join(told_end(pairing)))
+    return pairing
+
+
+def is_left_behind(pairing: Any) -> bool:
+    """Whether a rollback of it could not be completed."""
+    return any(side["state"] == "ROLLBACK_FAILED" for side in pairing["sides"])
+
+
+async def _watched(service: Remote, pairing: Any, console: Console) -> Any:
+    async with watching(console) as watch:
+        watch.show([pairing])
+        while pairing["endTime"] == -1:
+            pairing = await patiently(
+                service, f"/v1/pairings/{pairing['id']}?waitSeconds={_WAIT_S}"
+            )
+            watch.show([pairing])
+    return pairing
+
+
+async def patiently(service: Remote, path: str) -> Any:
+    """GET `path`; a service that is away for a moment is waited for. Raises Unreachable."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + _PATIENCE_S
+    while True:
+        try:
+            return await service.call("GET", path)
+        except Unreachable:
+            if loop.time() >= give_up:
+                raise
+            await asyncio.sleep(1)

@@ -1,0 +1,29 @@
+"""One event, and what it makes: the pairing after it, and its entry in the chain."""
+
+from service.domain import chain, transitions
+from service.domain.events import CancelRequested, Entry, PairingEvent, PairingRetried, SideEvent
+from service.domain.pairing import ChainPosition, Pairing
+
+
+def advance(
+    pairing: Pairing, event: PairingEvent | SideEvent, *, at: int, actor: str
+) -> tuple[Pairing, Entry]:
+    """`pairing` after `event`, and the event as the next one of its chain.
+
+    `at` (ms) moves up to the last event's time if that is later. What a caller asks for later on
+    carries the operationID of that request, all else the pairing's own. Raises IllegalTransition.
+    """
+    operation_id = pairing.operation_id
+    if isinstance(event, CancelRequested | PairingRetried):
+        operation_id = event.operation_id
+    at = max(at, pairing.last_updated)
+    entry = chain.append(
+        event,
+        pairing.position,
+        chain=pairing.id,
+        at=at,
+        actor=actor,
+        operation_id=operation_id,
+    )
+    after = transitions.apply(pairing, event, at)
+    return after.at_position(ChainPosition(entry.seq, entry.hash)), entry

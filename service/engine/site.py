@@ -1,0 +1,81 @@
+"""One side's appliance: what its saga, forward or back, may see and ask there."""
+
+import asyncio
+from contextlib import suppress
+
+from service.domain.appliance import Endpoint, Task
+from service.domain.decisions import Call, Sighting, sight
+from service.domain.errors import LoginRefused, Rejected, TaskForgotten
+from service.domain.ids import TaskId
+from service.domain.pairing import Side, SiteCall
+from service.engine.case import Case
+from service.engine.policy import Policy
+from service.engine.ports import Appliance
+
+
+class Site:
+    """The appliance of one side, as it is about its peer.
+
+    All that looks is cut off at the case's deadline, with TimeoutError; what changes something
+    never is. Raises what the appliance's calls raise.
+    """
+
+    def __init__(self, case: Case, appliance: Appliance, policy: Policy) -> None:
+        self.name = appliance.name
+        self._case = case
+        self._appliance = appliance
+        self._policy = policy
+
+    @property
+    def side(self) -> Side:
+        """The side, as it is now."""
+        return self._case.side(self.name)
+
+    @property
+    def peer(self) -> Endpoint:
+        """Whom it is about."""
+        return self._case.peer_of(self.name)
+
+    async def look(self) -> Sighting:
+        """What the appliance lists about the peer now."""
+        async with asyncio.timeout_at(self._case.deadline):
+            peers = await self._appliance.peers()
+        return sight(peers, self.peer, self.side.peer_id)
+
+    async def look_after_tasks(self, call: SiteCall) -> Sighting:
+        """What the appliance lists once no task that `call` may have started runs any more."""
+        with suppress(TimeoutError):  # What the list says counts all the same.
+            for task in await self._running(call):
+                with suppress(TaskForgotten):
+                    await self.finished(task.id)
+        return await self.look()
+
+    async def finished(self, task_id: TaskId) -> Task:
+        """The task once it is over. Raises TaskForgotten."""
+        async with asyncio.timeout_at(self._case.deadline):
+            return await self._appliance.finished(task_id)
+
+    async def send(self, step: Call) -> Task:
+        """Make the call, once, if the worker's lease outlasts it."""
+        permit = self._case.permit
+        match step.call:
+            case SiteCall.PAIR:
+                description = self._case.pairing.description
+                return await self._appliance.pair(self.peer, description, permit)
+            case SiteCall.REPAIR:
+                description = self._case.pairing.description
+                return await self._appliance.repair(step.peer_id, self.peer, description, permit)
+            case SiteCall.UNPAIR:
+                return await self._appliance.unpair(step.peer_id, permit)
+
+    async def _running(self, call: SiteCall) -> list[Task]:
+        margin_ms = int(self._policy.clock_margin_s * 1000)
+        since_ms = self._case.pairing.start_time - margin_ms
+        try:
+            async with asyncio.timeout_at(self._case.deadline):
+                tasks = await self._appliance.site_tasks(call, since_ms)
+        except LoginRefused:
+            raise
+        except Rejected:
+            return []  # No list to be had: the looks have to do.
+        return [task for task in tasks if not task.is_over]

@@ -1,0 +1,33 @@
+"""One worker after the other in one process."""
+
+from collections.abc import Callable
+
+from service.domain.errors import DeclaredDead
+from service.engine.worker import Worker
+from service.observe.events import WorkerDeclaredDead
+from service.observe.logging import emit
+
+
+class Succession:
+    """A worker that was declared dead never owns anything again: the next one, under another id,
+    takes its place."""
+
+    def __init__(self, born: Callable[[], Worker]) -> None:
+        self.current = born()
+        self._born = born
+        self._handed_back = 0
+
+    @property
+    def handed_back(self) -> int:
+        """How many pairings were handed back by all of them."""
+        return self._handed_back + self.current.handed_back
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            try:
+                await self.current.run()
+            except* DeclaredDead:
+                emit(WorkerDeclaredDead())
+            self._handed_back += self.current.handed_back
+            self.current = self._born()

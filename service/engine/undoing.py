@@ -1,0 +1,186 @@
+"""The way back of one side: what this job did there is undone, what was there before stays.
+
+Like the way forward, every step begins from the recorded state alone. A side that FAILED may have
+been changed all the same, by a call or a task that nobody waited for any longer: it is looked at.
+"""
+
+from service.domain.appliance import ApiError, Task
+from service.domain.decisions import Call, next_undoing
+from service.domain.errors import (
+    Ambiguous,
+    ApplianceClosed,
+    ApplianceError,
+    NotSent,
+    Rejected,
+    TaskForgotten,
+)
+from service.domain.events import (
+    AnswerLost,
+    NothingToUndo,
+    RollbackDelayed,
+    RollbackFailed,
+    RollbackRequested,
+    SideEvent,
+    SideRolledBack,
+    TaskAccepted,
+)
+from service.domain.pairing import Side, SideState, SiteCall
+from service.engine.case import Case
+from service.engine.policy import Policy
+from service.engine.ports import Appliance
+from service.engine.site import Site
+from service.engine.uninterrupted import uninterrupted
+
+Seconds = float
+AT_ONCE: Seconds = 0.0
+
+
+class Undoing:
+    """Undoes what was done on one side. `run` may be called on a side at rest in any state."""
+
+    def __init__(self, case: Case, appliance: Appliance, policy: Policy) -> None:
+        self._case = case
+        self._site = Site(case, appliance, policy)
+        self._name = appliance.name
+        self._policy = policy
+        self._failures = 0
+        self._vain = 0
+        self._gave_up = False
+
+    @property
+    def _side(self) -> Side:
+        return self._site.side
+
+    async def run(self) -> None:
+        """Undo it, or put on record that it could not be.
+
+        Returns early if the appliance is closed. Raises LeaseLost, StoreUnavailable.
+        """
+        while (undo := self._side.undo) is not None and not self._gave_up:
+            if self._case.left_s <= 0:
+                await self._give_up(self._out_of_time())
+                return
+            try:
+                pause_s = await self._step(undo)
+            except ApplianceClosed as closed:
+                self._case.closed[self._name] = closed.error
+                return
+            await self._case.pause(pause_s)
+
+    def _out_of_time(self) -> ApiError:
+        return ApiError(
+            "DeadlineExceeded",
+            f"Gave up undoing what was done on '{self._name}': the "
+            f"{self._policy.rollback_s} s for it are over.",
+            (self._name, str(self._policy.rollback_s)),
+        )
+
+    async def _step(self, undo: SiteCall) -> Seconds:
+        try:
+            if self._side.state is SideState.ACCEPTED:
+                return await self._poll(undo)
+            return await self._look(undo)
+        except TimeoutError:
+            return AT_ONCE  # The deadline is over.
+        except ApplianceClosed:
+            raise
+        except Rejected as refusal:
+            return await self._give_up(refusal.error)
+        except ApplianceError as trouble:
+            return await self._delay(trouble)
+
+    async def _poll(self, undo: SiteCall) -> Seconds:
+        try:
+            if self._side.task_id is not None:
+                return await self._conclude(await self._site.finished(self._side.task_id))
+        except TaskForgotten:
+            pass  # The list tells.
+        return await self._look(undo)
+
+    async def _look(self, undo: SiteCall) -> Seconds:
+        step = await self._next(undo)
+        if step is None and self._side.state is SideState.FAILED:
+            # What its call did is not known: it may only be late.
+            await self._case.pause(self._policy.settle_s)
+            step = await self._next(undo)
+        if isinstance(step, Call):
+            return await uninterrupted(self._request(step), self._policy.grace_s)
+        return await self._record(step or self._undone())
+
+    async def _next(self, undo: SiteCall) -> Call | SideEvent | None:
+        done = self._side.call
+        if self._side.state is SideState.FAILED and self._side.task_id is not None:
+            await self._outlast(self._side)
+        sighting = await self._site.look_after_tasks(done if done is not None else undo)
+        return next_undoing(self._side, sighting)
+
+    async def _outlast(self, side: Side) -> None:
+        """Wait for the task that was given up on the way forward."""
+        try:
+            if side.task_id is not None:
+                await self._site.finished(side.task_id)
+        except TaskForgotten:
+            return
+
+    def _undone(self) -> SideEvent:
+        is_untouched = self._side.state is SideState.FAILED
+        return NothingToUndo(self._name) if is_untouched else SideRolledBack(self._name)
+
+    async def _request(self, step: Call) -> Seconds:
+        if self._vain >= self._policy.max_losses:
+            return await self._give_up(
+                ApiError(
+                    "RollbackWithoutEffect",
+                    f"'{self._name}' was asked {self._vain} times, and nothing changed.",
+                    (self._name, str(self._vain)),
+                )
+            )
+        self._vain += 1
+        await self._record(RollbackRequested(self._name, step.call.value, self._side.attempts + 1))
+        try:
+            task = await self._site.send(step)
+        except NotSent as unsent:
+            self._vain -= 1
+            return await self._delay(unsent)
+        except Ambiguous as lost:
+            await self._record(AnswerLost(self._name, lost.error))
+            return self._policy.settle_s
+        except Rejected as refusal:
+            return await self._give_up_unless_undone(refusal.error)
+        return await self._record(TaskAccepted(self._name, task.id))
+
+    async def _conclude(self, task: Task) -> Seconds:
+        """A task that succeeded proves nothing; neither does one that failed."""
+        if task.failed and task.error is not None:
+            return await self._give_up_unless_undone(task.error)
+        if next_undoing(self._side, await self._site.look()) is not None:
+            await self._case.pause(self._policy.settle_s)
+        text = f"Task {task.id} is {task.state}, and nothing changed."
+        return await self._give_up_unless_undone(
+            ApiError("RollbackWithoutEffect", text, (task.id,))
+        )
+
+    async def _give_up_unless_undone(self, error: ApiError) -> Seconds:
+        step = next_undoing(self._side, await self._site.look())
+        if step is None:
+            return await self._record(SideRolledBack(self._name))
+        return await self._give_up(error)
+
+    async def _give_up(self, error: ApiError) -> Seconds:
+        self._gave_up = True
+        return await self._record(RollbackFailed(self._name, error))
+
+    async def _delay(self, trouble: ApplianceError) -> Seconds:
+        self._failures += 1
+        wish = trouble.retry_after_s if isinstance(trouble, NotSent) else None
+        pause_s = self._policy.pause_s(self._failures, wish)
+        await self._record(RollbackDelayed(self._name, trouble.error, int(pause_s * 1000)))
+        if isinstance(trouble, ApplianceClosed):
+            raise trouble
+        return pause_s
+
+    async def _record(self, event: SideEvent) -> Seconds:
+        if isinstance(event, RollbackFailed):
+            self._gave_up = True
+        await self._case.record(event)
+        return AT_ONCE

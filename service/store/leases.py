@@ -1,0 +1,58 @@
+"""How a worker proves that it lives, and how the others notice that one does not.
+
+Each worker has a row, which it beats. The database's clock alone decides. The arguments are with
+the statements: `beat`, `bury`, `free`, `unpark`, and `claim`, which lets nobody own anything
+without a row.
+"""
+
+from sqlalchemy import delete, func
+from sqlalchemy.dialects.postgresql import insert
+
+from service.domain.errors import DeclaredDead
+from service.domain.ids import WorkerId
+from service.observe.events import WorkersBuried
+from service.observe.logging import emit
+from service.store.database import Database
+from service.store.statements import statement
+from service.store.tables import worker
+
+
+class Heartbeat:
+    """The heart of one worker, which lives once: a new life has a new id."""
+
+    def __init__(self, database: Database, worker_id: WorkerId) -> None:
+        self._database = database
+        self._worker = worker_id
+
+    async def join(self, lease_s: float) -> None:
+        """Begin to live; again, if it is not known whether it did. Raises StoreUnavailable."""
+        now = func.clock_timestamp()
+        begun = insert(worker).values(
+            id=self._worker, lease_ms=round(lease_s * 1000), seen=now, steady_since=now
+        )
+        again = begun.on_conflict_do_update(
+            index_elements=["id"], set_={"seen": now, "steady_since": now}
+        )
+        await self._database.run(again)
+
+    async def beat(self) -> None:
+        """Still alive. Raises DeclaredDead when others no longer thought so, StoreUnavailable."""
+        if not await self._database.run(statement("beat"), {"worker": self._worker}):
+            raise DeclaredDead
+
+    async def bury(self) -> None:
+        """Declare those dead whose last beat is older than their lease, and make their pairings
+        due, under a raised epoch; and those that were set aside and need not be. Raises
+        StoreUnavailable."""
+        async with self._database.transaction() as connection:
+            dead = (await connection.execute(statement("bury"), {"worker": self._worker})).all()
+            freed: int = (await connection.execute(statement("free"))).one().freed
+        if dead or freed:
+            emit(WorkersBuried(tuple([f"worker-{row.id}" for row in dead]), freed))
+        await self._database.run(statement("unpark"))
+
+    async def leave(self) -> None:
+        """Live no more; whatever is still owned becomes due. Raises StoreUnavailable."""
+        async with self._database.transaction() as connection:
+            await connection.execute(delete(worker).where(worker.c.id == self._worker))
+            await connection.execute(statement("free"))

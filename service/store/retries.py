@@ -1,0 +1,112 @@
+"""Trying a pairing again that did not succeed: the one change of state that no worker makes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from service.domain.advance import advance
+from service.domain.errors import (
+    LeaseLost,
+    NotRetryable,
+    PairingActive,
+    Superseded,
+    UnknownAppliance,
+)
+from service.domain.events import Entry, PairingEvent, PairingRetried, SideEvent, SideReopened
+from service.domain.ids import ApplianceName, PairingId
+from service.domain.pairing import Pairing, PairingState
+from service.domain.registration import Author
+from service.store.database import Database
+from service.store.errors import UNIQUE_VIOLATION, sqlstate
+from service.store.journal import Journal
+from service.store.pairings import Pairings, active, succeeded_since
+from service.store.tables import appliance
+
+ROLLBACK_S = 300
+"""How long what is left of a rollback gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reopening:
+    """A pairing that is over no more. Implements `journal.Change`."""
+
+    pairing: Pairing
+    entries: tuple[Entry, ...]
+    release: bool = True
+    waits_for: ApplianceName | None = None
+
+
+class Retries:
+    """Begins pairings again, under their ids."""
+
+    def __init__(self, database: Database, journal: Journal, clock: Callable[[], int]) -> None:
+        """`clock` gives the time in ms."""
+        self._database = database
+        self._journal = journal
+        self._pairings = Pairings(database)
+        self._clock = clock
+
+    async def retry(self, pairing_id: PairingId, author: Author) -> Pairing:
+        """Have it tried again: what is left of its rollback, else all of it. It is due when this
+        returns.
+
+        Raises UnknownPairing, NotRetryable if it is not over or succeeded, PairingActive if
+        another one of the two appliances is, Superseded if one has succeeded since and this one's
+        rollback is not through, UnknownAppliance, StoreUnavailable.
+        """
+        before = await self._pairings.get(pairing_id)
+        if before.state not in {PairingState.FAILED, PairingState.CANCELED}:
+            raise NotRetryable(pairing_id, before.state.value)
+        await self._need_appliances(before)
+        if before.left_behind:
+            await self._need_latest_word(before)
+        after, entries = _reopened(before, author, self._clock())
+        try:
+            await self._journal.append(Reopening(after, entries))
+        except LeaseLost:
+            # Somebody else was quicker.
+            now = await self._pairings.get(pairing_id)
+            raise NotRetryable(pairing_id, now.state.value) from None
+        except IntegrityError as error:
+            if sqlstate(error) != UNIQUE_VIOLATION:
+                raise
+            rows = await self._database.run(active(before))
+            raise PairingActive(rows[0].id if rows else pairing_id) from error
+        return after
+
+    async def _need_latest_word(self, left: Pairing) -> None:
+        """What was left behind, and then found there by a pairing that succeeded, is part of what
+        that one promised."""
+        rows = await self._database.run(succeeded_since(left))
+        if rows:
+            raise Superseded(left.id, rows[0].id)
+
+    async def _need_appliances(self, pairing: Pairing) -> None:
+        names = [side.appliance for side in pairing.sides]
+        known = select(appliance.c.name).where(appliance.c.name.in_(names))
+        found = {row.name for row in await self._database.run(known)}
+        unknown = [name for name in names if name not in found]
+        if unknown:
+            raise UnknownAppliance(*unknown)
+
+
+def _reopened(before: Pairing, author: Author, now: int) -> tuple[Pairing, tuple[Entry, ...]]:
+    timeout_s = ROLLBACK_S if before.left_behind else before.timeout_s
+    events: list[PairingEvent | SideEvent] = [
+        PairingRetried(author.user, author.operation_id, timeout_s)
+    ]
+    if not before.left_behind:
+        events += [SideReopened(side.appliance) for side in before.sides]
+    return _through(before, events, author, now)
+
+
+def _through(
+    pairing: Pairing, events: Sequence[PairingEvent | SideEvent], author: Author, now: int
+) -> tuple[Pairing, tuple[Entry, ...]]:
+    entries = []
+    for event in events:
+        pairing, entry = advance(pairing, event, at=now, actor=author.user)
+        entries.append(entry)
+    return pairing, tuple(entries)

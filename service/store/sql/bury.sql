@@ -1,0 +1,31 @@
+-- Declares those workers dead whose last beat is older than their lease.
+--
+-- Why it is right: a row that was beaten while this ran is read anew under its lock, and no longer
+-- fits. Whoever claims holds the row's lock too, and is passed over until the next time. With the
+-- row locked nobody can own anything more in that worker's name (claim.sql), so the statement
+-- after this one, in the same transaction, sees all that the dead one held (free.sql).
+--
+-- After the database was away, every row is old. So only who has beaten without a gap for a whole
+-- lease of its own may judge: since then it was away for no longer than half a lease, and whoever
+-- lives beats three times in one. A row from the future is as dead as an old one: the clock went
+-- back, and whoever lives has beaten by the new one since.
+--
+-- Locks: the rows of the dead; nobody waits.
+-- Lives on: pk_worker. The table has a row for each process.
+with judge as (
+  select from worker
+  where id = :worker and clock_timestamp() - steady_since > lease_ms * interval '1 millisecond'
+),
+dead as materialized (
+  select id
+  from worker
+  where exists (select from judge)
+    and id <> :worker
+    and clock_timestamp() - seen not between
+      -lease_ms * interval '1 millisecond' and lease_ms * interval '1 millisecond'
+  for update skip locked
+)
+delete from worker
+using dead
+where worker.id = dead.id
+returning worker.id

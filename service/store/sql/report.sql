@@ -1,0 +1,36 @@
+-- These appliances do not answer: they are closed to everybody, and a probe tries them again.
+--
+-- Why it is right: who reports first sets since when; who reports later only says why. Until the
+-- next probe it takes a second, and a quarter of the time that the appliance has been away on top,
+-- up to 15 s: one that was away for a moment is back at once, one that is down is not bothered.
+-- All by the database's clock.
+--
+-- Locks: the appliances against deletion, in the order of their names, then their rows of health.
+-- Lives on: uq_appliance_name, pk_appliance_health.
+with clock as materialized (
+  select clock_timestamp() as now
+),
+told as materialized (
+  select a.id, t.error
+  from unnest(cast(:names as text[]), cast(:errors as json[])) as t (name, error)
+  join appliance as a on a.name = t.name
+  order by a.name
+  for key share of a
+)
+insert into appliance_health as h (appliance_id, closed_since, closed_error, probe_time)
+select
+  told.id,
+  cast(extract(epoch from clock.now) * 1000 as bigint),
+  told.error,
+  clock.now + interval '1 second'
+from told, clock
+on conflict (appliance_id) do update
+set closed_since = coalesce(h.closed_since, excluded.closed_since),
+    closed_error = excluded.closed_error,
+    probe_time = excluded.probe_time + case
+      when h.closed_since is null then interval '0'
+      else least(
+        interval '14 seconds',
+        (excluded.closed_since - h.closed_since) / 4 * interval '1 millisecond'
+      )
+    end

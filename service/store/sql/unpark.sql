@@ -1,0 +1,65 @@
+-- Makes those due again that were set aside and should not be: their appliance is open, or gone,
+-- or their time is over.
+--
+-- Why it is right: whoever opens an appliance frees what waits for it, but does not see what is set
+-- aside at the same moment, on the strength of what was true before. That is found here, by the
+-- next worker that buries, and so is what has waited for too long. A wish to cancel needs no
+-- looking for: it is written to the row itself, and nobody sets aside a row that has one.
+--
+-- `waited_for` steps from one appliance to the next in the index, so the cost grows with the
+-- appliances that are closed, not with what waits for them.
+--
+-- Locks: the rows freed; nobody waits.
+-- Lives on: ix_pairing_waiting, pk_pairing, uq_appliance_name, pk_appliance_health.
+with recursive waited_for as (
+  (
+    select waits_for as name from pairing where waits_for is not null order by waits_for limit 1
+  )
+  union all
+  select (
+    select p.waits_for from pairing as p
+    where p.waits_for is not null and p.waits_for > w.name
+    order by p.waits_for
+    limit 1
+  )
+  from waited_for as w
+  where w.name is not null
+),
+judged as materialized (
+  select
+    w.name,
+    not exists (
+      select from appliance as a
+      join appliance_health as h on h.appliance_id = a.id
+      where a.name = w.name and h.closed_since is not null
+    ) as is_open
+  from waited_for as w
+  where w.name is not null
+),
+clock as materialized (
+  select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now
+),
+-- Arrays keep to the index, however many the planner takes them for.
+needless as materialized (
+  select id
+  from pairing
+  where waits_for = any(array(select name from judged where is_open))
+  for update skip locked
+),
+late as materialized (
+  select id
+  from pairing
+  where waits_for = any(array(select name from judged where not is_open))
+    and deadline <= (select now from clock)
+  for update skip locked
+),
+freed as (
+  update pairing
+  set waits_for = null
+  where id = any(array(select id from needless union all select id from late))
+  returning id
+),
+told as (
+  select pg_notify('sitepair_due', '') where exists (select from freed)
+)
+select count(*) as freed, (select count(*) from told) as told from freed

@@ -1,0 +1,40 @@
+"""Commands as a user types them, in processes of their own."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SITEPAIR = [sys.executable, "-m", "service"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A command that is over."""
+
+    status: int | None
+    out: str
+    err: str
+
+
+async def start(
+    arguments: Sequence[str], environment: dict[str, str]
+) -> asyncio.subprocess.Process:
+    """A command that goes on."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SITEPAIR_")}
+    return await asyncio.create_subprocess_exec(
+        *SITEPAIR,
+        *arguments,
+        env={**kept, **environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def sitepair(*arguments: str, stdin: str = "", **environment: str) -> Ended:
+    """A command at its end."""
+    process = await start(arguments, environment)
+    out, err = await process.communicate(stdin.encode())
+    return Ended(process.returncode, out.decode(), err.decode())

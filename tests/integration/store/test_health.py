@@ -1,0 +1,249 @@
+"""Closed appliances: who is told, what waits for them, who probes, and how they open again."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from service.domain.appliance import ApiError
+from service.domain.ids import ApplianceName
+from service.domain.pairing import Assignment, Pairing
+from service.domain.registration import ApplianceHealth, LocalUser, LoginRefusal
+from service.store.database import Database
+from service.store.health import Health
+from service.store.leases import Heartbeat
+from service.store.logins import LoginGates
+from service.store.notify import Listener
+from service.store.pairings import Pairings
+from tests.integration.store.values import (
+    AUTHOR,
+    NOW,
+    accepted,
+    claim,
+    claims_on,
+    name,
+    now,
+    real_now,
+    register,
+    registry,
+    spec,
+    worker,
+)
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+DOWN = ApiError("ConnectionRefused", "Nobody listens.", ("8048",))
+SLOW = ApiError("Timeout", "No answer in 10 s.")
+A, B, C = name("a"), name("b"), name("c")
+RIPE = "update appliance_health set probe_time = clock_timestamp()"
+
+
+async def accepted_now(database: Database, *couples: tuple[str, str]) -> list[Pairing]:
+    """Pairings whose time is not over yet."""
+    return await accepted(database, *couples, clock=real_now)
+
+
+async def waiting(sql: "Connection") -> list[str]:
+    """For what the pairings wait, in the order of their ids."""
+    rows = await sql.fetch("select waits_for from pairing order by id")
+    return [row["waits_for"] or "" for row in rows]
+
+
+async def test_who_is_reported_is_closed_for_the_last_reason_until_it_opens(
+    database: Database,
+) -> None:
+    await register(database, "a", "b")
+    health, others = Health(database), Health(database)
+    assert await health.closed() == {}
+    await health.report({A: DOWN, name("nobody"): DOWN})
+    await health.report({A: SLOW, B: DOWN})
+    assert await others.closed() == {A: SLOW, B: DOWN}
+    await others.reopen(A)
+    await others.reopen(name("nobody"))
+    assert await health.closed() == {B: DOWN}
+
+
+async def test_many_who_report_the_same_at_once_do_not_stop_each_other(
+    database: Database,
+) -> None:
+    names = [f"n{number}" for number in range(20)]
+    await register(database, *names)
+    there = {ApplianceName(each): DOWN for each in names}
+    back = {ApplianceName(each): SLOW for each in reversed(names)}
+    healths = [Health(database) for _ in range(8)]
+    await asyncio.gather(*[each.report(news) for each in healths for news in (there, back)])
+    assert (await healths[0].closed()).keys() == there.keys()
+
+
+async def test_what_needs_a_closed_appliance_is_set_aside_and_nothing_else(
+    database: Database, sql: "Connection"
+) -> None:
+    await accepted_now(database, ("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"))
+    await Health(database).report({B: DOWN})
+    claims = await claims_on(database)
+    claimed = await claims.claim(3)
+    assert [sorted(_names(each)) for each in claimed.assignments] == [["a", "c"]]
+    assert claimed.has_more
+    assert await waiting(sql) == ["b", "b", "", ""]
+    last = await claims.claim(3)
+    assert [sorted(_names(each)) for each in last.assignments] == [["c", "d"]]
+    assert not last.has_more
+
+
+def _names(assignment: Assignment) -> list[str]:
+    return [side.appliance for side in assignment.pairing.sides]
+
+
+async def test_with_both_appliances_closed_it_waits_for_one_and_then_for_the_other(
+    database: Database, sql: "Connection"
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    health = Health(database)
+    await health.report({A: DOWN, B: DOWN})
+    assert await claim(database) == []
+    assert await waiting(sql) == ["a"]
+    await health.reopen(A)
+    assert await claim(database) == []
+    assert await waiting(sql) == ["b"]
+    await health.reopen(B)
+    assert len(await claim(database)) == 1
+
+
+async def test_what_is_set_aside_keeps_its_state_and_its_deadline(database: Database) -> None:
+    [pairing] = await accepted_now(database, ("a", "b"))
+    await Health(database).report({B: DOWN})
+    await claim(database)
+    assert await Pairings(database).get(pairing.id) == pairing
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["start_time = 1, deadline = 2", "cancel_user = 'eve', cancel_operation_id = 'x'"],
+)
+async def test_what_is_late_or_to_be_canceled_is_claimed_all_the_same(
+    database: Database, sql: "Connection", change: str
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    await Health(database).report({B: DOWN})
+    await sql.execute(f"update pairing set {change}")  # noqa: S608 - from above
+    [assignment] = await claim(database)
+    assert (assignment.cancel is not None) == change.startswith("cancel")
+
+
+async def test_opening_wakes_the_workers_if_anything_waited(
+    database: Database, database_url: str
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    health, listener = Health(database), Listener(database_url)
+    await health.report({B: DOWN, A: DOWN})
+    await claim(database)
+    async with asyncio.TaskGroup() as tasks:
+        ready = asyncio.Event()
+        listening = tasks.create_task(listener.run(ready))
+        await ready.wait()
+        await listener.due.wait(60)
+        await health.reopen(B)
+        await health.reopen(A)
+        began = time.monotonic()
+        await listener.due.wait(60)
+        assert time.monotonic() - began < 10
+        listening.cancel()
+
+
+async def test_what_was_set_aside_while_its_appliance_opened_is_found_by_who_buries(
+    database: Database, sql: "Connection"
+) -> None:
+    first, second, third = await accepted_now(database, ("a", "b"), ("a", "c"), ("b", "c"))
+    await Health(database).report({C: DOWN})
+    park = "update pairing set waits_for = $2, deadline = $3 where id = $1"
+    await sql.execute(park, first.id, "b", first.deadline)
+    await sql.execute(park, second.id, "c", second.deadline)
+    await sql.execute(park, third.id, "c", third.start_time + 1)
+    me = worker()
+    await claims_on(database, me)
+    await Heartbeat(database, me).bury()
+    assert await waiting(sql) == ["", "c", ""]
+
+
+async def test_a_probe_is_one_callers_and_comes_again_only_later(
+    database: Database, sql: "Connection"
+) -> None:
+    await register(database, "a", "b", "c")
+    health = Health(database)
+    await health.report({A: DOWN, B: DOWN})
+    assert await health.take_probes() == []
+    await sql.execute(RIPE)
+    taken = await asyncio.gather(*[Health(database).take_probes() for _ in range(5)])
+    assert sorted(each for names in taken for each in names) == [A, B]
+    assert await health.take_probes() == []
+    left = await sql.fetchval("select min(probe_time) - now() from appliance_health")
+    assert 10 < left.total_seconds() <= 20
+
+
+@pytest.mark.parametrize(("away_s", "pause_s"), [(0, 1), (8, 3), (40, 11), (56, 15), (10**6, 15)])
+async def test_the_longer_it_is_away_the_longer_until_the_next_probe(
+    database: Database, sql: "Connection", away_s: int, pause_s: int
+) -> None:
+    await register(database, "a")
+    await Health(database).report({A: DOWN})
+    since = await sql.fetchval(
+        "update appliance_health set closed_since = closed_since - $1 returning closed_since",
+        away_s * 1000,
+    )
+    await Health(database).report({A: DOWN})
+    assert await sql.fetchval("select closed_since from appliance_health") == since
+    left = await sql.fetchval("select probe_time - now() from appliance_health")
+    assert left.total_seconds() == pytest.approx(pause_s, abs=0.9)
+
+
+async def test_who_is_removed_meanwhile_is_reported_in_vain(
+    database: Database, sql: "Connection"
+) -> None:
+    await register(database, "a")
+    await Health(database).report({A: DOWN})
+    await registry(database).delete(A, AUTHOR)
+    await Health(database).report({A: DOWN})
+    assert await sql.fetchval("select count(*) from appliance_health") == 0
+
+
+async def test_a_new_registration_opens_the_appliance_and_the_same_one_does_not(
+    database: Database, sql: "Connection"
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    health = Health(database)
+    await health.report({B: DOWN})
+    await claim(database)
+    await registry(database).put(spec("b"), AUTHOR)
+    assert await health.closed() == {B: DOWN}
+    await registry(database).put(spec("b", management_url="https://moved.example"), AUTHOR)
+    assert await health.closed() == {}
+    assert await waiting(sql) == [""]
+
+
+async def test_what_is_known_of_an_appliance_can_be_read(
+    database: Database, sql: "Connection"
+) -> None:
+    registration, _ = await registry(database).put(spec("a"), AUTHOR)
+    await register(database, "b")
+    health, gates = Health(database), LoginGates(database, now)
+    assert await health.health_of([A, C]) == {A: ApplianceHealth()}
+    refusal = LoginRefusal(ApiError("NotAuthenticated", "Authentication required."), 401)
+    await gates.of(registration).tell(refusal)
+    await health.report({A: DOWN})
+    since = await sql.fetchval("select closed_since from appliance_health")
+    assert abs(since - time.time() * 1000) < 60_000
+    assert await health.health_of([A, B]) == {
+        A: ApplianceHealth(since, DOWN, NOW, refusal),
+        B: ApplianceHealth(),
+    }
+    await registry(database).put(spec("a", credentials=LocalUser("root", "new")), AUTHOR)
+    known = (await health.health_of([A]))[A]
+    assert (known.closed_since, known.error, known.refused) == (None, None, None)
+    await health.report({A: DOWN})
+    await health.reopen(A)
+    contact = (await health.health_of([A]))[A].last_contact
+    assert contact is not None
+    assert abs(contact - time.time() * 1000) < 60_000

@@ -1,0 +1,308 @@
+"""Heartbeats: who lives, who buries whom, and what becomes of what the dead held."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from service.domain.errors import DeclaredDead, LeaseLost
+from service.domain.ids import WorkerId
+from service.domain.pairing import Pairing
+from service.store.claims import Claims
+from service.store.database import Database
+from service.store.leases import Heartbeat
+from service.store.notify import Listener
+from service.store.pairings import Pairings
+from tests.integration.store.values import (
+    accepted,
+    claim,
+    journal_on,
+    started,
+    worker,
+)
+from tests.integration.store.watching import until_blocked
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+LEASE_S = 20.0
+AGE = "update worker set seen = seen - make_interval(secs => $2) where id = $1"
+SETTLE = "update worker set steady_since = steady_since - make_interval(secs => $2) where id = $1"
+
+
+async def born(database: Database) -> tuple[WorkerId, Heartbeat]:
+    """A worker that has just begun to live."""
+    worker_id = worker()
+    heart = Heartbeat(database, worker_id)
+    await heart.join(LEASE_S)
+    return worker_id, heart
+
+
+async def judge(database: Database, sql: "Connection") -> Heartbeat:
+    """A worker that has beaten for long enough to judge others."""
+    worker_id, heart = await born(database)
+    await sql.execute(SETTLE, worker_id, LEASE_S + 1)
+    return heart
+
+
+async def owned(database: Database, sql: "Connection") -> tuple[WorkerId, Heartbeat, Pairing]:
+    """A worker that has not beaten for longer than its lease, and what it holds."""
+    worker_id, heart = await born(database)
+    await accepted(database, ("a", "b"))
+    [assignment] = (await Claims(database, worker_id).claim(1)).assignments
+    await sql.execute(AGE, worker_id, LEASE_S + 1)
+    return worker_id, heart, assignment.pairing
+
+
+async def living(sql: "Connection") -> set[WorkerId]:
+    """Who has a row."""
+    return {row["id"] for row in await sql.fetch("select id from worker")}
+
+
+async def test_who_beats_lives_and_who_never_joined_does_not(database: Database) -> None:
+    _, heart = await born(database)
+    await heart.beat()
+    await heart.beat()
+    with pytest.raises(DeclaredDead):
+        await Heartbeat(database, worker()).beat()
+
+
+async def test_joining_again_when_the_answer_was_lost_is_the_same_life(
+    database: Database, sql: "Connection"
+) -> None:
+    worker_id, heart = await born(database)
+    await heart.join(LEASE_S)
+    await heart.beat()
+    assert await living(sql) == {worker_id}
+
+
+async def test_what_the_dead_held_is_due_at_once_under_another_epoch(
+    database: Database, sql: "Connection"
+) -> None:
+    dead, its_heart, pairing = await owned(database, sql)
+    heart = await judge(database, sql)
+    await heart.bury()
+    assert dead not in await living(sql)
+    assert (await Pairings(database).get(pairing.id)).epoch == pairing.epoch + 1
+    with pytest.raises(DeclaredDead):
+        await its_heart.beat()
+    async with journal_on(database) as journal:
+        with pytest.raises(LeaseLost):
+            await journal.append(started(pairing))
+    assert (await Claims(database, dead).claim(1)).assignments == []
+    [again] = await claim(database)
+    assert again.pairing.epoch == pairing.epoch + 2
+
+
+async def test_a_burial_wakes_the_workers(
+    database: Database, database_url: str, sql: "Connection"
+) -> None:
+    await owned(database, sql)
+    heart = await judge(database, sql)
+    listener = Listener(database_url)
+    async with asyncio.TaskGroup() as tasks:
+        ready = asyncio.Event()
+        listening = tasks.create_task(listener.run(ready))
+        await ready.wait()
+        await listener.due.wait(60)
+        await heart.bury()
+        began = time.monotonic()
+        await listener.due.wait(60)
+        assert time.monotonic() - began < 10
+        listening.cancel()
+
+
+async def test_a_lease_that_is_not_over_protects(database: Database, sql: "Connection") -> None:
+    other, _ = await born(database)
+    await sql.execute(AGE, other, LEASE_S - 5)
+    heart = await judge(database, sql)
+    await heart.bury()
+    assert other in await living(sql)
+    await sql.execute(AGE, other, 6.0)
+    await heart.bury()
+    assert other not in await living(sql)
+
+
+async def test_who_has_not_lived_for_a_lease_judges_nobody(
+    database: Database, sql: "Connection"
+) -> None:
+    dead, _, _ = await owned(database, sql)
+    young, heart = await born(database)
+    await sql.execute(SETTLE, young, LEASE_S - 5)
+    await heart.bury()
+    assert dead in await living(sql)
+
+
+@pytest.mark.parametrize("gap_s", [LEASE_S / 2 + 1, LEASE_S * 2, -3600.0])
+async def test_after_a_gap_one_judges_nobody_until_a_lease_later(
+    database: Database, sql: "Connection", gap_s: float
+) -> None:
+    """The database was away, or its clock went back: everybody's row says nothing."""
+    dead, _, _ = await owned(database, sql)
+    mine, heart = await born(database)
+    await sql.execute(SETTLE, mine, LEASE_S * 10)
+    await heart.beat()
+    await sql.execute(AGE, mine, gap_s)
+    await heart.beat()
+    await heart.bury()
+    assert dead in await living(sql)
+    await sql.execute(SETTLE, mine, LEASE_S + 1)
+    await heart.beat()
+    await heart.bury()
+    assert dead not in await living(sql)
+
+
+async def test_a_short_pause_between_beats_is_no_gap(database: Database, sql: "Connection") -> None:
+    dead, _, _ = await owned(database, sql)
+    mine, heart = await born(database)
+    await sql.execute(SETTLE, mine, LEASE_S + 1)
+    await sql.execute(AGE, mine, LEASE_S / 3)
+    await heart.beat()
+    await heart.bury()
+    assert dead not in await living(sql)
+
+
+async def test_who_beat_in_the_future_is_dead_once_the_clock_has_settled(
+    database: Database, sql: "Connection"
+) -> None:
+    ahead, _ = await born(database)
+    await sql.execute(AGE, ahead, -3600.0)
+    heart = await judge(database, sql)
+    await heart.bury()
+    assert ahead not in await living(sql)
+
+
+async def test_nobody_buries_itself(database: Database, sql: "Connection") -> None:
+    mine, heart = await born(database)
+    await sql.execute(SETTLE, mine, LEASE_S * 3)
+    await sql.execute(AGE, mine, LEASE_S * 2)
+    await heart.bury()
+    await heart.beat()
+
+
+async def test_a_beat_that_meets_the_burial_saves_its_worker(
+    database: Database, sql: "Connection"
+) -> None:
+    late, _, pairing = await owned(database, sql)
+    heart = await judge(database, sql)
+    async with sql.transaction():
+        await sql.execute("update worker set seen = clock_timestamp() where id = $1", late)
+        await heart.bury()
+    await heart.bury()
+    assert late in await living(sql)
+    assert (await Pairings(database).get(pairing.id)).epoch == pairing.epoch
+
+
+async def test_a_burial_that_comes_first_is_the_end_of_the_beat_that_waits(
+    database: Database, sql: "Connection"
+) -> None:
+    late, its_heart, _ = await owned(database, sql)
+    async with asyncio.TaskGroup() as tasks:
+        async with sql.transaction():
+            await sql.execute("delete from worker where id = $1", late)
+            beating = tasks.create_task(outcome(its_heart))
+            await until_blocked(sql)
+        assert isinstance(await beating, DeclaredDead)
+
+
+async def outcome(heart: Heartbeat) -> Exception | None:
+    """What a beat comes to."""
+    try:
+        await heart.beat()
+    except DeclaredDead as dead:
+        return dead
+    return None
+
+
+async def test_what_is_claimed_while_one_is_buried_is_freed_by_the_next_burial(
+    database: Database, sql: "Connection"
+) -> None:
+    late, _ = await born(database)
+    await accepted(database, ("a", "b"))
+    await sql.execute(AGE, late, LEASE_S + 1)
+    heart = await judge(database, sql)
+    async with sql.transaction():
+        # What a claim does, not committed yet.
+        await sql.execute("select from worker where id = $1 for key share", late)
+        await sql.execute("update pairing set worker = $1, epoch = epoch + 1", late)
+        await heart.bury()
+        assert late in await living(sql)
+    await heart.bury()
+    assert late not in await living(sql)
+    assert len(await claim(database)) == 1
+
+
+async def test_many_who_bury_at_once_free_once(database: Database, sql: "Connection") -> None:
+    _, _, pairing = await owned(database, sql)
+    hearts = [await judge(database, sql) for _ in range(8)]
+    await asyncio.gather(*[heart.bury() for heart in hearts])
+    assert (await Pairings(database).get(pairing.id)).epoch == pairing.epoch + 1
+
+
+async def test_who_leaves_hands_back_what_is_left(database: Database, sql: "Connection") -> None:
+    worker_id, heart, pairing = await owned(database, sql)
+    await heart.leave()
+    await heart.leave()
+    assert worker_id not in await living(sql)
+    assert (await Pairings(database).get(pairing.id)).epoch == pairing.epoch + 1
+    assert len(await claim(database)) == 1
+
+
+async def test_a_leave_waits_for_a_claim_of_its_own_and_frees_what_that_brought(
+    database: Database, sql: "Connection"
+) -> None:
+    mine, heart = await born(database)
+    await accepted(database, ("a", "b"))
+    async with asyncio.TaskGroup() as tasks:
+        async with sql.transaction():
+            await sql.execute("select from worker where id = $1 for key share", mine)
+            await sql.execute("update pairing set worker = $1, epoch = epoch + 1", mine)
+            leaving = tasks.create_task(heart.leave())
+            await until_blocked(sql)
+        await leaving
+    assert await sql.fetchval("select worker from pairing") is None
+
+
+async def test_what_is_held_in_nobodys_name_is_freed_even_by_the_young(
+    database: Database, sql: "Connection"
+) -> None:
+    worker_id, _, pairing = await owned(database, sql)
+    await sql.execute("delete from worker where id = $1", worker_id)
+    _, heart = await born(database)
+    await heart.bury()
+    stored = await Pairings(database).get(pairing.id)
+    assert stored.epoch == pairing.epoch + 1
+    assert await sql.fetchval("select worker from pairing") is None
+
+
+async def test_what_the_living_hold_stays_theirs(database: Database, sql: "Connection") -> None:
+    names = [f"n{number}" for number in range(10)]
+    couples = [(one, other) for one in names for other in names if one < other][:30]
+    await accepted(database, *couples)
+    holders = [await born(database) for _ in range(3)]
+    for worker_id, _ in holders:
+        await Claims(database, worker_id).claim(10)
+    (dead, _), *_ = holders
+    await sql.execute(AGE, dead, LEASE_S + 1)
+    heart = await judge(database, sql)
+    await heart.bury()
+    held = await sql.fetch("select worker, count(*) as n, max(epoch) as e from pairing group by 1")
+    wanted = {(None, 10, 2)} | {(worker_id, 10, 1) for worker_id, _ in holders[1:]}
+    assert {(row["worker"], row["n"], row["e"]) for row in held} == wanted
+
+
+async def test_a_burial_waits_for_what_the_dead_is_writing_and_fences_the_rest(
+    database: Database, sql: "Connection"
+) -> None:
+    dead, _, pairing = await owned(database, sql)
+    heart = await judge(database, sql)
+    async with asyncio.TaskGroup() as tasks:
+        async with sql.transaction():
+            await sql.execute("select from pairing where id = $1 for update", pairing.id)
+            burying = tasks.create_task(heart.bury())
+            await until_blocked(sql)
+        await burying
+    assert dead not in await living(sql)
+    assert (await Pairings(database).get(pairing.id)).epoch == pairing.epoch + 1

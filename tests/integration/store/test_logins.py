@@ -1,0 +1,134 @@
+"""One login at a time on an appliance, and never again with credentials that were refused."""
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from service.domain.appliance import ApiError
+from service.domain.errors import UnknownAppliance
+from service.domain.registration import LocalUser, LoginEnd, LoginRefusal, Registration
+from service.store.database import Database
+from service.store.logins import LoginGate, LoginGates
+from tests.integration.store.values import AUTHOR, NOW, name, now, register, registry, spec
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+REFUSED = LoginRefusal(ApiError("NotAuthenticated", "No.", ("root",), "at Login.java:1"), 401)
+
+
+@pytest.fixture
+async def registration(database: Database) -> Registration:
+    return (await register(database, "a"))[0]
+
+
+@pytest.fixture
+def gates(database: Database) -> LoginGates:
+    return LoginGates(database, now)
+
+
+async def test_of_many_who_want_to_log_in_one_does_at_a_time(
+    gates: LoginGates, registration: Registration
+) -> None:
+    inside = 0
+    most = 0
+
+    async def log_in(gate: LoginGate) -> None:
+        nonlocal inside, most
+        assert await gate.admit() is None
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0)
+        inside -= 1
+        await gate.tell(LoginEnd.ACCEPTED)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(5):
+            tasks.create_task(log_in(gates.of(registration)))
+    assert most == 1
+
+
+async def test_a_refusal_is_told_to_everybody_also_after_a_restart(
+    gates: LoginGates, registration: Registration, database: Database
+) -> None:
+    first, waiting = gates.of(registration), gates.of(registration)
+    assert await first.admit() is None
+    async with asyncio.TaskGroup() as tasks:
+        told = tasks.create_task(waiting.admit())
+        await first.tell(REFUSED)
+    assert told.result() == REFUSED
+    assert await LoginGates(database, now).of(registration).admit() == REFUSED
+
+
+async def test_other_credentials_may_be_tried_and_any_other_change_is_no_reason_to(
+    gates: LoginGates, registration: Registration, database: Database
+) -> None:
+    gate = gates.of(registration)
+    assert await gate.admit() is None
+    await gate.tell(REFUSED)
+
+    described, _ = await registry(database).put(spec("a", description="new"), AUTHOR)
+    assert described.version == 2
+    assert await gates.of(described).admit() == REFUSED
+
+    changed = replace(spec("a"), credentials=LocalUser("root", "another"))
+    renewed, _ = await registry(database).put(changed, AUTHOR)
+    assert await gates.of(renewed).admit() is None
+
+
+async def test_a_login_that_worked_lifts_the_refusal(
+    gates: LoginGates, registration: Registration
+) -> None:
+    gate = gates.of(registration)
+    assert await gate.admit() is None
+    await gate.tell(REFUSED)
+    await gates.of(registration).tell(LoginEnd.ACCEPTED)
+    assert await gate.admit() is None
+
+
+async def test_a_login_of_which_nothing_is_known_gives_the_turn_back_and_no_more(
+    gates: LoginGates, registration: Registration, sql: "Connection"
+) -> None:
+    gate = gates.of(registration)
+    assert await gate.admit() is None
+    await gate.tell(LoginEnd.UNKNOWN)
+    row = await sql.fetchrow("select * from appliance_health")
+    assert row is not None
+    assert row["login_worker"] is row["refused_version"] is row["last_contact"] is None
+    assert await gates.of(registration).admit() is None
+
+
+async def test_a_turn_that_was_never_given_back_is_over_some_day(
+    gates: LoginGates, registration: Registration, sql: "Connection"
+) -> None:
+    dead, late = gates.of(registration), gates.of(registration)
+    assert await dead.admit() is None
+    await sql.execute("update appliance_health set login_until = now() - interval '1 second'")
+    assert await late.admit() is None
+    # What the first one learnt counts all the same, but the turn is not its own any more.
+    await dead.tell(REFUSED)
+    row = await sql.fetchrow("select * from appliance_health")
+    assert row is not None
+    assert row["login_worker"] is not None
+    assert row["refused_version"] == 1
+
+
+async def test_an_appliance_that_is_not_registered_any_more_has_no_turns(
+    gates: LoginGates, registration: Registration, database: Database
+) -> None:
+    await registry(database).delete(name("a"), AUTHOR)
+    with pytest.raises(UnknownAppliance):
+        await gates.of(registration).admit()
+    await gates.of(registration).tell(LoginEnd.ACCEPTED)
+
+
+async def test_the_last_contact_is_noted(
+    gates: LoginGates, registration: Registration, sql: "Connection"
+) -> None:
+    gate = gates.of(registration)
+    assert await gate.admit() is None
+    await gate.tell(LoginEnd.ACCEPTED)
+    assert await sql.fetchval("select last_contact from appliance_health") == NOW

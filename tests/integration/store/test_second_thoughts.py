@@ -1,0 +1,194 @@
+"""Canceling and retrying: what a caller may say about a pairing after it was accepted."""
+
+import asyncio
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from service.domain.chain import first_misfit
+from service.domain.errors import (
+    NotRetryable,
+    PairingActive,
+    PairingOver,
+    UnknownAppliance,
+    UnknownPairing,
+)
+from service.domain.events import (
+    PairingFailed,
+    PairingStarted,
+    PairRequested,
+    RollbackFailed,
+    RollbackStarted,
+    SideFailed,
+)
+from service.domain.ids import OperationId, PairingId
+from service.domain.pairing import CancelWish, PairingState, SideState
+from service.domain.registration import Author
+from service.store.cancels import Cancels
+from service.store.database import Database
+from service.store.pairings import Pairings
+from service.store.retries import Retries
+from tests.integration.store.values import (
+    AUTHOR,
+    accepted,
+    claim,
+    claimed,
+    claims_on,
+    failed,
+    intake_on,
+    journal_on,
+    name,
+    now,
+    registry,
+    request,
+    started,
+    step,
+    way_to_success,
+)
+from tests.unit.domain.values import ERROR
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+CALLER = Author("caller", OperationId("second-1"))
+
+
+async def test_a_wish_to_cancel_reaches_whoever_claims_and_whoever_drives(
+    database: Database,
+) -> None:
+    waiting, driven = await accepted(database, ("a", "b"), ("c", "d"))
+    claims = await claims_on(database)
+    taken = {each.pairing.id for each in (await claims.claim(1)).assignments}
+    assert taken == {waiting.id}
+    for pairing in (waiting, driven):
+        await Cancels(database).request(pairing.id, CALLER)
+
+    wish = CancelWish("caller", OperationId("second-1"))
+    assert await claims.wishes() == {waiting.id: wish}
+    assert (await claim(database))[0].cancel == wish
+
+
+async def test_asking_again_changes_nothing(database: Database, sql: "Connection") -> None:
+    pairing, *_ = await accepted(database, ("a", "b"))
+    await Cancels(database).request(pairing.id, CALLER)
+    await Cancels(database).request(pairing.id, AUTHOR)
+    assert await sql.fetchval("select cancel_user from pairing") == "caller"
+
+
+async def test_what_is_over_cannot_be_canceled(database: Database) -> None:
+    pairing, *_ = await claimed(database, ("a", "b"))
+    async with journal_on(database) as journal:
+        for change in way_to_success(pairing):
+            await journal.append(change)
+    with pytest.raises(PairingOver):
+        await Cancels(database).request(pairing.id, CALLER)
+    with pytest.raises(UnknownPairing):
+        await Cancels(database).request(now_id(), CALLER)
+
+
+def now_id() -> PairingId:
+    """An id that nothing has."""
+    return PairingId(uuid4())
+
+
+async def test_a_failed_pairing_begins_anew_under_the_same_id(
+    database: Database, sql: "Connection"
+) -> None:
+    pairing, *_ = await claimed(database, ("a", "b"))
+    async with journal_on(database) as journal:
+        begun = started(pairing)
+        await journal.append(begun)
+        await journal.append(failed(begun.pairing))
+        retried = await Retries(database, journal, now).retry(pairing.id, CALLER)
+    stored = await Pairings(database).get(pairing.id)
+
+    assert stored == retried
+    assert (stored.state, stored.error, stored.end_time) == (PairingState.QUEUED, None, None)
+    assert {side.state for side in stored.sides} == {SideState.PENDING}
+    events = await Pairings(database).events(pairing.id)
+    assert [event.type for event in events][-3:] == [
+        "PairingRetried",
+        "SideReopened",
+        "SideReopened",
+    ]
+    assert events[-3].operation_id == "second-1"
+    assert first_misfit(events) is None
+    again, *_ = await claim(database)
+    assert again.pairing.id == pairing.id
+    assert again.pairing.epoch == pairing.epoch + 1
+
+
+async def test_what_is_left_of_a_rollback_is_resumed_and_nothing_reopened(
+    database: Database,
+) -> None:
+    pairing, *_ = await claimed(database, ("a", "b"))
+    one, other = pairing.sides
+    story = step(
+        pairing,
+        PairingStarted("w", 1),
+        PairRequested(one.appliance, 1),
+        SideFailed(one.appliance, ERROR),
+        SideFailed(other.appliance, ERROR),
+        RollbackStarted(ERROR, 300),
+        RollbackFailed(one.appliance, ERROR),
+        PairingFailed(ERROR),
+    )
+    async with journal_on(database) as journal:
+        await journal.append(story)
+        retried = await Retries(database, journal, now).retry(pairing.id, CALLER)
+    assert retried.state is PairingState.QUEUED
+    assert retried.error == ERROR
+    assert retried.side(one.appliance).state is SideState.ROLLBACK_FAILED
+
+
+async def test_of_two_who_retry_at_once_one_does(database: Database) -> None:
+    pairing, *_ = await claimed(database, ("a", "b"))
+    async with journal_on(database) as journal:
+        begun = started(pairing)
+        await journal.append(begun)
+        await journal.append(failed(begun.pairing))
+        retries = Retries(database, journal, now)
+        ends = await asyncio.gather(
+            *(retries.retry(pairing.id, caller) for caller in (CALLER, AUTHOR)),
+            return_exceptions=True,
+        )
+    assert sorted(type(end).__name__ for end in ends) == ["NotRetryable", "Pairing"]
+
+
+async def test_a_pairing_that_is_under_way_or_succeeded_cannot_be_retried(
+    database: Database,
+) -> None:
+    pairing, *_ = await claimed(database, ("a", "b"))
+    async with journal_on(database) as journal:
+        retries = Retries(database, journal, now)
+        with pytest.raises(NotRetryable, match="QUEUED"):
+            await retries.retry(pairing.id, CALLER)
+        for change in way_to_success(pairing):
+            await journal.append(change)
+        with pytest.raises(NotRetryable, match="SUCCEEDED"):
+            await retries.retry(pairing.id, CALLER)
+
+
+async def test_another_active_pairing_of_the_two_is_in_the_way(database: Database) -> None:
+    pairing, *_ = await claimed(database, ("a", "b"))
+    async with journal_on(database) as journal, intake_on(database) as intake:
+        begun = started(pairing)
+        await journal.append(begun)
+        await journal.append(failed(begun.pairing))
+        rival = await intake.accept(request("b", "a"), AUTHOR)
+        with pytest.raises(PairingActive) as caught:
+            await Retries(database, journal, now).retry(pairing.id, CALLER)
+    assert caught.value.pairing_id == rival.pairing.id
+
+
+async def test_an_appliance_that_was_removed_is_in_the_way(database: Database) -> None:
+    pairing, *_ = await claimed(database, ("a", "b"))
+    async with journal_on(database) as journal:
+        begun = started(pairing)
+        await journal.append(begun)
+        await journal.append(failed(begun.pairing))
+        await registry(database).delete(name("b"), AUTHOR)
+        with pytest.raises(UnknownAppliance, match="'b'"):
+            await Retries(database, journal, now).retry(pairing.id, CALLER)

@@ -1,0 +1,138 @@
+"""What is done next on a side, by what its appliance lists and by what was done before."""
+
+from dataclasses import replace
+
+import pytest
+
+from service.domain import events as e
+from service.domain.appliance import ApiError, Endpoint, Peer
+from service.domain.decisions import (
+    Absent,
+    Call,
+    Different,
+    Present,
+    Sighting,
+    Step,
+    lingering,
+    next_step,
+    next_undoing,
+    sight,
+)
+from service.domain.pairing import Operation, Side, SideState, SiteCall
+from tests.unit.domain.values import ENDPOINT_B, ERROR, A, B, a_peer, with_errors
+
+PEER = replace(a_peer(), as_sent={"id": "as-sent"})
+ID = str(PEER.id)
+NAMELESS = replace(PEER, id=None)
+BROKEN = with_errors(PEER, outgoing=ERROR)
+DEAF = with_errors(PEER, incoming=ERROR)
+FRESH = Side(A, B)
+OLD_URL = "https://old.example.test:8048/"
+FORMER = replace(ENDPOINT_B, former_api_url=OLD_URL)
+
+
+def asked(call: SiteCall, state: SideState = SideState.REQUESTED) -> Side:
+    return Side(A, B, state=state, call=call)
+
+
+@pytest.mark.parametrize(
+    ("operation", "side", "sighting", "step"),
+    [
+        (Operation.PAIR, FRESH, Absent(), Call(SiteCall.PAIR)),
+        (Operation.PAIR, FRESH, Present(PEER), e.PeerFound(A, PEER.as_sent)),
+        (Operation.PAIR, FRESH, Present(BROKEN), e.PeerFound(A, PEER.as_sent)),
+        (Operation.PAIR, asked(SiteCall.PAIR), Present(PEER), e.SidePaired(A, PEER.as_sent)),
+        (Operation.PAIR, FRESH, Different(PEER, ERROR), e.SideFailed(A, ERROR)),
+        (Operation.REPAIR, FRESH, Absent(), Call(SiteCall.PAIR)),
+        (Operation.REPAIR, FRESH, Different(PEER, ERROR), Call(SiteCall.REPAIR, ID)),
+        (Operation.REPAIR, FRESH, Present(BROKEN), Call(SiteCall.REPAIR, ID)),
+        (Operation.REPAIR, FRESH, Present(PEER), e.PeerFound(A, PEER.as_sent)),
+        (Operation.REPAIR, FRESH, Present(DEAF), e.PeerFound(A, PEER.as_sent)),
+        (Operation.REPAIR, asked(SiteCall.REPAIR), Present(BROKEN), e.SidePaired(A, PEER.as_sent)),
+        (Operation.UNPAIR, FRESH, Absent(), e.PeerGone(A)),
+        (Operation.UNPAIR, asked(SiteCall.UNPAIR), Absent(), e.SideUnpaired(A)),
+        (Operation.UNPAIR, FRESH, Present(BROKEN), Call(SiteCall.UNPAIR, ID)),
+        (Operation.UNPAIR, FRESH, Different(PEER, ERROR), Call(SiteCall.UNPAIR, ID)),
+    ],
+)
+def test_what_is_seen_decides_the_next_step(
+    operation: Operation, side: Side, sighting: Sighting, step: Step
+) -> None:
+    assert next_step(operation, side, sighting) == step
+
+
+@pytest.mark.parametrize(
+    ("operation", "sighting"),
+    [
+        (Operation.REPAIR, Different(NAMELESS, ERROR)),
+        (Operation.UNPAIR, Present(NAMELESS)),
+        (Operation.UNPAIR, Different(NAMELESS, ERROR)),
+    ],
+)
+def test_a_record_without_an_id_cannot_be_changed(operation: Operation, sighting: Sighting) -> None:
+    step = next_step(operation, FRESH, sighting)
+    assert isinstance(step, e.SideFailed)
+    assert step.error.code == "PeerWithoutId"
+
+
+@pytest.mark.parametrize(
+    ("side", "sighting", "step"),
+    [
+        (asked(SiteCall.PAIR), Present(PEER), Call(SiteCall.UNPAIR, ID)),
+        (asked(SiteCall.PAIR), Absent(), None),
+        # Whoever made this record, it was not this job.
+        (asked(SiteCall.PAIR), Different(PEER, ERROR), None),
+        (asked(SiteCall.UNPAIR), Absent(), Call(SiteCall.PAIR)),
+        (asked(SiteCall.UNPAIR), Present(PEER), None),
+        (asked(SiteCall.UNPAIR), Different(PEER, ERROR), None),
+        (asked(SiteCall.REPAIR), Present(PEER), None),
+        (asked(SiteCall.REPAIR), Absent(), None),
+        (FRESH, Present(PEER), None),
+        (FRESH, Absent(), None),
+    ],
+)
+def test_only_what_this_job_did_is_undone(
+    side: Side, sighting: Sighting, step: Step | None
+) -> None:
+    assert next_undoing(side, sighting) == step
+
+
+def test_a_record_that_this_jobs_own_task_told_of_is_its_to_remove_whatever_became_of_it() -> None:
+    told = replace(asked(SiteCall.PAIR), result={"id": ID})
+    assert next_undoing(told, Different(PEER, ERROR)) == Call(SiteCall.UNPAIR, ID)
+
+
+def test_a_record_without_an_id_cannot_be_removed_and_that_is_said() -> None:
+    step = next_undoing(asked(SiteCall.PAIR), Present(NAMELESS))
+    assert isinstance(step, e.RollbackFailed)
+    assert step.error.code == "PeerWithoutId"
+
+
+def listed(url: str) -> Peer:
+    return replace(a_peer(url), api_url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "kind"),
+    [
+        (OLD_URL, FORMER, Different),
+        (FORMER.api_url, FORMER, Present),
+        (OLD_URL, ENDPOINT_B, Absent),
+    ],
+)
+def test_a_peer_that_moved_is_known_where_it_was_and_differs(
+    url: str, endpoint: Endpoint, kind: type[Sighting]
+) -> None:
+    seen = sight([listed(url)], endpoint)
+    assert isinstance(seen, kind)
+    if isinstance(seen, Different):
+        assert seen.error.code == "PeerUrlDiffers"
+        assert "Repair" in seen.error.msg
+
+
+def test_an_unpaired_side_lists_its_peer_no_more_whatever_its_thumbprint() -> None:
+    assert lingering([], ENDPOINT_B) is None
+    for peer in (PEER, replace(PEER, api_thumbprint=None)):
+        left = lingering([peer], ENDPOINT_B)
+        assert isinstance(left, ApiError)
+        assert left.code == "PeerStillListed"
