@@ -29,7 +29,7 @@ async def measure(
     async with aiohttp.ClientSession(
         described["url"], headers=headers, connector=connector, raise_for_status=True
     ) as session:
-        names = [await _register(session, appliance) for appliance in fleet["appliances"]]
+        names = [await register(session, appliance) for appliance in fleet["appliances"]]
         await _reset_counters(fleet["controlUrl"])
         cpu = cpu_s(process)
         slots = asyncio.Semaphore(_ASKING)
@@ -60,7 +60,8 @@ def _latency_s(pairing: dict[str, Any]) -> float:
     return float(pairing["endTime"] - begun) / 1000
 
 
-async def _register(session: aiohttp.ClientSession, appliance: dict[str, Any]) -> str:
+async def register(session: aiohttp.ClientSession, appliance: dict[str, Any]) -> str:
+    """Register a simulated appliance; its name."""
     body = {
         name: appliance[name]
         for name in ("managementUrl", "apiUrl", "thumbprint", "apiThumbprint", "credentials")
