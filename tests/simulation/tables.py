@@ -1,0 +1,482 @@
+"""The database's tables and transactions as plain values: what the SQL does, in its own words.
+
+Nothing here waits. Every method is one transaction, at the database's own time.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+from service.domain import chain
+from service.domain.appliance import ApiError, Endpoint
+from service.domain.errors import (
+    DeclaredDead,
+    NotRetryable,
+    PairingActive,
+    PairingOver,
+    Superseded,
+    UnknownAppliance,
+)
+from service.domain.events import Entry, PairingAccepted
+from service.domain.ids import ApplianceName, PairingId, TaskId, WorkerId
+from service.domain.pairing import (
+    Assignment,
+    CancelWish,
+    ChainPosition,
+    Claimed,
+    Pairing,
+    PairingState,
+    Phase,
+    Side,
+    SideState,
+    SiteCall,
+)
+from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Registration
+from service.domain.thumbprint import Thumbprint
+
+ACTIVE = frozenset({PairingState.QUEUED, PairingState.RUNNING})
+LOGIN_LASTS_S = 45.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Row:
+    """A row of `pairing` with its sides, and its chain."""
+
+    pairing: Pairing
+    worker: WorkerId | None = None
+    waits_for: ApplianceName | None = None
+    cancel: CancelWish | None = None
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether any worker may claim it."""
+        return self.worker is None and self.waits_for is None and self.pairing.state in ACTIVE
+
+    @property
+    def wish(self) -> CancelWish | None:
+        """A wish to cancel that its chain does not know of yet."""
+        is_news = self.cancel is not None and not self.pairing.is_canceling
+        return self.cancel if is_news and self.pairing.state in ACTIVE else None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A change of a pairing's state: what it was, its row by now, why, and under which epoch."""
+
+    before: Pairing
+    row: Row
+    entries: Sequence[Entry]
+    epoch: int
+
+
+@dataclass(slots=True)
+class Life:
+    """A row of `worker`."""
+
+    seen_s: float
+    lease_s: float
+    steady_since_s: float
+
+
+@dataclass(slots=True)
+class Standing:
+    """A row of `appliance_health`."""
+
+    closed_since_s: float | None = None
+    closed_error: ApiError | None = None
+    probe_s: float = 0.0
+    login_turn: UUID | None = None
+    login_until_s: float = 0.0
+    refused_version: int | None = None
+    refusal: LoginRefusal | None = None
+
+
+class Tables:
+    """All tables. `clock` gives the database's time in seconds, `wall` in ms since the epoch."""
+
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], int]) -> None:
+        self.pairings: dict[PairingId, Row] = {}
+        self.workers: dict[WorkerId, Life] = {}
+        self.registrations: dict[ApplianceName, Registration] = {}
+        self.health: dict[ApplianceName, Standing] = {}
+        self.notices: list[str] = []
+        """Channels that were told something since the last look."""
+        self.watch: Callable[[Written], None] = lambda _: None
+        """Sees each change of a pairing's state."""
+        self._clock = clock
+        self._wall = wall
+
+    # Where pairings come in, and what callers want of them.
+
+    def accept(self, pairing: Pairing, accepted: PairingAccepted) -> None:
+        """A new pairing. Raises UnknownAppliance, PairingActive."""
+        self._need_appliances(pairing)
+        self._refuse_rival(pairing)
+        entry = chain.append(
+            accepted,
+            ChainPosition(),
+            chain=pairing.id,
+            at=pairing.start_time,
+            actor=pairing.user,
+            operation_id=pairing.operation_id,
+        )
+        row = Row(pairing.at_position(ChainPosition(entry.seq, entry.hash)), entries=[entry])
+        self.pairings[pairing.id] = row
+        self.notices.append("due")
+
+    def cancel(self, pairing_id: PairingId, wish: CancelWish) -> None:
+        """Somebody wants it canceled. Raises PairingOver."""
+        row = self.pairings[pairing_id]
+        if row.pairing.state in {PairingState.SUCCEEDED, PairingState.FAILED}:
+            raise PairingOver(pairing_id, row.pairing.state)
+        if row.cancel is None and row.pairing.state in ACTIVE:
+            row.cancel = wish
+            row.waits_for = None
+            self.notices += ["due", "cancel"]
+
+    def may_retry(self, pairing_id: PairingId) -> Pairing:
+        """What a retry builds on. Raises NotRetryable, UnknownAppliance, Superseded,
+        PairingActive."""
+        pairing = self.pairings[pairing_id].pairing
+        if pairing.state not in {PairingState.FAILED, PairingState.CANCELED}:
+            raise NotRetryable(pairing_id, pairing.state)
+        self._need_appliances(pairing)
+        for later in self._of_couple(pairing) if pairing.left_behind else ():
+            is_later = (later.pairing.end_time or 0) >= (pairing.end_time or 0)
+            if later.pairing.state is PairingState.SUCCEEDED and is_later:
+                raise Superseded(pairing_id, later.pairing.id)
+        self._refuse_rival(pairing)
+        return pairing
+
+    def _refuse_rival(self, pairing: Pairing) -> None:
+        for row in self._of_couple(pairing):
+            if row.pairing.state in ACTIVE:
+                raise PairingActive(row.pairing.id)
+
+    def _need_appliances(self, pairing: Pairing) -> None:
+        unknown = [s.appliance for s in pairing.sides if s.appliance not in self.registrations]
+        if unknown:
+            raise UnknownAppliance(*unknown)
+
+    def _of_couple(self, pairing: Pairing) -> list[Row]:
+        names = {side.appliance for side in pairing.sides}
+        return [
+            row
+            for row in self.pairings.values()
+            if {side.appliance for side in row.pairing.sides} == names
+        ]
+
+    # Claims.
+
+    def claim(self, worker: WorkerId, limit: int) -> Claimed:
+        """Own due pairings; those that wait for a closed appliance are set aside."""
+        if worker not in self.workers:
+            return Claimed((), has_more=False)
+        due = [row for row in self.pairings.values() if row.is_due]
+        due.sort(key=lambda row: (-row.pairing.priority, row.pairing.id))
+        taken: list[Assignment] = []
+        for row in due[:limit]:
+            if (closed := self._has_to_wait_for(row)) is not None:
+                row.waits_for = closed
+                continue
+            row.worker = worker
+            row.pairing = replace(row.pairing, epoch=row.pairing.epoch + 1)
+            taken.append(self._assignment(row))
+        return Claimed(taken, has_more=len(due) >= limit)
+
+    def disown(self, worker: WorkerId, driven: Collection[PairingId]) -> None:
+        """Give up all but `driven`."""
+        for row in self.pairings.values():
+            if row.worker == worker and row.pairing.id not in driven:
+                row.worker = None
+                self.notices.append("due")
+
+    def wishes(self, worker: WorkerId) -> Mapping[PairingId, CancelWish]:
+        """Which of its pairings are to be canceled."""
+        return {
+            id_: row.wish
+            for id_, row in self.pairings.items()
+            if row.worker == worker and row.wish is not None
+        }
+
+    def _has_to_wait_for(self, row: Row) -> ApplianceName | None:
+        if row.wish is not None or self._wall() >= row.pairing.deadline:
+            return None
+        closed = {side.appliance for side in row.pairing.sides} & self.closed().keys()
+        return min(closed, default=None)
+
+    def _assignment(self, row: Row) -> Assignment:
+        one, other = (self._endpoint(side) for side in row.pairing.sides)
+        remaining_s = (row.pairing.deadline - self._wall()) / 1000
+        return Assignment(row.pairing, (one, other), remaining_s, row.wish)
+
+    def _endpoint(self, side: Side) -> Endpoint:
+        registration = self.registrations.get(side.appliance)
+        if registration is None:
+            return Endpoint(side.appliance, "", Thumbprint(""), 0, None)
+        return registration.endpoint
+
+    # Workers.
+
+    def join(self, worker: WorkerId, lease_s: float) -> None:
+        """Begin to live; again, if it is not known whether it did."""
+        now = self._clock()
+        self.workers[worker] = Life(now, lease_s, now)
+
+    def beat(self, worker: WorkerId) -> None:
+        """`beat.sql`. Raises DeclaredDead."""
+        life, now = self.workers.get(worker), self._clock()
+        if life is None:
+            raise DeclaredDead
+        if not 0 <= now - life.seen_s <= life.lease_s / 2:
+            life.steady_since_s = now
+        life.seen_s = now
+
+    def bury(self, worker: WorkerId) -> None:
+        """`bury.sql`, `free.sql`, `unpark.sql`."""
+        judge, now = self.workers.get(worker), self._clock()
+        if judge is not None and now - judge.steady_since_s > judge.lease_s:
+            dead = [
+                id_
+                for id_, life in self.workers.items()
+                if id_ != worker and abs(now - life.seen_s) > life.lease_s
+            ]
+            for id_ in dead:
+                del self.workers[id_]
+        self._free_orphans()
+        self._unpark()
+
+    def leave(self, worker: WorkerId) -> None:
+        """Live no more."""
+        self.workers.pop(worker, None)
+        self._free_orphans()
+
+    def lease_left_s(self, worker: WorkerId) -> float:
+        """How long nobody may bury this worker."""
+        life = self.workers.get(worker)
+        return -1.0 if life is None else life.seen_s + life.lease_s - self._clock()
+
+    def _free_orphans(self) -> None:
+        for row in self.pairings.values():
+            if row.worker is not None and row.worker not in self.workers:
+                row.worker = None
+                row.pairing = replace(row.pairing, epoch=row.pairing.epoch + 1)
+                self.notices.append("due")
+
+    def _unpark(self) -> None:
+        for row in self.pairings.values():
+            if row.waits_for is None:
+                continue
+            is_open = self.standing(row.waits_for).closed_since_s is None
+            if is_open or row.pairing.deadline <= self._wall():
+                row.waits_for = None
+                self.notices.append("due")
+
+    # Appliances.
+
+    def standing(self, name: ApplianceName) -> Standing:
+        """What is known of an appliance's health."""
+        return self.health.setdefault(name, Standing())
+
+    def report(self, opened: Mapping[ApplianceName, ApiError]) -> None:
+        """These do not answer; names that are not registered say nothing."""
+        now = self._clock()
+        for name, error in opened.items():
+            if name not in self.registrations:
+                continue
+            standing = self.standing(name)
+            since = standing.closed_since_s
+            later_s = 0.0 if since is None else min(14.0, (now - since) / 4)
+            standing.probe_s = now + 1.0 + later_s
+            standing.closed_since_s = now if since is None else since
+            standing.closed_error = error
+
+    def closed(self) -> Mapping[ApplianceName, ApiError]:
+        """Those that are not to be called."""
+        return {name: each.closed_error for name, each in self.health.items() if each.closed_error}
+
+    def take_probes(self) -> Sequence[ApplianceName]:
+        """Those that it is time to try again."""
+        now = self._clock()
+        ripe = [n for n, each in self.health.items() if each.closed_error and each.probe_s <= now]
+        for name in ripe:
+            self.health[name].probe_s = now + 20.0
+        return ripe
+
+    def reopen(self, name: ApplianceName) -> None:
+        """It answers again."""
+        standing = self.standing(name)
+        standing.closed_since_s = standing.closed_error = None
+        for row in self.pairings.values():
+            if row.waits_for == name:
+                row.waits_for = None
+                self.notices.append("due")
+
+    def register(self, registration: Registration) -> None:
+        """A registration, or a new version of it, which reopens the appliance."""
+        name = registration.spec.name
+        self.registrations[name] = registration
+        self.reopen(name)
+
+    def remove(self, name: ApplianceName) -> None:
+        """A registration, and what is known of the appliance, is gone."""
+        self.registrations.pop(name, None)
+        self.health.pop(name, None)
+
+    def registration(self, name: ApplianceName) -> Registration:
+        """How an appliance is registered. Raises UnknownAppliance."""
+        if name not in self.registrations:
+            raise UnknownAppliance(name)
+        return self.registrations[name]
+
+    # Logins.
+
+    def take_login(self, turn: UUID, registration: Registration) -> LoginRefusal | bool:
+        """`take_login.sql`: a refusal; or whether the turn was taken. Raises UnknownAppliance."""
+        if not self._is_known(registration):
+            raise UnknownAppliance(registration.spec.name)
+        standing, now = self.standing(registration.spec.name), self._clock()
+        if standing.refused_version == registration.credentials_version and standing.refusal:
+            return standing.refusal
+        if standing.login_turn is not None and now <= standing.login_until_s:
+            return False
+        standing.login_turn, standing.login_until_s = turn, now + LOGIN_LASTS_S
+        return True
+
+    def end_login(
+        self, turn: UUID | None, registration: Registration, outcome: LoginOutcome
+    ) -> None:
+        """`end_login.sql`."""
+        if not self._is_known(registration):
+            return
+        standing = self.standing(registration.spec.name)
+        if standing.login_turn == turn:
+            standing.login_turn = None
+        if isinstance(outcome, LoginRefusal):
+            standing.refusal, standing.refused_version = outcome, registration.credentials_version
+        elif outcome is LoginEnd.ACCEPTED:
+            standing.refusal = standing.refused_version = None
+
+    def _is_known(self, registration: Registration) -> bool:
+        known = self.registrations.get(registration.spec.name)
+        return known is not None and known.id == registration.id
+
+    # The journal's statements, by their parameters.
+
+    def journal(self, given: Mapping[str, Any]) -> Sequence[Any]:
+        """`journal.sql`: what is granted."""
+        granted: list[Any] = []
+        for at, (id_, epoch) in enumerate(zip(given["ids"], given["epochs"], strict=True)):
+            row = self.pairings.get(id_)
+            if row is None or row.pairing.epoch != epoch:
+                continue
+            if row.pairing.position.seq != given["followed"][at]:
+                continue
+            self._write(row, given, at)
+            granted.append(SimpleNamespace(id=id_, epoch=epoch))
+        return granted
+
+    def journal_standing(self, given: Mapping[str, Any]) -> Sequence[Any]:
+        """`journal_standing.sql`."""
+        asked = zip(*(given[name] for name in ("ids", "epochs", "seqs", "heads")), strict=True)
+        return [
+            SimpleNamespace(
+                id=id_,
+                asked_epoch=epoch,
+                epoch=self.pairings[id_].pairing.epoch,
+                seq=self.pairings[id_].pairing.position.seq,
+                is_recorded=any(
+                    entry.seq == seq and entry.hash == head for entry in self.pairings[id_].entries
+                ),
+            )
+            for id_, epoch, seq, head in asked
+            if id_ in self.pairings
+        ]
+
+    def _write(self, row: Row, given: Mapping[str, Any], at: int) -> None:
+        before = row.pairing
+        if before.is_over and given["end_times"][at] is None:
+            self._refuse_rival(before)
+        row.pairing = replace(
+            before,
+            state=PairingState(given["states"][at]),
+            phase=Phase(given["phases"][at]) if given["phases"][at] else None,
+            last_updated=given["last_updated"][at],
+            end_time=given["end_times"][at],
+            error=_error(given["errors"][at]),
+            position=ChainPosition(given["seqs"][at], given["heads"][at]),
+            deadline=given["deadlines"][at],
+            warnings=tuple([_error_of(each) for each in json.loads(given["warnings"][at])]),
+            is_canceling=given["cancelings"][at],
+            sides=_sides(before, given),
+        )
+        entries = _entries(before, given)
+        row.entries.extend(entries)
+        self.watch(Written(before, row, entries, given["epochs"][at]))
+        if given["given_up"][at]:
+            row.waits_for = given["waits_for"][at] if row.wish is None else None
+            row.worker = None
+        if row.pairing.state is PairingState.QUEUED:
+            row.cancel = None
+        if row.is_due:
+            self.notices.append("due")
+
+
+def _sides(pairing: Pairing, given: Mapping[str, Any]) -> tuple[Side, Side]:
+    sides = list(pairing.sides)
+    for at, id_ in enumerate(given["side_pairings"]):
+        if id_ != pairing.id or given["side_epochs"][at] != pairing.epoch:
+            continue
+        ordinal, task = given["side_ordinals"][at], given["side_tasks"][at]
+        result, call = given["side_results"][at], given["side_calls"][at]
+        sides[ordinal] = replace(
+            sides[ordinal],
+            state=SideState(given["side_states"][at]),
+            task_id=TaskId(task) if task is not None else None,
+            attempts=given["side_attempts"][at],
+            start_time=given["side_starts"][at],
+            end_time=given["side_ends"][at],
+            result=json.loads(result) if result is not None else None,
+            error=_error(given["side_errors"][at]),
+            call=SiteCall(call) if call is not None else None,
+            losses=given["side_losses"][at],
+            asked_thumbprint=given["side_thumbprints"][at],
+        )
+    return sides[0], sides[1]
+
+
+def _entries(pairing: Pairing, given: Mapping[str, Any]) -> list[Entry]:
+    keys = zip(given["chains"], given["chain_epochs"], strict=True)
+    mine = [at for at, key in enumerate(keys) if key == (pairing.id, pairing.epoch)]
+    return [
+        Entry(
+            chain=given["chains"][at],
+            seq=given["entry_seqs"][at],
+            at=_to_ms(given["ats"][at]),
+            type=given["types"][at],
+            appliance=given["appliances"][at],
+            actor=given["actors"][at],
+            operation_id=given["operation_ids"][at],
+            detail=json.loads(given["details"][at]),
+            hash=given["hashes"][at],
+        )
+        for at in mine
+    ]
+
+
+def _to_ms(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _error(stored: str | None) -> ApiError | None:
+    return None if stored is None else _error_of(json.loads(stored))
+
+
+def _error_of(stored: Mapping[str, Any]) -> ApiError:
+    return ApiError(stored["code"], stored["msg"], tuple(stored["args"]), stored.get("stacktrace"))

@@ -1,0 +1,96 @@
+"""What goes wrong in a run, and how often: drawn from the seed, gone when it is calm."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+
+class CallFault(StrEnum):
+    """What can happen to one call to an appliance. `ACTS_FIRST`: it takes effect all the same."""
+
+    UNREACHABLE = "not connected"
+    NO_CONNECTION_IN_TIME = "no connection in time"
+    LOST = "lost on the way"
+    ANSWER_LOST = "answer lost"
+    LATE = "late: takes effect when nobody waits any more"
+    HANGS = "hangs, never acts"
+    ANSWER_HANGS = "acts, never answers"
+    SLOW = "slow"
+    FAILS_AFTERWARDS = "500 after acting"
+    BUSY = "503 before acting"
+    REFUSED = "403 before acting"
+    GARBAGE = "garbage after acting"
+    SESSION_GONE = "session gone"
+    TASKS_FORGOTTEN = "tasks forgotten"
+    TASK_FAILS = "task fails"
+    TASK_MISMATCHES = "task succeeds with CertificateMismatch"
+    ROWS_MISSING = "rows missing in the bulk poll"
+
+
+class StoreFault(StrEnum):
+    """What can happen to one operation of the database."""
+
+    REFUSED = "refused before it took effect"
+    ANSWER_LOST = "took effect, answer lost"
+    LINGERS = "takes effect after the caller was told that the connection is gone"
+    ROLLED_BACK = "a deadlock, undone"
+
+
+LATEST_S = 1.5
+"""How long after its caller gave up a call may still take effect. The engine trusts two looks
+that lie `settle_s` apart, so nothing later can be survived."""
+
+MOSTLY, OFTEN, SELDOM = 0.6, 0.12, 0.02
+
+Fault = TypeVar("Fault")
+
+
+@dataclass(slots=True)
+class Weather:
+    """Probabilities per call, `changes` for calls that change something; the longest ways, in
+    seconds, there and back each."""
+
+    calls: dict[CallFault, float] = field(default_factory=dict)
+    changes: dict[CallFault, float] = field(default_factory=dict)
+    store: dict[StoreFault, float] = field(default_factory=dict)
+    way_s: float = 0.02
+    store_way_s: float = 0.005
+    is_calm: bool = False
+
+    def call_fault(self, rng: random.Random, *, changes: bool) -> CallFault | None:
+        """What happens to the next call to an appliance, if anything does."""
+        if self.is_calm:
+            return None
+        fault = _drawn(self.changes, rng) if changes else None
+        return fault or _drawn(self.calls, rng)
+
+    def store_fault(self, rng: random.Random) -> StoreFault | None:
+        """What happens to the next operation of the database, if anything does."""
+        return None if self.is_calm else _drawn(self.store, rng)
+
+
+def _drawn(odds: Mapping[Fault, float], rng: random.Random) -> Fault | None:
+    if not odds:
+        return None
+    draw = rng.random()
+    for fault, odd in odds.items():
+        draw -= odd
+        if draw < 0:
+            return fault
+    return None
+
+
+def forecast(rng: random.Random) -> Weather:
+    """A run has few kinds of fault, each seldom or often: all of them at once hide one another."""
+    calls = rng.sample(list(CallFault), rng.choice((0, 1, 2, 3, 5)))
+    changes = rng.sample(list(CallFault), rng.choice((0, 0, 1, 1, 2)))
+    store = rng.sample(list(StoreFault), rng.choice((0, 0, 1, 2, 4)))
+    return Weather(
+        calls={fault: rng.choice((SELDOM, SELDOM, OFTEN)) for fault in calls},
+        changes={fault: rng.choice((OFTEN, MOSTLY)) / len(changes) for fault in changes},
+        store={fault: rng.choice((SELDOM, OFTEN)) for fault in store},
+        way_s=rng.choice((0.002, 0.02, 0.3)),
+        store_way_s=rng.choice((0.001, 0.005, 0.1)),
+    )
