@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint openapi bench lock clean
+.PHONY: run test lint openapi bench chaos simulate mutants lock clean
 
 run: $(VENV)/.run
 	$(BIN)/sitepair demo
@@ -24,6 +24,18 @@ openapi: $(VENV)/.dev
 
 bench: $(VENV)/.run
 	$(BIN)/python -m bench
+
+# Real processes, killed and cut off at random; a run that failed is repeated with its --seed.
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos --seconds 300 $(CHAOS)
+
+# Virtual time: SIMULATE="--runs 20000 --seed 5000" for more, "--trace --seed S" for all of one.
+simulate: $(VENV)/.dev
+	$(BIN)/python -m tests.simulation $(SIMULATE)
+
+# Bugs planted one at a time: which seed sees each, after how many schedules.
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.simulation.mutants $(MUTANTS)
 
 # What is installed is what the lock files name, hash by hash; the package itself needs no index.
 $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
