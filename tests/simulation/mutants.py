@@ -18,11 +18,15 @@ from tests.simulation.planting import Edit
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A bug in words and as edits. `seed` is one that catches it, unless schedules have changed."""
+    """A bug in words and as edits. `seed` is one that catches it, unless schedules have changed.
+
+    One that is not `is_seen` got away through thousands of schedules: other tests hold it.
+    """
 
     what: str
     edits: tuple[Edit, ...]
     seed: int = 1
+    is_seen: bool = True
 
 
 _SIDE = "service.engine.side"
@@ -46,6 +50,7 @@ MUTANTS = {
                 "            await self._record(self._intent(step.call))\n",
             ),
         ),
+        seed=207,
     ),
     "epoch-unchecked": Mutant(
         "the journal's statement does not ask for the epoch",
@@ -56,6 +61,7 @@ MUTANTS = {
                 "if row is None:",
             ),
         ),
+        seed=347,
     ),
     "task-is-proof": Mutant(
         "a task that succeeded is taken for a pairing that works",
@@ -66,6 +72,7 @@ MUTANTS = {
                 "        return PeerVerified(side.appliance, {})\n",
             ),
         ),
+        seed=3,
     ),
     "existing-rolled-back": Mutant(
         "what was there before the job is rolled back like what it made",
@@ -82,6 +89,7 @@ MUTANTS = {
                 "_UNDONE = {S.ALREADY_PAIRED, S.PENDING,",
             ),
         ),
+        seed=15,
     ),
     "stale-read-joined": Mutant(
         "who asks for the peers joins a read that was sent before",
@@ -92,6 +100,7 @@ MUTANTS = {
                 "if self._gathering is None:",
             ),
         ),
+        is_seen=False,
     ),
     "rows-by-position": Mutant(
         "rows of the bulk poll are matched by position",
@@ -104,6 +113,7 @@ MUTANTS = {
                 "    return dict(zip(asked, rows, strict=False))\n",
             ),
         ),
+        is_seen=False,
     ),
     "session-not-renewed": Mutant(
         "an expired session is not renewed",
@@ -114,6 +124,7 @@ MUTANTS = {
                 "        if is_session_expired(outcome) and self is None:\n",
             ),
         ),
+        seed=4,
     ),
     "lost-answer-repeated": Mutant(
         "after a lost answer the call is made again, without settling what it did",
@@ -134,6 +145,7 @@ MUTANTS = {
                 "        if self is None:\n",
             ),
         ),
+        seed=373,
     ),
     "half-left-behind": Mutant(
         "one side that failed is enough to have nothing to undo",
@@ -149,6 +161,7 @@ MUTANTS = {
                 "        _need(True, event",
             ),
         ),
+        seed=20,
     ),
     "requested-forgotten": Mutant(
         "a call whose task was never learnt counts as one that did nothing",
@@ -181,6 +194,7 @@ MUTANTS = {
                 "            if refused is not None:\n",
             ),
         ),
+        seed=13,
     ),
     "refusal-forgotten": Mutant(
         "a login that was refused is tried again",
@@ -193,6 +207,7 @@ MUTANTS = {
                 "        if refusal is self:\n",
             ),
         ),
+        seed=56,
     ),
     "one-look-settles": Mutant(
         "one look that misses the peer is enough to call again",
@@ -201,9 +216,10 @@ MUTANTS = {
                 _SIDE,
                 "            await self._case.pause(self._policy.settle_s)\n"
                 "            step = await self._step_after_tasks()\n",
-                "",
+                "            pass\n",
             ),
         ),
+        seed=316,
     ),
     "unpark-forgotten": Mutant(
         "an appliance that answers again is not opened to the others",
@@ -214,6 +230,7 @@ MUTANTS = {
                 "                pass\n",
             ),
         ),
+        seed=16,
     ),
 }
 
