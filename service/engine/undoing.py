@@ -24,7 +24,7 @@ from service.domain.events import (
     SideRolledBack,
     TaskAccepted,
 )
-from service.domain.pairing import Side, SideState, SiteCall
+from service.domain.pairing import UNDER_WAY, Side, SideState, SiteCall
 from service.engine.case import Case
 from service.engine.policy import Policy
 from service.engine.ports import Appliance
@@ -111,7 +111,9 @@ class Undoing:
         done = self._side.call
         if self._side.state is SideState.FAILED and self._side.task_id is not None:
             await self._outlast(self._side)
-        sighting = await self._site.look_after_tasks(done if done is not None else undo)
+        # Once it was asked to undo, it is that call's task which may run still.
+        is_asked = self._side.state in UNDER_WAY
+        sighting = await self._site.look_after_tasks(undo if is_asked else done or undo)
         return next_undoing(self._side, sighting)
 
     async def _outlast(self, side: Side) -> None:
