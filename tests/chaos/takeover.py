@@ -30,13 +30,15 @@ from tests.chaos.run import LEASE_S, environment_of, new_directory, registration
 _ASKING = 32
 _IN_FLIGHT = 64
 _LOOK_S = 0.02
+_REST_LOOK_S = 0.5
+_AT_REST_S = 5.0
 _PATIENCE_S = 1_200.0
 _TASK_MS = (1_800_000, 1_900_000)
 """Longer than it takes to ask for ten thousand, and to take them over."""
 
-_ACCEPTED = """
-select count(*) from side where state = 'ACCEPTED' and pairing_id in
-(select id from pairing where worker is not null)
+_UNDER_WAY = """
+select (select count(*) from pairing where state = 'RUNNING' and worker is not null) as pairings,
+       (select count(*) from side where state = 'ACCEPTED') as sides
 """
 _OWNERS = """
 select worker::text, count(*) as pairings from pairing where state in ('QUEUED', 'RUNNING')
@@ -113,8 +115,8 @@ def _couples(names: Sequence[str], count: int) -> Iterator[Couple]:
 
 
 async def _launch(stage: Stage, couples: Sequence[Couple]) -> float:
-    """Ask for all of them and return when each has a task running on both sides; how long it
-    took, in seconds."""
+    """Ask for all of them; return when all are driven and no more tasks have begun for a while.
+    How long it took, in seconds."""
     for name, appliance in stage.appliances.described.items():
         body = {**registration_of(appliance), "maxInFlight": _IN_FLIGHT}
         await stage.clients.call("PUT", f"/v1/appliances/{name}", body)
@@ -123,12 +125,14 @@ async def _launch(stage: Stage, couples: Sequence[Couple]) -> float:
     async with asyncio.TaskGroup() as tasks:
         for _ in range(_ASKING):
             tasks.create_task(_ask(stage.clients, waiting))
+    sides, since = -1, time.monotonic()
     async with asyncio.timeout(_PATIENCE_S):
-        while True:
-            running = int(await stage.connection.fetchval(_ACCEPTED))
-            if running == 2 * len(couples):
-                return time.monotonic() - began
-            await asyncio.sleep(_LOOK_S)
+        while sides == 0 or time.monotonic() - since < _AT_REST_S:
+            row = await stage.connection.fetchrow(_UNDER_WAY)
+            if row is None or row["pairings"] < len(couples) or row["sides"] != sides:
+                sides, since = row["sides"] if row is not None else 0, time.monotonic()
+            await asyncio.sleep(_REST_LOOK_S)
+    return since - began
 
 
 async def _ask(clients: Clients, waiting: Iterator[Couple]) -> None:
@@ -146,6 +150,7 @@ async def _kill(stage: Stage) -> Json:
     """Kill the first worker; how long until the second one owned the first pairing, and the
     last."""
     ((owner, in_flight),) = (await _owners(stage)).items()
+    row = await stage.connection.fetchrow(_UNDER_WAY)
     stage.first.end(signal.SIGKILL, back_s=_PATIENCE_S)
     killed = time.monotonic()
     first_s = None
@@ -160,6 +165,7 @@ async def _kill(stage: Stage) -> Json:
             await asyncio.sleep(_LOOK_S)
     return {
         "inFlight": in_flight,
+        "tasksRunning": row["sides"] if row is not None else None,
         "leaseS": LEASE_S,
         "firstOwnedAgainS": round(first_s or elapsed, 2),
         "lastOwnedAgainS": round(elapsed, 2),

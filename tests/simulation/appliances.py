@@ -18,6 +18,7 @@ from service.domain.registration import ApplianceSpec
 from simulator.appliance import Appliance, Identity
 from simulator.faults import Action
 from simulator.knobs import Knobs, changed
+from simulator.tasks import Outcome as Done
 from simulator.wire import Answer as Reply
 from simulator.wire import Call
 from simulator.world import Visit, World
@@ -112,7 +113,8 @@ class Air:
         """What happens to a call that is to be sent now."""
         if appliance in self.down or (node.name, appliance) in self.cut:
             return self.rng.choice(list(_BEFORE_SENDING))
-        fault = self.weather.call_fault(self.rng, changes=request.mutating)
+        lists = request.path == "/sites" and not request.mutating
+        fault = self.weather.call_fault(self.rng, changes=request.mutating, lists=lists)
         # Whoever may look may always look; a change is refused for many a reason.
         is_change = request.mutating and request.path.startswith("/sites")
         return None if fault is CallFault.REFUSED and not is_change else fault
@@ -241,6 +243,9 @@ class _Trip:
         if self._fault in _SPOILT_TASKS and self._call.path.startswith("/sites"):
             visit.action = _SPOILT_TASKS[self._fault]
         reply = world.act(visit, now)
+        if self._fault is CallFault.TASK_LIES and reply.status == 202:
+            *_, task = self._appliance.tasks._known.values()
+            task.effect = lambda _: Done()
         world.leave(visit, now, reply.status)
         self._tell(str(reply.status))
         return reply

@@ -9,8 +9,9 @@ from itertools import repeat
 from multiprocessing import get_context
 
 from tests.simulation.run import Report, Run, play
-from tests.simulation.schedule import Ambush, drawn
+from tests.simulation.schedule import Ambush, Befallen, Blow, Schedule, drawn
 from tests.simulation.sites import Site, all_sites
+from tests.simulation.weather import CallFault
 
 CHUNK = 10
 
@@ -75,9 +76,29 @@ def ambushes(seeds: Sequence[int], *, jobs: int) -> Iterator[tuple[Site, int | N
         yield from zip(sites, pool.map(_first_ambush, sites, repeat(seeds)), strict=True)
 
 
+def _provoking(schedule: Schedule) -> Schedule:
+    """The same with more of one kind of trouble, so that what is seldom happens."""
+    seed = schedule.seed
+    fault, blows = list(CallFault)[seed % len(CallFault)], schedule.befallen
+    if seed % 2:
+        schedule.weather.changes = {fault: 0.5}
+    if seed % 3 == 1:
+        blows += (
+            Befallen(1.0, Blow.APPLIANCE_DOWN, whom=seed, other=seed, lasts_s=60.0, steps=0),
+            Befallen(9.0 + seed % 7, Blow.SHUTDOWN, whom=seed, other=0, lasts_s=1.0, steps=0),
+        )
+    if seed % 3 == 2:
+        at_s = (seed % 50) / 50
+        blows += (
+            Befallen(at_s, Blow.PASSWORD, whom=0, other=seed, lasts_s=5.0, steps=0),
+            Befallen(at_s, Blow.EXPIRY, whom=0, other=seed, lasts_s=0.0, steps=0),
+        )
+    return replace(schedule, befallen=blows)
+
+
 def _first_ambush(site: Site, seeds: Sequence[int]) -> int | None:
     for seed in seeds:
-        schedule = replace(drawn(seed), ambush=Ambush(site, 1))
+        schedule = _provoking(replace(drawn(seed), ambush=Ambush(site, 1)))
         report = Run(schedule, is_traced=False).play()
         if report.broken:
             raise AssertionError(f"seed {seed}, ambushed at {site}: {report.broken}")

@@ -18,15 +18,11 @@ from tests.simulation.planting import Edit
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A bug in words and as edits. `seed` is one that catches it, unless schedules have changed.
-
-    One that is not `is_seen` got away through thousands of schedules: other tests hold it.
-    """
+    """A bug in words and as edits. `seed` is one that catches it, unless schedules have changed."""
 
     what: str
     edits: tuple[Edit, ...]
     seed: int = 1
-    is_seen: bool = True
 
 
 _SIDE = "service.engine.side"
@@ -50,7 +46,7 @@ MUTANTS = {
                 "            await self._record(self._intent(step.call))\n",
             ),
         ),
-        seed=207,
+        seed=118,
     ),
     "epoch-unchecked": Mutant(
         "the journal's statement does not ask for the epoch",
@@ -61,7 +57,7 @@ MUTANTS = {
                 "if row is None:",
             ),
         ),
-        seed=347,
+        seed=147,
     ),
     "task-is-proof": Mutant(
         "a task that succeeded is taken for a pairing that works",
@@ -89,7 +85,7 @@ MUTANTS = {
                 "_UNDONE = {S.ALREADY_PAIRED, S.PENDING,",
             ),
         ),
-        seed=15,
+        seed=18,
     ),
     "stale-read-joined": Mutant(
         "who asks for the peers joins a read that was sent before",
@@ -100,20 +96,24 @@ MUTANTS = {
                 "if self._gathering is None:",
             ),
         ),
-        is_seen=False,
+        seed=302_093,
     ),
     "rows-by-position": Mutant(
         "rows of the bulk poll are matched by position",
         (
             Edit(
-                "service.appliance.polltable",
-                "    return {task.id: task for task in tasks if task is not None and task.id in "
-                "asked}\n",
-                "    rows = [task for task in tasks if task is not None]\n"
-                "    return dict(zip(asked, rows, strict=False))\n",
+                "service.appliance.inquiry",
+                "        for question in chunk:\n            task = tasks.get(question.task_id)\n",
+                "        rows = [*tasks.values(), *[None] * len(chunk)]\n"
+                "        for question, task in zip(chunk, rows, strict=False):\n",
+            ),
+            Edit(
+                "service.appliance.inquiry",
+                "                tell(task.id, task)\n        return left\n",
+                "                tell(question.task_id, task)\n        return left\n",
             ),
         ),
-        is_seen=False,
+        seed=1_696,
     ),
     "session-not-renewed": Mutant(
         "an expired session is not renewed",
@@ -135,6 +135,7 @@ MUTANTS = {
                 "            return await self._defer(lost)\n",
             ),
         ),
+        seed=4,
     ),
     "permit-ignored": Mutant(
         "a call is sent whatever is left of the lease",
@@ -161,7 +162,7 @@ MUTANTS = {
                 "        _need(True, event",
             ),
         ),
-        seed=20,
+        seed=11,
     ),
     "requested-forgotten": Mutant(
         "a call whose task was never learnt counts as one that did nothing",
@@ -172,6 +173,7 @@ MUTANTS = {
                 "return _INVERSE.get(self.call) if self.call and self.task_id else None",
             ),
         ),
+        seed=4,
     ),
     "doubt-not-disowned": Mutant(
         "what a claim brought whose answer was lost is not given up",
@@ -194,7 +196,7 @@ MUTANTS = {
                 "            if refused is not None:\n",
             ),
         ),
-        seed=13,
+        seed=5,
     ),
     "refusal-forgotten": Mutant(
         "a login that was refused is tried again",
@@ -219,7 +221,7 @@ MUTANTS = {
                 "            pass\n",
             ),
         ),
-        seed=316,
+        seed=432,
     ),
     "unpark-forgotten": Mutant(
         "an appliance that answers again is not opened to the others",
@@ -230,7 +232,7 @@ MUTANTS = {
                 "                pass\n",
             ),
         ),
-        seed=16,
+        seed=8,
     ),
 }
 

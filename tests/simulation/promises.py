@@ -6,7 +6,15 @@ Some is checked the moment it happens, against the truth of that moment; the res
 from service.appliance.exchange import Answer, Outcome
 from service.domain.events import Entry
 from service.domain.ids import PairingId
-from service.domain.pairing import OnFailure, Operation, Pairing, PairingState, Side, SideState
+from service.domain.pairing import (
+    OnFailure,
+    Operation,
+    Pairing,
+    PairingState,
+    Phase,
+    Side,
+    SideState,
+)
 from service.domain.registration import ApplianceSpec, Registration
 from simulator.appliance import Appliance
 from simulator.peers import same_thumbprint, show
@@ -86,6 +94,8 @@ class Promises:
         if row is None or process is None:
             return
         call = f"{departure.request.method} {departure.request.path} to {departure.spec.name}"
+        if row.pairing.is_canceling and row.pairing.phase is not Phase.ROLLING_BACK:
+            self._break(row.pairing, f"{call} left {departure.node}, and nobody wants it any more")
         if row.worker not in process.workers:
             self._break(row.pairing, f"{call} left {departure.node}, which does not own it")
         elif self._tables.lease_left_s(row.worker) <= 0 and not self._was_clock_set():

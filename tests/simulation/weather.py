@@ -26,6 +26,7 @@ class CallFault(StrEnum):
     TASKS_FORGOTTEN = "tasks forgotten"
     TASK_FAILS = "task fails"
     TASK_MISMATCHES = "task succeeds with CertificateMismatch"
+    TASK_LIES = "task succeeds, and changes nothing"
     ROWS_MISSING = "rows missing in the bulk poll"
 
 
@@ -49,21 +50,24 @@ Fault = TypeVar("Fault")
 
 @dataclass(slots=True)
 class Weather:
-    """Probabilities per call, `changes` for calls that change something; the longest ways, in
-    seconds, there and back each."""
+    """Probabilities per call, `changes` for calls that change something, `slow_lists` for lists of
+    peers that take long; the longest ways, in seconds, there and back each."""
 
     calls: dict[CallFault, float] = field(default_factory=dict)
     changes: dict[CallFault, float] = field(default_factory=dict)
+    slow_lists: float = 0.0
     store: dict[StoreFault, float] = field(default_factory=dict)
     way_s: float = 0.02
     store_way_s: float = 0.005
     is_calm: bool = False
 
-    def call_fault(self, rng: random.Random, *, changes: bool) -> CallFault | None:
+    def call_fault(self, rng: random.Random, *, changes: bool, lists: bool) -> CallFault | None:
         """What happens to the next call to an appliance, if anything does."""
         if self.is_calm:
             return None
         fault = _drawn(self.changes, rng) if changes else None
+        if lists and rng.random() < self.slow_lists:
+            return CallFault.SLOW
         return fault or _drawn(self.calls, rng)
 
     def store_fault(self, rng: random.Random) -> StoreFault | None:
@@ -90,6 +94,7 @@ def forecast(rng: random.Random) -> Weather:
     return Weather(
         calls={fault: rng.choice((SELDOM, SELDOM, OFTEN)) for fault in calls},
         changes={fault: rng.choice((OFTEN, MOSTLY)) / len(changes) for fault in changes},
+        slow_lists=rng.choice((0.0, 0.0, 0.0, 0.3)),
         store={fault: rng.choice((SELDOM, OFTEN)) for fault in store},
         way_s=rng.choice((0.002, 0.02, 0.3)),
         store_way_s=rng.choice((0.001, 0.005, 0.1)),
