@@ -84,13 +84,13 @@ def judge(outcome: Outcome, *, mutating: bool) -> Verdict:
 
 
 def good(outcome: Outcome, *, mutating: bool) -> Answer:
-    """The answer if it is a good one. Raises NotSent, Ambiguous or Rejected: also when the
-    session ended once more just after a new login."""
+    """The answer if it is a good one. Raises NotSent, also when the session ended once more just
+    after a new login; Ambiguous; Rejected."""
     verdict = judge(outcome, mutating=mutating)
     if isinstance(verdict, Answer):
         return verdict
     if isinstance(verdict, SessionExpired):
-        raise Rejected(verdict.error, 401)
+        raise NotSent(verdict.error)
     raise verdict
 
 

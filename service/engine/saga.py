@@ -4,6 +4,7 @@ both, then look. What comes to nothing is undone."""
 import asyncio
 
 from service.domain.appliance import ApiError
+from service.domain.errors import UnknownAppliance
 from service.domain.events import (
     PairingCanceled,
     PairingFailed,
@@ -24,11 +25,15 @@ async def drive(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
     """Bring a pairing from wherever it stands to its end, or to where only a closed appliance
     could help it on: then `case.closed` says which. Every step may be entered again.
 
-    Raises, in an exception group, LeaseLost or StoreUnavailable when the case has to be dropped.
+    Raises UnknownAppliance, and, in an exception group, LeaseLost or StoreUnavailable when the
+    case has to be dropped.
     """
     await case.record(PairingStarted(worker=worker, epoch=case.pairing.epoch))
     await case.heed_cancel()
     one, other = (case.endpoint(side.appliance) for side in case.pairing.sides)
+    gone = [endpoint.name for endpoint in (one, other) if not endpoint.api_url]
+    if gone:
+        raise UnknownAppliance(*gone)
 
     async with fleet.use(one) as here, fleet.use(other) as there:
         if case.pairing.phase is not Phase.ROLLING_BACK:

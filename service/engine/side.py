@@ -51,6 +51,7 @@ class SideSaga:
         self._name = appliance.name
         self._policy = policy
         self._failures = 0
+        self._is_reopened = self._side.attempts > 0 and self._side.start_time is None
 
     @property
     def _side(self) -> Side:
@@ -109,9 +110,10 @@ class SideSaga:
         return pause_s
 
     async def _look(self) -> Seconds:
-        if self._side.attempts:
-            # A task of a try before, which nobody followed to its end, may run still.
+        if self._is_reopened:
+            # A task of the attempt before, which nobody followed to its end, may run still.
             step = await self._step_after_tasks()
+            self._is_reopened = False
         else:
             step = next_step(self._operation, self._side, await self._site.look())
         if not isinstance(step, Call):

@@ -5,12 +5,15 @@ from contextlib import suppress
 
 from service.domain.appliance import Endpoint, Task
 from service.domain.decisions import Call, Sighting, sight
-from service.domain.errors import LoginRefused, Rejected, TaskForgotten
+from service.domain.errors import Rejected, TaskForgotten
 from service.domain.ids import TaskId
 from service.domain.pairing import Side, SiteCall
 from service.engine.case import Case
 from service.engine.policy import Policy
 from service.engine.ports import Appliance
+
+_NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
+"""Answers that mean that an appliance has no list of tasks for us (h4-api 3.4)."""
 
 
 class Site:
@@ -74,8 +77,8 @@ class Site:
         try:
             async with asyncio.timeout_at(self._case.deadline):
                 tasks = await self._appliance.site_tasks(call, since_ms)
-        except LoginRefused:
-            raise
-        except Rejected:
-            return []  # No list to be had: the looks have to do.
+        except Rejected as refusal:
+            if refusal.status not in _NO_LIST:
+                raise
+            return []  # The looks have to do.
         return [task for task in tasks if not task.is_over]

@@ -92,7 +92,7 @@ class Undoing:
     async def _poll(self, undo: SiteCall) -> Seconds:
         try:
             if self._side.task_id is not None:
-                return await self._conclude(await self._site.finished(self._side.task_id))
+                return await self._conclude(undo, await self._site.finished(self._side.task_id))
         except TaskForgotten:
             pass  # The list tells.
         return await self._look(undo)
@@ -151,16 +151,24 @@ class Undoing:
             return await self._give_up_unless_undone(refusal.error)
         return await self._record(TaskAccepted(self._name, task.id))
 
-    async def _conclude(self, task: Task) -> Seconds:
+    async def _conclude(self, undo: SiteCall, task: Task) -> Seconds:
         """A task that succeeded proves nothing; neither does one that failed."""
         if task.failed and task.error is not None:
-            return await self._give_up_unless_undone(task.error)
+            return await self._try_again(undo, task.error)
         if next_undoing(self._side, await self._site.look()) is not None:
             await self._case.pause(self._policy.settle_s)
         text = f"Task {task.id} is {task.state}, and nothing changed."
         return await self._give_up_unless_undone(
             ApiError("RollbackWithoutEffect", text, (task.id,))
         )
+
+    async def _try_again(self, undo: SiteCall, error: ApiError) -> Seconds:
+        if self._vain >= self._policy.max_losses:
+            return await self._give_up_unless_undone(error)
+        pause_s = self._policy.pause_s(self._vain)
+        await self._record(RollbackDelayed(self._name, error, int(pause_s * 1000)))
+        await self._case.pause(pause_s)
+        return await self._look(undo)
 
     async def _give_up_unless_undone(self, error: ApiError) -> Seconds:
         step = next_undoing(self._side, await self._site.look())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from service.domain.appliance import ApiError
 from service.domain.decisions import doubt, lingering, verification_failed
-from service.domain.errors import ApplianceClosed, ApplianceError
+from service.domain.errors import ApplianceClosed, ApplianceError, NotSent
 from service.domain.events import (
     AbsenceVerified,
     PairingSucceeded,
@@ -27,36 +27,42 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
 
     Returns what is still wrong when the time for that is over; None also if it has to wait for a
     closed appliance, or is not wanted any more. The appliances may need a moment to clear their
-    communication errors (h4-api 2.3).
+    communication errors (h4-api 2.3). Only what was seen wrong counts against that moment; who
+    could not look has seen nothing, and tries until the deadline.
     """
     if case.pairing.phase is not Phase.VERIFYING:
         await case.record(VerificationStarted())
-    clock = asyncio.get_running_loop().time
-    began, patience_s = clock(), min(policy.verify_timeout_s, case.left_s)
+    waited_s = 0.0
     for look in itertools.count(1):
         async with asyncio.TaskGroup() as both_sides:
             sights = [both_sides.create_task(_judge(case, side)) for side in (here, there)]
         judgements = [sight.result() for sight in sights]
         doubts = [each for each in judgements if isinstance(each, Doubt)]
-        waited_s = clock() - began
         if not case.is_promising or case.closed:
             return None
         if not doubts:
             verified = [each for each in judgements if not isinstance(each, Doubt)]
             await case.record(*verified, PairingSucceeded())
             return None
-        if waited_s >= patience_s:
+        is_seen = not any(each.is_blind for each in doubts)
+        if case.left_s <= 0 or (is_seen and waited_s >= policy.verify_timeout_s):
             return verification_failed(doubts[0].side, doubts[0].error, waited_s)
-        await case.pause_unless_canceled(min(policy.pause_s(look), patience_s - waited_s))
+        pause_s = policy.pause_s(look)
+        if is_seen:
+            pause_s = min(pause_s, policy.verify_timeout_s - waited_s)
+            # Pauses, not the clock: a worker that was stopped meanwhile has to look again.
+            waited_s += pause_s
+        await case.pause_unless_canceled(pause_s)
     raise AssertionError("it never stops counting")
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why a side does not count as it should yet."""
+    """Why a side does not count as it should yet. `is_blind`: it could not be looked at."""
 
     side: ApplianceName
     error: ApiError
+    is_blind: bool = False
 
 
 async def _judge(case: Case, appliance: Appliance) -> Verified | Doubt:
@@ -66,7 +72,9 @@ async def _judge(case: Case, appliance: Appliance) -> Verified | Doubt:
         peers = await appliance.peers()
     except ApplianceClosed as closed:
         case.closed[side.appliance] = closed.error
-        return Doubt(side.appliance, closed.error)
+        return Doubt(side.appliance, closed.error, is_blind=True)
+    except NotSent as trouble:
+        return Doubt(side.appliance, trouble.error, is_blind=True)
     except ApplianceError as trouble:
         return Doubt(side.appliance, trouble.error)
     if case.pairing.operation is Operation.UNPAIR:

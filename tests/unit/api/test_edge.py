@@ -363,11 +363,11 @@ async def test_a_defect_is_a_problem_without_a_word_about_it_and_a_line_in_the_l
 
 
 async def test_every_request_is_one_line_in_the_log_with_its_pattern(
-    shared: Served, log: io.StringIO
+    served: Served, log: io.StringIO
 ) -> None:
     for path in ["/v1/appliances/some-name", "/nowhere/some-name"]:
-        await shared.client.call("GET", path, headers={"operationID": "order-4711"})
-    await shared.stranger.call("GET", "/healthz")
+        await served.client.call("GET", path, headers={"operationID": "order-4711"})
+    await served.stranger.call("GET", "/healthz")
 
     lines = lines_of(log, "request_served")
     assert [(line["route"], line["status"], line.get("user")) for line in lines] == [
