@@ -234,8 +234,8 @@ class Tables:
         life, now = self.workers.get(worker), self._clock()
         if life is None:
             raise DeclaredDead
-        if not 0 <= now - life.seen_s <= life.lease_s / 2:
-            life.steady_since_s = now
+        witnesses = [each for each in self.workers.values() if _is_fresh(each, now)]
+        life.steady_since_s = min((each.steady_since_s for each in witnesses), default=now)
         life.seen_s = now
 
     def bury(self, worker: WorkerId) -> None:
@@ -426,6 +426,10 @@ class Tables:
             row.cancel = None
         if row.is_due:
             self.notices.append("due")
+
+
+def _is_fresh(life: Life, now: float) -> bool:
+    return 0 <= now - life.seen_s <= life.lease_s / 2
 
 
 def _sides(pairing: Pairing, given: Mapping[str, Any]) -> tuple[Side, Side]:

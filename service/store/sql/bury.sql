@@ -5,10 +5,9 @@
 -- row locked nobody can own anything more in that worker's name (claim.sql), so the statement
 -- after this one, in the same transaction, sees all that the dead one held (free.sql).
 --
--- After the database was away, every row is old. So only who has beaten without a gap for a whole
--- lease of its own may judge: since then it was away for no longer than half a lease, and whoever
--- lives beats three times in one. A row from the future is as dead as an old one: the clock went
--- back, and whoever lives has beaten by the new one since.
+-- After the database was away, every row is old. So nobody judges before it has been there without
+-- a gap for a whole lease (beat.sql): whoever lives has beaten since then. A row from the future
+-- is as dead as an old one: the clock went back, and whoever lives has beaten by the new one since.
 --
 -- Locks: the rows of the dead; nobody waits.
 -- Lives on: pk_worker. The table has a row for each process.

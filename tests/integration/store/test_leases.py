@@ -164,6 +164,34 @@ async def test_a_short_pause_between_beats_is_no_gap(database: Database, sql: "C
     assert dead not in await living(sql)
 
 
+async def test_a_young_worker_judges_when_another_one_has_seen_a_steady_database(
+    database: Database, sql: "Connection"
+) -> None:
+    """Even one that died meanwhile: else workers that die often would keep all from burying."""
+    dead, _, _ = await owned(database, sql)
+    witness, _ = await born(database)
+    await sql.execute(SETTLE, witness, LEASE_S + 1)
+    await sql.execute(AGE, witness, LEASE_S / 3)
+    _, heart = await born(database)
+    await heart.beat()
+    await heart.bury()
+    assert await living(sql) & {dead, witness} == {witness}
+
+
+@pytest.mark.parametrize("gap_s", [LEASE_S / 2 + 1, LEASE_S - 1, -5.0])
+async def test_whoever_has_not_beaten_lately_is_no_witness(
+    database: Database, sql: "Connection", gap_s: float
+) -> None:
+    dead, _, _ = await owned(database, sql)
+    witness, _ = await born(database)
+    await sql.execute(SETTLE, witness, LEASE_S * 5)
+    await sql.execute(AGE, witness, gap_s)
+    _, heart = await born(database)
+    await heart.beat()
+    await heart.bury()
+    assert dead in await living(sql)
+
+
 async def test_who_beat_in_the_future_is_dead_once_the_clock_has_settled(
     database: Database, sql: "Connection"
 ) -> None:
