@@ -197,6 +197,12 @@ pairing = Table(
     Column("cancel_operation_id", _name()),
     # Set aside until this appliance answers again.
     Column("waits_for", _name()),
+    # What it was asked for with. No foreign key: that would look the batch up for each row.
+    Column("batch", Uuid),
+    # What takes turns with others of its kind when pairings are claimed (`rows.line_of`).
+    Column("line", _name(), nullable=False, server_default=text("''")),
+    # What the last change of `state` found: it is counted, and RETURNING knows the new row only.
+    Column("state_before", Text),
     _check("operation", f"operation {_one_of(Operation)}"),
     _check("state", f"state {_one_of(PairingState)}"),
     _check("phase", f"phase {_one_of(Phase)}"),
@@ -249,8 +255,43 @@ pairing = Table(
     Index("ix_pairing_operation_id_id", "operation_id", "id"),
     # Nearly all pairings succeeded: whoever lists those reads the primary key backwards.
     Index("ix_pairing_state_id", "state", "id", postgresql_where=text("state <> 'SUCCEEDED'")),
+    Index("ix_pairing_batch_id", "batch", "id", postgresql_where=text("batch is not null")),
     # Room on each page for the next versions of its rows, so that no index has to change.
     postgresql_with={"fillfactor": 70},
+)
+
+# Many pairings that were asked for together. Written once: what becomes of them is in their rows.
+batch = Table(
+    "batch",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("operation_id", _name(), nullable=False),
+    Column("user_name", Text, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("accepted", BigInteger, nullable=False),
+    Column("rejected", JSON, nullable=False),
+    Column("start_time", BigInteger, nullable=False),
+    Column("key", Text),
+    Column("fingerprint", LargeBinary),
+    UniqueConstraint("user_name", "key"),
+    _check("operation_id", f"operation_id {_OPERATION_ID}"),
+    _check("total", "total > 0 and accepted between 0 and total"),
+    _check("start_time", "start_time > 0"),
+    _check("key", "length(key) between 1 and 255 and (key is null) = (fingerprint is null)"),
+)
+
+# How many of a batch's pairings are in each state, and when the last one ended: the sums over its
+# rows, of which each may be negative. Whoever changes a state adds the difference in the same
+# transaction, to the row of the slot that its connection has, so that few wait for one another.
+batch_tally = Table(
+    "batch_tally",
+    metadata,
+    Column("batch", Uuid, ForeignKey("batch.id", ondelete="CASCADE"), nullable=False),
+    Column("slot", BigInteger, nullable=False),
+    *(Column(str(state).lower(), BigInteger, nullable=False) for state in PairingState),
+    Column("last_end", BigInteger, nullable=False),
+    PrimaryKeyConstraint("batch", "slot"),
+    postgresql_with={"fillfactor": 50},
 )
 
 side = Table(

@@ -166,7 +166,7 @@ async def catalogue(connection: "Connection") -> set[tuple[Any, ...]]:
         with ours as (
           select oid, relname, relkind, reloptions from pg_class
           where relname in ('appliance', 'pairing', 'side', 'event', 'idempotency',
-            'appliance_health', 'worker')
+            'appliance_health', 'worker', 'batch', 'batch_tally')
             and relnamespace = 'public'::regnamespace
         )
         select relname, 'is', relkind::text, reloptions::text from ours

@@ -1,0 +1,75 @@
+"""Batches: many pairings asked for at once, and how many of them stand where.
+
+Stop the workers of the release before this one first: they do not count, so that what they did with
+a batch's pairings would be missing in its counts. Its API may go on meanwhile, and asks for no
+batches.
+"""
+
+from collections.abc import Sequence
+
+from alembic import op
+
+revision: str = "2026_11_24_batches"
+down_revision: str | None = "2026_11_24_leases_indexed"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+TABLES = (
+    """
+    CREATE TABLE batch (
+        id UUID NOT NULL,
+        operation_id TEXT COLLATE "C" NOT NULL,
+        user_name TEXT NOT NULL,
+        total BIGINT NOT NULL,
+        accepted BIGINT NOT NULL,
+        rejected JSON NOT NULL,
+        start_time BIGINT NOT NULL,
+        key TEXT,
+        fingerprint BYTEA,
+        CONSTRAINT pk_batch PRIMARY KEY (id),
+        CONSTRAINT uq_batch_user_name_key UNIQUE (user_name, key),
+        CONSTRAINT ck_batch_operation_id CHECK (operation_id ~ '^[A-Za-z0-9._:-]{1,64}$'),
+        CONSTRAINT ck_batch_total CHECK (total > 0 and accepted between 0 and total),
+        CONSTRAINT ck_batch_start_time CHECK (start_time > 0),
+        CONSTRAINT ck_batch_key CHECK (length(key) between 1 and 255
+            and (key is null) = (fingerprint is null))
+    )
+    """,
+    """
+    CREATE TABLE batch_tally (
+        batch UUID NOT NULL,
+        slot BIGINT NOT NULL,
+        queued BIGINT NOT NULL,
+        running BIGINT NOT NULL,
+        succeeded BIGINT NOT NULL,
+        failed BIGINT NOT NULL,
+        canceled BIGINT NOT NULL,
+        last_end BIGINT NOT NULL,
+        CONSTRAINT pk_batch_tally PRIMARY KEY (batch, slot),
+        CONSTRAINT fk_batch_tally_batch
+            FOREIGN KEY (batch) REFERENCES batch (id) ON DELETE CASCADE
+    ) WITH (fillfactor = 50)
+    """,
+)
+
+COLUMNS = (
+    "batch UUID",
+    "line TEXT COLLATE \"C\" DEFAULT '' NOT NULL",
+    "state_before TEXT",
+)
+
+
+def upgrade() -> None:
+    """Add them."""
+    for statement in TABLES:
+        op.execute(statement)
+    for column in COLUMNS:
+        op.execute(f"ALTER TABLE pairing ADD COLUMN {column}")
+
+
+def downgrade() -> None:
+    """Remove them; pairings of batches stay, as pairings."""
+    for column in COLUMNS:
+        op.execute(f"ALTER TABLE pairing DROP COLUMN {column.split()[0]}")
+    for table in ("batch_tally", "batch"):
+        op.execute(f"DROP TABLE {table}")
