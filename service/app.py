@@ -44,6 +44,8 @@ from service.observe.metrics import Metrics
 from service.settings import Settings
 from service.store.appliances import Appliances
 from service.store.audit import Audit
+from service.store.batches import Batches
+from service.store.bulk import BulkIntake
 from service.store.cancels import Cancels
 from service.store.chains import Chains
 from service.store.claims import Claims
@@ -297,12 +299,15 @@ async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
         appliances=store.appliances,
         health=Health(store.database),
         intake=intake,
+        bulk=BulkIntake(store.database, _now_ms),
+        batches=Batches(store.database),
         pairings=Pairings(store.database),
         cancels=Cancels(store.database),
         retries=Retries(store.database, journal, _now_ms),
         over=store.listener.over,
         audit=Audit(store.database),
         anything=store.listener.anything,
+        spool_dir=store.settings.data_dir / "tmp",
         check=check_one,
         egress_forbids=store.egress.check_literal,
         # Derived, so that every process of one database has the same without another setting.

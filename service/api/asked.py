@@ -36,16 +36,22 @@ class Asked:
 async def read(request: web.Request) -> Asked:
     """Judge `request` by the contract. Raises what `refusals` has about bodies."""
     operation = operation_of(request)
+    parameters, faults = parameters_of(request)
+    if operation.body is None:
+        return Asked(parameters, None, tuple(faults))
+    body, body_faults = read_body(operation, await read_text(request))
+    return Asked(parameters, body, (*faults, *body_faults))
+
+
+def parameters_of(request: web.Request) -> tuple[dict[str, Scalar], list[Fault]]:
+    """The parameters of `request` that are well-formed, and the faults of the others."""
+    operation = operation_of(request)
     headers = {
         name: request.headers.getall(name)
         for name in operation.names("header")
         if name in request.headers
     }
-    parameters, faults = read_parameters(operation, request.rel_url.raw_query_string, headers)
-    if operation.body is None:
-        return Asked(parameters, None, tuple(faults))
-    body, body_faults = read_body(operation, await read_text(request))
-    return Asked(parameters, body, (*faults, *body_faults))
+    return read_parameters(operation, request.rel_url.raw_query_string, headers)
 
 
 def operation_of(request: web.Request) -> Operation:

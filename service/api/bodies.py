@@ -1,6 +1,7 @@
 """Request bodies as bytes arrive: refused by their headers before they are read."""
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
@@ -13,6 +14,7 @@ from service.api.refusals import (
     UnsupportedMediaType,
 )
 
+JSON = "application/json"
 LIMIT = 64 * 1024
 """Bytes in a body."""
 
@@ -22,7 +24,7 @@ ARRIVAL_S = 30.0
 
 async def read_text(request: web.Request) -> str:
     """The body as text. Raises what `refusals` has about bodies."""
-    _look_at_headers(request)
+    look_at_headers(request, {JSON: LIMIT})
     try:
         async with asyncio.timeout(ARRIVAL_S):
             content = await request.read()
@@ -47,13 +49,17 @@ def decode(content: bytes) -> str:
         raise MalformedBody(f"The body is not UTF-8: byte {error.start}.") from None
 
 
-def _look_at_headers(request: web.Request) -> None:
+def look_at_headers(request: web.Request, limits: Mapping[str, int]) -> int:
+    """The bytes that the body may have; `limits` has the media types that are taken.
+
+    Raises UnsupportedEncoding, UnsupportedMediaType, BodyTooLarge.
+    """
     encodings = request.headers.getall("Content-Encoding", [])
     if any(encoding.strip().lower() not in {"", "identity"} for encoding in encodings):
         raise UnsupportedEncoding
-    if request.content_type != "application/json":
-        raise UnsupportedMediaType
-    if (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
-        raise UnsupportedMediaType
-    if request.content_length is not None and request.content_length > LIMIT:
-        raise BodyTooLarge(LIMIT)
+    limit = limits.get(request.content_type)
+    if limit is None or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType(*limits)
+    if request.content_length is not None and request.content_length > limit:
+        raise BodyTooLarge(limit)
+    return limit

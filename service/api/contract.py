@@ -13,11 +13,13 @@ from service.api.urls import url_fault
 from service.resources import resource
 
 Place = Literal["query", "header", "path"]
-Scalar = str | int | float
+Scalar = str | int | float | bool
 
 _FORMATS = {"appliance-url": url_fault}
 _REF = "$ref"
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
+_KINDS = {"integer": "an integer", "number": "a number", "boolean": "true or false"}
+_BOOLEANS = {"true": True, "false": False}
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 
 
@@ -48,8 +50,7 @@ class Parameter:
             return Fault("must be UTF-8", parameter=self.name)
         value = _scalar(self.type, text)
         if value is None:
-            kind = "an integer" if self.type == "integer" else "a number"
-            return Fault(f"must be {kind}", parameter=self.name)
+            return Fault(f"must be {_KINDS[self.type]}", parameter=self.name)
         faults = self.schema.faults(value)
         return Fault(faults[0].detail, parameter=self.name) if faults else value
 
@@ -69,10 +70,12 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The text as served, and its operations by method and path template."""
+    """The text as served, its operations by method and path template, and what one request for a
+    pairing is, which many of come in one body."""
 
     text: bytes
     operations: Mapping[tuple[str, str], Operation]
+    pairing_request: Schema
 
 
 def load() -> Contract:
@@ -80,7 +83,9 @@ def load() -> Contract:
     text = resource("openapi.yaml").read_bytes()
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     document: dict[str, Any] = yaml.load(text, loader)  # noqa: S506 - either is a safe loader
-    return Contract(text, dict(_Compiler(document).operations()))
+    compiler = _Compiler(document)
+    pairing_request = compiler.schema({_REF: "#/components/schemas/PairingRequest"})
+    return Contract(text, dict(compiler.operations()), pairing_request)
 
 
 class _Compiler:
@@ -106,7 +111,7 @@ class _Compiler:
         return Operation(
             id=operation["operationId"],
             parameters={(parameter.place, parameter.name): parameter for parameter in compiled},
-            body=self._schema(body["content"]["application/json"]["schema"]) if body else None,
+            body=self.schema(body["content"]["application/json"]["schema"]) if body else None,
         )
 
     def _parameter(self, parameter: dict[str, Any]) -> Parameter:
@@ -115,10 +120,11 @@ class _Compiler:
             name=parameter["name"],
             place=parameter["in"],
             type=self._resolved(schema)["type"],
-            schema=self._schema(schema),
+            schema=self.schema(schema),
         )
 
-    def _schema(self, schema: dict[str, Any]) -> Schema:
+    def schema(self, schema: dict[str, Any]) -> Schema:
+        """A schema of the document, ready to judge."""
         whole = {**schema, "components": self._document["components"]}
         judges = {name: _holds(judge) for name, judge in _FORMATS.items()}
         validator = jsonschema_rs.Draft202012Validator(
@@ -155,6 +161,8 @@ def _scalar(kind: str, text: str) -> Scalar | None:
     match kind:
         case "integer":
             return int(text) if _INTEGER.fullmatch(text) else None
+        case "boolean":
+            return _BOOLEANS.get(text)
         case "number":
             return float(text) if _NUMBER.fullmatch(text) else None
         case _:

@@ -28,6 +28,7 @@ _LIMITS = {
     "minLength": "must have at least {limit} characters",
     "maxItems": "must have at most {limit} items",
     "minItems": "must have at least {limit} items",
+    "oneOf": "must be of exactly one of the kinds that the contract describes",
     "uniqueItems": "must not have the same item twice",
 }
 _SHOWN_NAME = 64
@@ -90,6 +91,8 @@ def _leaves(error: ValidationError) -> Sequence[ValidationError]:
     if not meant:
         return [leaf for branch in branches for leaf in branch if _is_other(leaf, error)]
     shared = set.intersection(*({_identity(leaf) for leaf in branch} for branch in meant))
+    if not shared:
+        return [error]  # it may have been any of them
     return [leaf for leaf in meant[0] if len(meant) == 1 or _identity(leaf) in shared]
 
 

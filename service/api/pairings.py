@@ -1,9 +1,6 @@
 """The calls about pairings."""
 
 import asyncio
-import re
-from collections.abc import Coroutine
-from typing import Any
 from uuid import UUID
 
 from aiohttp import web
@@ -15,13 +12,14 @@ from service.api.middleware import author_of
 from service.api.paging import ForeignCursor
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
 from service.api.refusals import ApplianceGone, UnknownAppliances
+from service.api.shapes import is_uuid
+from service.api.waiting import first
 from service.domain.errors import UnknownAppliance, UnknownPairing
 from service.domain.ids import PairingId
 from service.domain.pairing import Pairing
 from service.store.intake import PairingRequest
 from service.store.pairings import PairingFilter
 
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _ASK_AGAIN_S = 1
 _LOOK_S = 5.0
 """How often who waits looks even if nothing was announced: announcements may get lost."""
@@ -106,16 +104,7 @@ async def _when_over(
             left_s = deadline - now()
             if pairing.is_over or left_s <= 0 or stopping.is_set():
                 return pairing
-            await _first(waiter.wait(min(left_s, _LOOK_S)), stopping.wait())
-
-
-async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Return when the first of `waits` does; the others are cancelled."""
-    async with asyncio.TaskGroup() as group:
-        awaited = [group.create_task(wait) for wait in waits]
-        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-        for task in awaited:
-            task.cancel()
+            await first(waiter.wait(min(left_s, _LOOK_S)), stopping.wait())
 
 
 def _unknown(pairing: PairingRequest, error: UnknownAppliance) -> UnknownAppliances:
@@ -141,6 +130,6 @@ def _position(request: web.Request, wanted: Asked, filters: PairingFilter) -> Pa
 
 def _id(request: web.Request) -> PairingId:
     text = request.match_info["id"]
-    if _UUID.fullmatch(text) is None:
+    if not is_uuid(text):
         raise UnknownPairing(shown(text))
     return PairingId(UUID(text))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import web
 
@@ -12,6 +13,8 @@ from service.domain.registration import Registration
 from service.observe.metrics import Metrics
 from service.store.appliances import Appliances
 from service.store.audit import Audit
+from service.store.batches import Batches
+from service.store.bulk import BulkIntake
 from service.store.cancels import Cancels
 from service.store.health import Health
 from service.store.intake import Intake
@@ -44,17 +47,21 @@ class ApiParts:
     `egress_forbids` tells why a host that is an IP address may not be called, or None.
     Processes of one service share `cursor_key`, so that each takes the others' cursors.
     `anything` rings, as a hint, when something may have been added to the audit trail.
+    Batches lie in `spool_dir` while they arrive.
     """
 
     appliances: Appliances
     health: Health
     intake: Intake
+    bulk: BulkIntake
+    batches: Batches
     pairings: Pairings
     cancels: Cancels
     retries: Retries
     over: Announcements
     audit: Audit
     anything: Bell
+    spool_dir: Path
     check: Callable[[Registration], Awaitable[CheckReport]]
     egress_forbids: Callable[[str], str | None]
     cursor_key: bytes = field(repr=False)

@@ -9,6 +9,7 @@ from aiohttp import web
 from service.api import refusals as r
 from service.api.faults import Fault
 from service.domain import errors as e
+from service.domain.batch import Rejection
 from service.domain.ids import OperationId
 from service.store.vault import Sealed
 
@@ -26,6 +27,7 @@ class Problem:
     detail: str
     faults: Sequence[Fault] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    rejected: Sequence[Rejection] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ _KINDS: Mapping[type[e.SitepairError], _Kind] = {
     r.NotAuthenticated: _Kind(401, "Not authenticated", headers={"WWW-Authenticate": "Bearer"}),
     r.UnknownPath: _Kind(404, "Not found", "NotFound"),
     e.UnknownAppliance: _Kind(404, "Unknown appliance"),
+    e.UnknownBatch: _Kind(404, "Unknown batch"),
     e.UnknownPairing: _Kind(404, "Unknown pairing"),
     r.BodyTooSlow: _Kind(408, "The body came too slowly"),
     e.ApplianceBusy: _Kind(409, "The appliance is busy"),
@@ -59,6 +62,7 @@ _KINDS: Mapping[type[e.SitepairError], _Kind] = {
         415, "Unsupported encoding", headers={"Accept-Encoding": "identity"}
     ),
     r.UnknownAppliances: _Kind(422, "Unknown appliance", "UnknownAppliance"),
+    e.BatchRejected: _Kind(422, "Not all items can be accepted"),
     e.IdempotencyKeyReused: _Kind(422, "The Idempotency-Key was used before"),
     r.NotReady: _Kind(503, "Not ready", headers=_RETRY_AFTER),
 }
@@ -140,6 +144,8 @@ def respond(problem: Problem, operation_id: OperationId) -> web.Response:
     }
     if problem.faults:
         content["errors"] = [_fault(fault) for fault in problem.faults]
+    if problem.rejected:
+        content["rejected"] = problem.rejected
     return web.Response(
         status=problem.status,
         body=msgspec.json.encode(content),
@@ -161,6 +167,7 @@ def _of_request(error: e.RequestError) -> Problem:
         str(error),
         _faults(error),
         {**kind.headers, **_location(error)},
+        error.rejected if isinstance(error, e.BatchRejected) else (),
     )
 
 

@@ -52,8 +52,8 @@ class MalformedBody(RequestError):
 class BodyTooLarge(RequestError):
     """The body is larger than this call takes."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"The body may have at most {limit} bytes.")
+    def __init__(self, limit: int, what: str = "The body") -> None:
+        super().__init__(f"{what} may have at most {limit} bytes.")
 
 
 class BodyTooSlow(RequestError):
@@ -66,8 +66,9 @@ class BodyTooSlow(RequestError):
 class UnsupportedMediaType(RequestError):
     """The body is of a kind that this call does not take."""
 
-    def __init__(self) -> None:
-        super().__init__("Send application/json in UTF-8, and say so in Content-Type.")
+    def __init__(self, *taken: str) -> None:
+        kinds = " or ".join(taken)
+        super().__init__(f"Send {kinds} in UTF-8, and say so in Content-Type.")
 
 
 class UnsupportedEncoding(RequestError):

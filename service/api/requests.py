@@ -9,7 +9,7 @@ import msgspec
 from service.api.asked import Asked
 from service.api.faults import Fault
 from service.api.urls import host_of
-from service.domain.ids import ApplianceName, OperationId, PairingId, is_appliance_name
+from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId, is_appliance_name
 from service.domain.pairing import OnFailure, Operation, PairingState
 from service.domain.registration import ApplianceSpec, Credentials, LocalUser, SsoUser
 from service.domain.thumbprint import parse_thumbprint
@@ -49,6 +49,10 @@ class _PairingBody(msgspec.Struct, frozen=True, rename="camel"):
     description: str = ""
     timeout_seconds: int = 900
     priority: int = 0
+
+
+DEFAULTS = _PairingBody(("", ""))
+"""What a request for a pairing means that says nothing but the appliances."""
 
 
 def appliance_spec(
@@ -96,16 +100,32 @@ def idempotency_key(asked: Asked, request: PairingRequest) -> IdempotencyKey | N
     return IdempotencyKey(str(key), hashlib.sha256(content).digest())
 
 
+def batch_key(asked: Asked, media_type: str, body_digest: bytes) -> IdempotencyKey | None:
+    """The caller's key for a batch, bound to its body, byte by byte, and to how it is meant."""
+    key = asked.parameters.get("Idempotency-Key")
+    if key is None:
+        return None
+    meant = f"{media_type}\0{is_atomic(asked)}\0".encode()
+    return IdempotencyKey(str(key), hashlib.sha256(meant + body_digest).digest())
+
+
+def is_atomic(asked: Asked) -> bool:
+    """Whether a batch is to be accepted as a whole or not at all."""
+    return bool(asked.parameters.get("atomic", False))
+
+
 def pairing_filter(asked: Asked) -> PairingFilter:
     """Which pairings are asked for. Raises InvalidRequest, with all faults."""
     asked.insist()
     state = asked.parameters.get("state")
     appliance = asked.parameters.get("appliance")
     operation_id = asked.parameters.get("operationID")
+    batch = asked.parameters.get("batch")
     return PairingFilter(
         state=PairingState(str(state)) if state is not None else None,
         appliance=ApplianceName(str(appliance)) if appliance is not None else None,
         operation_id=OperationId(str(operation_id)) if operation_id is not None else None,
+        batch=BatchId(UUID(str(batch))) if batch is not None else None,
     )
 
 

@@ -7,12 +7,14 @@ from aiohttp import web
 
 from service.appliance.check import CheckReport
 from service.domain.appliance import ApiError
+from service.domain.batch import Batch
 from service.domain.chain import is_about_registration
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName
-from service.domain.pairing import Pairing, Side
+from service.domain.pairing import Pairing, PairingState, Side
 from service.domain.registration import ApplianceHealth, Credentials, LocalUser
 from service.store.appliances import Listed
+from service.store.bulk import BatchAcceptance
 
 NOT_YET = -1
 """A time that has not come (h4-api 3.1, `endTime`)."""
@@ -99,7 +101,7 @@ def pairing(value: Pairing) -> Wire:
         "description": value.description,
         "onFailure": value.on_failure,
         "canceling": value.is_being_canceled,
-        "batch": None,
+        "batch": str(value.batch) if value.batch is not None else None,
         "startTime": value.start_time,
         "lastUpdated": value.last_updated,
         "endTime": _time(value.end_time),
@@ -112,6 +114,32 @@ def pairing(value: Pairing) -> Wire:
 def pairings(page: Sequence[Pairing], next_cursor: str | None) -> Wire:
     """One page of pairings."""
     return {"items": [pairing(value) for value in page], "nextCursor": next_cursor}
+
+
+def batch(value: Batch) -> Wire:
+    """A batch as it stands."""
+    counts = value.counts
+    return {
+        "id": str(value.id),
+        "total": value.total,
+        "accepted": value.accepted,
+        "counts": {state: getattr(counts, state.lower()) for state in PairingState},
+        "progress": value.progress,
+        "operationID": value.operation_id,
+        "user": value.user,
+        "startTime": value.start_time,
+        "endTime": _time(value.end_time),
+    }
+
+
+def batch_accepted(acceptance: BatchAcceptance) -> Wire:
+    """What became of the items of a batch."""
+    return {
+        "id": str(acceptance.id),
+        "total": acceptance.total,
+        "accepted": acceptance.accepted,
+        "rejected": acceptance.rejected,
+    }
 
 
 def events(entries: Sequence[Entry]) -> Wire:

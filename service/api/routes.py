@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import web
 
-from service.api import appliances, audit, contract, health, pairings
+from service.api import appliances, audit, batches, contract, health, pairings
 from service.api.asked import CONTRACT
 from service.api.bodies import LIMIT
 from service.api.middleware import accompanied, admitted
@@ -21,6 +21,9 @@ OPERATIONS = {
     "getPairing": pairings.get_pairing,
     "listPairings": pairings.list_pairings,
     "listPairingEvents": pairings.list_pairing_events,
+    "createBatch": batches.create_batch,
+    "getBatch": batches.get_batch,
+    "cancelBatch": batches.cancel_batch,
     "listAuditEvents": audit.list_audit_events,
     "streamAuditEvents": audit.stream_audit_events,
     "cancelPairing": pairings.cancel_pairing,

@@ -72,6 +72,24 @@ def canonical(entry: Entry) -> bytes:
     return _CANONICAL.encode(content).encode()
 
 
+class Openings:
+    """Hashes the first entries of many chains that begin alike: by the same actor, at the same
+    time, with the same type of event. What `append` would say, in a tenth of the time."""
+
+    def __init__(self, kind: str, *, at: int, actor: str, operation_id: OperationId) -> None:
+        said = [_CANONICAL.encode(value) for value in (actor, None, at, operation_id, 1, kind)]
+        by, appliance, time, operation, seq, type_ = said
+        start = f'{{"actor":{by},"appliance":{appliance},"at":{time},"chain":"'
+        self._start = hashlib.sha256(ChainPosition().hash + start.encode())
+        self._end = f',"operationID":{operation},"seq":{seq},"type":{type_}}}'
+
+    def hash(self, chain: UUID, detail: str) -> bytes:
+        """The hash of the first entry of `chain`; `detail` is its detail in canonical spelling."""
+        digest = self._start.copy()
+        digest.update(f'{chain}","detail":{detail}{self._end}'.encode())
+        return digest.digest()
+
+
 class Wrong(StrEnum):
     """Why an event does not fit. What was done to the chain may have been done before it."""
 

@@ -14,18 +14,26 @@ SitepairError
 |-- StoreUnavailable            the database could not be asked: try again later
 |-- IllegalTransition           an event that does not fit the state: a defect
 `-- RequestError                the caller's request, with its HTTP meaning in api/problems
-    |-- UnknownAppliance, UnknownPairing
+    |-- UnknownAppliance, UnknownPairing, UnknownBatch
     |-- PairingOver             it is over, and cannot be canceled
     |-- NotRetryable            it is not over, or succeeded
     |-- Superseded              what it left behind belongs to another pairing by now
     |-- ApplianceBusy           pairings on it are active
     |-- ApplianceExists         another appliance has the same apiUrl
     |-- PairingActive           another pairing of the same two appliances is active
+    |-- DuplicateInBatch        an item before it is about the same two appliances
+    |-- BatchRejected           a batch that is to be accepted as a whole cannot be
     `-- IdempotencyKeyReused    the same key came with another body
 """
 
+from collections.abc import Sequence
+
 from service.domain.appliance import ApiError
+from service.domain.batch import Rejection
 from service.domain.ids import ApplianceName, PairingId, TaskId
+
+LISTED_REJECTIONS = 100
+"""How many an error names."""
 
 
 class SitepairError(Exception):
@@ -130,6 +138,14 @@ class UnknownPairing(RequestError):
         self.pairing_id = pairing_id
 
 
+class UnknownBatch(RequestError):
+    """There is no such batch."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"There is no batch {batch_id}.")
+        self.batch_id = batch_id
+
+
 class PairingOver(RequestError):
     """The pairing is over."""
 
@@ -181,6 +197,25 @@ class PairingActive(RequestError):
     def __init__(self, pairing_id: PairingId) -> None:
         super().__init__(f"Pairing {pairing_id} of the same two appliances is not over yet.")
         self.pairing_id = pairing_id
+
+
+class DuplicateInBatch(RequestError):
+    """An item of a batch is about the same two appliances as one before it."""
+
+    def __init__(self) -> None:
+        super().__init__("An item before it is about the same two appliances.")
+
+
+class BatchRejected(RequestError):
+    """Not every item of a batch can be accepted, and it was to be all or none."""
+
+    def __init__(self, total: int, rejected: Sequence[Rejection]) -> None:
+        listed = rejected[:LISTED_REJECTIONS]
+        which = "" if len(listed) == len(rejected) else f"; the first {len(listed)} are listed"
+        super().__init__(
+            f"{len(rejected)} of {total} items cannot be accepted, so none was{which}."
+        )
+        self.rejected = listed
 
 
 class IdempotencyKeyReused(RequestError):

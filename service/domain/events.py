@@ -20,6 +20,7 @@ class PairingAccepted:
     timeout_s: int
     priority: int
     on_failure: str = OnFailure.ROLLBACK.value
+    batch: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 ApplianceName = NewType("ApplianceName", str)
 PairingId = NewType("PairingId", UUID)
+BatchId = NewType("BatchId", UUID)
 WorkerId = NewType("WorkerId", UUID)
 TaskId = NewType("TaskId", str)
 OperationId = NewType("OperationId", str)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from service.domain.appliance import ApiError, Endpoint, Json
-from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId
+from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId, TaskId
 from service.domain.thumbprint import Thumbprint
 
 
@@ -150,6 +150,7 @@ class Pairing:
     `deadline` (ms) is when the present attempt, or its rollback, has to be over. While it is
     being canceled `is_canceling`; `error` is then, and in a rollback, why it will not succeed.
     `is_unwanted` tells a reader that somebody asked for that, maybe before its worker knows.
+    `batch` is what it was asked for with, if it was not by itself.
     """
 
     id: PairingId
@@ -173,6 +174,7 @@ class Pairing:
     is_unwanted: bool = field(default=False, compare=False)
     epoch: int = 0
     position: ChainPosition = ChainPosition()
+    batch: BatchId | None = None
 
     @property
     def is_over(self) -> bool:

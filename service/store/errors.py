@@ -52,7 +52,7 @@ def translated(doing: str) -> Iterator[None]:
     except (DBAPIError, PoolExhausted, asyncpg.PostgresError, *_NEVER_ANSWERED) as error:
         if not is_unavailability(error):
             raise
-        is_undone = isinstance(error, DBAPIError) and sqlstate(error) in _ROLLED_BACK
+        is_undone = sqlstate(error) in _ROLLED_BACK
         kind = RolledBack if is_undone else StoreUnavailable
         raise kind(f"{doing}: {_cause(error)}") from error
 
@@ -69,9 +69,10 @@ def is_unavailability(error: BaseException) -> bool:
     return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_UNAVAILABLE)
 
 
-def sqlstate(error: DBAPIError) -> str | None:
+def sqlstate(error: BaseException) -> str | None:
     """The SQLSTATE that the database gave, if it was the database that spoke."""
-    return getattr(error.orig, "sqlstate", None)
+    spoken = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(spoken, "sqlstate", None)
 
 
 def violated_constraint(error: IntegrityError) -> str | None:

@@ -21,7 +21,7 @@ from service.store.folds import entry_columns
 from service.store.group import GroupCommit
 from service.store.pairings import as_accepted
 from service.store.patience import Patience
-from service.store.rows import to_text
+from service.store.rows import line_of, to_text
 from service.store.statements import statement
 
 PATIENCE_S = 5.0
@@ -272,6 +272,7 @@ def _parameters(candidates: Sequence[_Candidate]) -> dict[str, object]:
         "on_failures": [str(pairing.on_failure) for pairing in pairings],
         "times": [pairing.start_time for pairing in pairings],
         "heads": [pairing.position.hash for pairing in pairings],
+        "lines": [line_of(pairing.priority, pairing.user) for pairing in pairings],
         "keys": [each.key.key if each.key is not None else None for each in candidates],
         "fingerprints": [
             each.key.fingerprint if each.key is not None else None for each in candidates

@@ -17,7 +17,7 @@ from sqlalchemy import (
 
 from service.domain.errors import UnknownPairing
 from service.domain.events import Entry
-from service.domain.ids import ApplianceName, OperationId, PairingId
+from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId
 from service.domain.pairing import ChainPosition, Pairing, PairingState, Side
 from service.store.database import Database, Lane
 from service.store.rows import entry_from, pairing_from
@@ -34,6 +34,7 @@ class PairingFilter:
     state: PairingState | None = None
     appliance: ApplianceName | None = None
     operation_id: OperationId | None = None
+    batch: BatchId | None = None
 
 
 class Pairings:
@@ -116,6 +117,8 @@ def page(narrowed: PairingFilter, limit: int, before: PairingId | None) -> Selec
             query = query.where(pairing.c.state != literal_column("'SUCCEEDED'"))
     if narrowed.operation_id is not None:
         query = query.where(pairing.c.operation_id == narrowed.operation_id)
+    if narrowed.batch is not None:
+        query = query.where(pairing.c.batch == narrowed.batch)
     if before is not None:
         query = query.where(newest < before, pairing.c.id < before)
     on_page = query.order_by(newest.desc()).limit(limit).subquery("on_page")

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from service.domain.appliance import ApiError, Json
 from service.domain.events import Entry
-from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId
+from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId, TaskId
 from service.domain.pairing import (
     ChainPosition,
     OnFailure,
@@ -90,7 +90,14 @@ def pairing_from(row: Row[Any]) -> Pairing:
         is_unwanted=fields["cancel_user"] is not None,
         epoch=fields["epoch"],
         position=ChainPosition(fields["seq"], fields["head"]),
+        batch=BatchId(fields["batch"]) if fields["batch"] is not None else None,
     )
+
+
+def line_of(priority: int, whose: object) -> str:
+    """Which line a pairing waits in: one for each priority of a batch, or, of those that were asked
+    for by themselves, of a user."""
+    return f"{priority:+04d}:{whose}"
 
 
 def _side_from(fields: Mapping[Any, Any], prefix: str) -> Side:

@@ -28,11 +28,12 @@ with wanted as materialized (
     cast(:on_failures as text[]),
     cast(:times as bigint[]),
     cast(:heads as bytea[]),
+    cast(:lines as text[]),
     cast(:keys as text[]),
     cast(:fingerprints as bytea[])
   ) as w (
     id, operation, one, other, low, high, operation_id, user_name, description, priority,
-    timeout_s, on_failure, start_time, head, key, fingerprint
+    timeout_s, on_failure, start_time, head, line, key, fingerprint
   )
 ),
 known as materialized (
@@ -61,11 +62,12 @@ looked_up as materialized (
 made as (
   insert into pairing (
     id, operation, state, couple_low, couple_high, operation_id, user_name, description, priority,
-    timeout_s, on_failure, start_time, last_updated, epoch, seq, head
+    timeout_s, on_failure, start_time, last_updated, epoch, seq, head, line
   )
   select
     w.id, w.operation, 'QUEUED', w.low, w.high, w.operation_id, w.user_name, w.description,
-    w.priority, w.timeout_s, w.on_failure, w.start_time, w.start_time, 0, 1, w.head
+    w.priority, w.timeout_s, w.on_failure, w.start_time, w.start_time, 0, 1, w.head,
+    w.line
   from wanted as w
   join looked_up as l on l.id = w.id
   where not l.is_there

@@ -11,12 +11,19 @@
 -- wish to cancel it was for the time before. One that is given up to wait for an appliance is due
 -- all the same if somebody wants it canceled: the row knows, though its worker may not yet.
 --
--- Locks: the rows of `pairing` in the order of their ids (the arrays are sorted), then their
--- sides. Two workers meet on a row only when one of them has lost it.
--- Lives on: pk_pairing, pk_side.
+-- A batch's pairings are counted as they move: what `tallied` adds is the difference that the
+-- granted changes make, so the sums over the slots are what counting the rows would give. Sent again
+-- nothing is granted, and nothing added.
+--
+-- Locks: the rows of `pairing` in the order of their ids (the arrays are sorted), then their sides;
+-- and, when all of `granted` is known, a row for each batch in the order of their ids. Whoever has
+-- one of these wants no pairing any more. Two workers meet on a pairing only when one of them has
+-- lost it, and on a tally only when their connections have the same slot.
+-- Lives on: pk_pairing, pk_side, pk_batch_tally.
 with granted as (
   update pairing as p
-  set state = c.state,
+  set state_before = p.state,
+      state = c.state,
       phase = c.phase,
       last_updated = c.last_updated,
       end_time = c.end_time,
@@ -60,6 +67,10 @@ with granted as (
   returning
     p.id,
     p.epoch,
+    p.batch,
+    p.state_before,
+    p.state,
+    p.end_time,
     c.end_time is not null as is_over,
     p.worker is null and p.waits_for is null and c.end_time is null as is_due
 ),
@@ -112,6 +123,33 @@ recorded as (
     cast(:hashes as bytea[])
   ) as e (chain, epoch, seq, at, type, appliance, actor, operation_id, detail, hash)
   join granted as g on g.id = e.chain and g.epoch = e.epoch
+),
+tallied as (
+  insert into batch_tally as t (
+    batch, slot, queued, running, succeeded, failed, canceled, last_end
+  )
+  select
+    g.batch,
+    pg_backend_pid() % 64,
+    count(*) filter (where g.state = 'QUEUED') - count(*) filter (where g.state_before = 'QUEUED'),
+    count(*) filter (where g.state = 'RUNNING')
+      - count(*) filter (where g.state_before = 'RUNNING'),
+    count(*) filter (where g.state = 'SUCCEEDED'),
+    count(*) filter (where g.state = 'FAILED') - count(*) filter (where g.state_before = 'FAILED'),
+    count(*) filter (where g.state = 'CANCELED')
+      - count(*) filter (where g.state_before = 'CANCELED'),
+    coalesce(max(g.end_time), 0)
+  from granted as g
+  where g.batch is not null and g.state <> g.state_before
+  group by g.batch
+  order by g.batch
+  on conflict (batch, slot) do update
+  set queued = t.queued + excluded.queued,
+      running = t.running + excluded.running,
+      succeeded = t.succeeded + excluded.succeeded,
+      failed = t.failed + excluded.failed,
+      canceled = t.canceled + excluded.canceled,
+      last_end = greatest(t.last_end, excluded.last_end)
 ),
 -- Told at commit, and not at all if there is none. 200 ids fit into a payload (8,000 bytes).
 told_over as (

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -147,6 +148,7 @@ async def served_over(database_url: str) -> AsyncIterator[Served]:
     """The API over this database, on a port."""
     over, check, readiness = WatchedAnnouncements(), Preflight(), Ready()
     async with AsyncExitStack() as stack:
+        spool_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         store = await stack.enter_async_context(stored(database_url, over))
         process = ProcessParts(
             ready=readiness, metrics=stack.enter_context(counted()), admin_token=TOKEN
@@ -158,12 +160,15 @@ async def served_over(database_url: str) -> AsyncIterator[Served]:
                     appliances=store.appliances,
                     health=store.health,
                     intake=store.intake,
+                    bulk=store.bulk,
+                    batches=store.batches,
                     pairings=store.pairings,
                     cancels=store.cancels,
                     retries=store.retries,
                     over=over,
                     audit=store.audit,
                     anything=store.anything,
+                    spool_dir=spool_dir,
                     check=check,
                     egress_forbids=_egress_forbids,
                     cursor_key=b"k" * 32,

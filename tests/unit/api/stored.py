@@ -18,6 +18,8 @@ from service.domain.registration import LoginRefusal
 from service.engine.ports import Change
 from service.store.appliances import Appliances
 from service.store.audit import Audit, AuditFilter, Place, Recorded
+from service.store.batches import Batches
+from service.store.bulk import BulkIntake
 from service.store.cancels import Cancels
 from service.store.claims import Claims
 from service.store.database import Database
@@ -65,6 +67,8 @@ class Store:
     appliances: Appliances
     health: Health
     intake: Intake
+    bulk: BulkIntake
+    batches: Batches
     pairings: Pairings
     audit: WatchedAudit
     anything: Bell
@@ -119,6 +123,8 @@ async def stored(url: str, over: Announcements) -> AsyncIterator[Store]:
             appliances=Appliances(database, Vault([bytes(32)]), _now_ms),
             health=Health(database),
             intake=Intake(database, _now_ms),
+            bulk=BulkIntake(database, _now_ms),
+            batches=Batches(database),
             pairings=Pairings(database),
             audit=WatchedAudit(database),
             anything=listener.anything,

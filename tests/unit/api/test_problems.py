@@ -37,7 +37,7 @@ MEANINGS: list[tuple[Exception, int, str]] = [
     (r.ApplianceGone(NAME), 409, "UnknownAppliance"),
     (Sealed(PAIRING), 409, "CredentialsSealed"),
     (r.BodyTooLarge(5), 413, "BodyTooLarge"),
-    (r.UnsupportedMediaType(), 415, "UnsupportedMediaType"),
+    (r.UnsupportedMediaType("application/json"), 415, "UnsupportedMediaType"),
     (r.UnsupportedEncoding(), 415, "UnsupportedEncoding"),
     (r.InvalidRequest([Fault("no", "/a")]), 422, "InvalidBody"),
     (r.InvalidRequest([Fault("no", ""), Fault("no", parameter="x")]), 422, "InvalidBody"),

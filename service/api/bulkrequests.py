@@ -1,0 +1,85 @@
+"""From the body of a batch to the requests in it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import msgspec
+
+from service.api.asked import Asked, read_body
+from service.api.bodies import decode
+from service.api.contract import Operation
+from service.api.faults import Fault
+from service.api.items import Judge
+from service.api.refusals import InvalidRequest, MalformedBody
+from service.api.requests import pairing_request
+from service.api.uploads import MOST_ITEMS, Spool
+from service.store.bulk import BatchRequest, Item
+from service.store.intake import PairingRequest
+
+_LARGEST_OTHERS = 1024 * 1024
+
+
+class _ItemsAlone(msgspec.Struct, forbid_unknown_fields=True):
+    items: list[msgspec.Raw]
+
+
+def of_lines(spool: Spool, total: int, judge: Judge, *, is_atomic: bool) -> BatchRequest:
+    """The batch that has an item on each line that is not empty, `total` of them."""
+
+    def items() -> Iterator[Item]:
+        return map(judge.judge, spool.lines())
+
+    return BatchRequest(items, total, is_atomic)
+
+
+def of_json(content: bytes, operation: Operation, judge: Judge, *, is_atomic: bool) -> BatchRequest:
+    """The batch that this JSON asks for. Raises MalformedBody, InvalidRequest."""
+    raw = _items_alone(content)
+    if raw is not None:
+        return BatchRequest(lambda: (judge.judge(bytes(each)) for each in raw), len(raw), is_atomic)
+    if len(content) > _LARGEST_OTHERS:
+        raise MalformedBody(
+            f'A body of more than {_LARGEST_OTHERS} bytes has to be {{"items": [...]}}, in JSON.'
+        )
+    body, faults = read_body(operation, decode(content))
+    Asked({}, body, tuple(faults)).insist()
+    asked_for: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    if "items" in asked_for:
+        texts = [json.dumps(item).encode() for item in asked_for["items"]]
+        return BatchRequest(lambda: map(judge.judge, texts), len(texts), is_atomic)
+    couples = _couples(asked_for["topology"])
+    rest = {name: value for name, value in asked_for.items() if name != "topology"}
+
+    def items() -> Iterator[PairingRequest]:
+        for couple in couples:
+            yield pairing_request(Asked({}, {**rest, "appliances": couple}, ()))
+
+    return BatchRequest(items, len(couples), is_atomic)
+
+
+def _items_alone(content: bytes) -> list[msgspec.Raw] | None:
+    """The items, unread, if the body has nothing else. Raises InvalidRequest."""
+    try:
+        items = msgspec.json.decode(content, type=_ItemsAlone).items
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    # Of two fields of the same name the last one is read: then there are more colons.
+    if content.count(b":") != 1 + sum([bytes(each).count(b":") for each in items]):
+        return None
+    if not 1 <= len(items) <= MOST_ITEMS:
+        limit = f"at most {MOST_ITEMS}" if items else "at least 1"
+        raise InvalidRequest([Fault(f"must have {limit} items", "/items")])
+    return items
+
+
+def _couples(topology: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who is to be paired with whom, in the contract's order. Raises InvalidRequest."""
+    if "mesh" in topology:
+        return list(combinations(topology["mesh"], 2))
+    hub, spokes = topology["hub"], topology["spokes"]
+    if hub in spokes:
+        pointer = f"/topology/spokes/{spokes.index(hub)}"
+        raise InvalidRequest([Fault("must not be the hub", pointer)])
+    return [(hub, spoke) for spoke in spokes]

@@ -1,0 +1,131 @@
+"""Bodies that may be large: kept in a file while they arrive, so that memory stays flat."""
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from service.api.bodies import ARRIVAL_S, LIMIT
+from service.api.faults import Fault
+from service.api.refusals import BodyTooLarge, BodyTooSlow, InvalidRequest, MalformedBody
+
+MOST_ITEMS = 100_000
+"""How many lines that are not empty a body may have."""
+
+_TOTAL_S = 600.0
+"""How long a body may take to arrive, if there is no longer pause in it than `ARRIVAL_S`."""
+_IN_MEMORY = 1024 * 1024
+
+
+class Spool:
+    """A body. Writing and reading block for as long as it takes to copy from or to the system's
+    own cache, which is less than handing that over to a thread would take."""
+
+    def __init__(self, directory: Path, limit: int) -> None:
+        """At most `limit` bytes; what does not fit into a little memory lies in `directory`."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Without a name, so that nothing is left of it whatever happens.
+        self._file: tempfile.SpooledTemporaryFile[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            _IN_MEMORY, dir=str(directory)
+        )
+        self._limit = limit
+        self._size = 0
+        self._hash = hashlib.sha256()
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of what was added."""
+        return self._hash.digest()
+
+    def add(self, content: bytes) -> None:
+        """`content` comes next. Raises BodyTooLarge."""
+        self._size += len(content)
+        if self._size > self._limit:
+            raise BodyTooLarge(self._limit)
+        self._hash.update(content)
+        self._file.write(content)
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines that are not empty, from the first one on. For one reader at a time."""
+        self._file.seek(0)
+        for line in self._file:
+            if not line.isspace():
+                yield line
+
+    def content(self) -> bytes:
+        """All of it."""
+        self._file.seek(0)
+        return self._file.read()
+
+    def close(self) -> None:
+        """Forget it."""
+        self._file.close()
+
+
+class LineCount:
+    """Counts the lines of a body that are not empty, as its pieces arrive."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self._rest = b""
+
+    def see(self, content: bytes) -> None:
+        """`content` comes next. Raises BodyTooLarge for a line that is, InvalidRequest."""
+        *lines, self._rest = (self._rest + content).split(b"\n")
+        if len(self._rest) > LIMIT or any(len(line) > LIMIT for line in lines):
+            raise BodyTooLarge(LIMIT, "A line")
+        self._add([line for line in lines if line and not line.isspace()])
+
+    def end(self) -> None:
+        """There is no more of it. Raises InvalidRequest unless there was an item."""
+        self._add([self._rest] if self._rest and not self._rest.isspace() else [])
+        if self.lines == 0:
+            raise InvalidRequest([Fault("must have at least 1 items", "")])
+
+    def _add(self, lines: list[bytes]) -> None:
+        self.lines += len(lines)
+        if self.lines > MOST_ITEMS:
+            raise InvalidRequest([Fault(f"must have at most {MOST_ITEMS} items", "")])
+
+
+@asynccontextmanager
+async def spooled(
+    request: web.Request, directory: Path, limit: int, count: LineCount | None = None
+) -> AsyncIterator[Spool]:
+    """The body of `request`, arrived as a whole, within the block; `count` sees its lines.
+
+    Raises BodyTooSlow, BodyTooLarge, MalformedBody if it broke off, and what `count` raises.
+    """
+    spool = Spool(directory, limit)
+    try:
+        try:
+            async with asyncio.timeout(_TOTAL_S):
+                await _arrive(request, spool, count)
+        except TimeoutError:
+            raise BodyTooSlow(_TOTAL_S) from None
+        yield spool
+    finally:
+        spool.close()
+
+
+async def _arrive(request: web.Request, spool: Spool, count: LineCount | None) -> None:
+    while content := await _piece(request):
+        spool.add(content)
+        if count is not None:
+            count.see(content)
+    if count is not None:
+        count.end()
+
+
+async def _piece(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(ARRIVAL_S):
+            return await request.content.readany()
+    except TimeoutError:
+        raise BodyTooSlow(ARRIVAL_S) from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise MalformedBody("The body broke off, or its chunks are malformed.") from error

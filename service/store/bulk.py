@@ -1,0 +1,300 @@
+"""Where batches come in: all that can be accepted of one, in one transaction.
+
+The items are read when the transaction is open, so whoever hands them over has them all by then: a
+slow caller holds nothing up. While the database writes some, the next ones are made.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import uuid_utils.compat
+from sqlalchemy import Row, or_, select, text, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.batch import Rejection
+from service.domain.errors import (
+    BatchRejected,
+    DuplicateInBatch,
+    IdempotencyKeyReused,
+    PairingActive,
+    RequestError,
+    UnknownAppliance,
+)
+from service.domain.ids import ApplianceName, BatchId, PairingId
+from service.domain.registration import Author
+from service.store.bulkrows import EVENT, PAIRING, SIDE, Candidate, Couple, Record, Rows
+from service.store.database import Database
+from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
+from service.store.intake import IdempotencyKey, PairingRequest
+from service.store.patience import Patience
+from service.store.statements import statement
+from service.store.tables import batch
+
+CHUNK = 1000
+"""How many items are written at once."""
+_BREATH = 50
+"""After so many items made, everybody else of this process gets a turn."""
+_PATIENCE_S = 5.0
+_ATTEMPT_S = 300.0
+_AT_ONCE = 2
+"""How many batches this process writes at the same time: each keeps two chunks in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unacceptable:
+    """An item that is no request, whatever the database says."""
+
+    code: str
+    detail: str
+
+
+Item = PairingRequest | Unacceptable
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """What a caller asks for. `items` gives the items from the first one on, each time it is
+    called; `total` is how many. `is_atomic`: all of them, or none."""
+
+    items: Callable[[], Iterator[Item]]
+    total: int
+    is_atomic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAcceptance:
+    """What became of a batch; `replayed` when that was for an earlier request."""
+
+    id: BatchId
+    total: int
+    accepted: int
+    rejected: Sequence[Rejection]
+    replayed: bool = False
+
+
+class BulkIntake:
+    """Accepts batches."""
+
+    def __init__(
+        self, database: Database, clock: Callable[[], int], *, patience_s: float = _PATIENCE_S
+    ) -> None:
+        """`clock` gives the time in ms. For `patience_s` after trouble began a batch is looked
+        for, and written again if it is not there."""
+        self._database = database
+        self._clock = clock
+        self._patience_s = patience_s
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def accept(
+        self, request: BatchRequest, author: Author, key: IdempotencyKey | None = None
+    ) -> BatchAcceptance:
+        """Promise an end to each pairing that can be accepted; they are durable, and due, when this
+        returns.
+
+        Raises BatchRejected when it was to be all of them, IdempotencyKeyReused when the key came
+        with another fingerprint before, StoreUnavailable when it could not be learnt whether the
+        batch was accepted.
+        """
+        opening = _Opening(BatchId(uuid_utils.compat.uuid7()), author, self._clock(), key)
+        patience = Patience("accepting a batch", self._patience_s)
+        async with self._turns:
+            return await patience.see_through(lambda: self._attempt(request, opening))
+
+    async def _attempt(self, request: BatchRequest, opening: "_Opening") -> BatchAcceptance:
+        try:
+            async with self._database.transaction() as connection, asyncio.timeout(_ATTEMPT_S):
+                return await _accept(connection, request, opening)
+        except Exception as error:
+            if sqlstate(error) != UNIQUE_VIOLATION:
+                raise
+            # One of the couples was taken meanwhile: what was committed is seen now.
+            raise RolledBack("a couple was taken meanwhile") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What makes a batch the one that it is, however often it has to be written."""
+
+    id: BatchId
+    author: Author
+    now: int
+    key: IdempotencyKey | None
+
+
+async def _accept(
+    connection: AsyncConnection, request: BatchRequest, opening: _Opening
+) -> BatchAcceptance:
+    # Whoever sent the same key before us is waited for here.
+    if not await _open(connection, request, opening):
+        return await _standing(connection, opening)
+    writing = _Writing(connection, opening)
+    await writing.write(request.items())
+    rejected = writing.rejected()
+    if request.is_atomic and rejected:
+        raise BatchRejected(request.total, rejected)
+    await _close(connection, opening.id, writing.accepted, rejected)
+    return BatchAcceptance(opening.id, request.total, writing.accepted, rejected)
+
+
+async def _open(connection: AsyncConnection, request: BatchRequest, opening: _Opening) -> bool:
+    """Whether the batch is ours to write: nobody has, and until the end nobody else can."""
+    key = opening.key
+    row = {
+        "id": opening.id,
+        "operation_id": opening.author.operation_id,
+        "user_name": opening.author.user,
+        "total": request.total,
+        "accepted": 0,
+        "rejected": [],
+        "start_time": opening.now,
+        "key": key.key if key is not None else None,
+        "fingerprint": key.fingerprint if key is not None else None,
+    }
+    made = postgresql.insert(batch).values(row).on_conflict_do_nothing().returning(batch.c.id)
+    return (await connection.execute(made)).one_or_none() is not None
+
+
+async def _standing(connection: AsyncConnection, opening: _Opening) -> BatchAcceptance:
+    """What was there: this very batch, whose commit we had not heard of, or that of the key."""
+    key = opening.key
+    wanted = batch.c.id == opening.id
+    if key is not None:
+        of_key = (batch.c.user_name == opening.author.user) & (batch.c.key == key.key)
+        wanted = or_(wanted, of_key)
+    row = (await connection.execute(select(batch).where(wanted))).one()
+    if key is not None and row.fingerprint != key.fingerprint:
+        raise IdempotencyKeyReused(key.key)
+    rejected = [Rejection(**each) for each in row.rejected]
+    return BatchAcceptance(
+        BatchId(row.id), row.total, row.accepted, rejected, replayed=row.id != opening.id
+    )
+
+
+_COUNTED = text(
+    """
+    insert into batch_tally (
+      batch, slot, queued, running, succeeded, failed, canceled, last_end
+    )
+    values (:batch, pg_backend_pid() % 64, :queued, 0, 0, 0, 0, 0)
+    """
+)
+_TOLD = text("select pg_notify('sitepair_due', '')")
+
+
+async def _close(
+    connection: AsyncConnection, batch_id: BatchId, accepted: int, rejected: Sequence[Rejection]
+) -> None:
+    told = {"accepted": accepted, "rejected": [asdict(each) for each in rejected]}
+    await connection.execute(update(batch).where(batch.c.id == batch_id).values(told))
+    if accepted:
+        await connection.execute(_COUNTED, {"batch": batch_id, "queued": accepted})
+        await connection.execute(_TOLD)
+
+
+# Whoever deletes an appliance holds its row and looks for active pairings afterwards: either we
+# find it gone, or they find our pairing.
+_KNOWN = text(
+    """
+    select name from appliance where name = any(cast(:names as text[])) order by name
+    for key share
+    """
+)
+
+
+class _Writing:
+    """The items of one batch on their way into the tables."""
+
+    def __init__(self, connection: AsyncConnection, opening: _Opening) -> None:
+        self.accepted = 0
+        self._connection = connection
+        self._batch = opening.id
+        self._rows = Rows(opening.id, opening.author, opening.now)
+        self._known: set[ApplianceName] = set()
+        self._rejected: list[Rejection] = []
+
+    def rejected(self) -> list[Rejection]:
+        """What was not accepted so far, in the order of the items."""
+        return sorted(self._rejected, key=lambda each: each.index)
+
+    async def write(self, items: Iterator[Item]) -> None:
+        """Write all that can be accepted. Raises what the database does."""
+        numbered = enumerate(items)
+        candidates = await self._next(numbered)
+        while candidates is not None:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._store(candidates))
+                    following = group.create_task(self._next(numbered))
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from failed
+            candidates = following.result()
+
+    async def _next(self, numbered: Iterator[tuple[int, Item]]) -> list[Candidate] | None:
+        """The next items that are requests; None if there are no more items."""
+        candidates: list[Candidate] = []
+        count = 0
+        for count, (index, item) in enumerate(islice(numbered, CHUNK), start=1):
+            if isinstance(item, Unacceptable):
+                self._rejected.append(Rejection(index, item.code, item.detail))
+            else:
+                candidates.append(self._rows.candidate(index, item))
+            if count % _BREATH == 0:
+                await asyncio.sleep(0)
+        return candidates if count else None
+
+    async def _store(self, candidates: Sequence[Candidate]) -> None:
+        free = await self._free(candidates)
+        self.accepted += len(free)
+        records = [each.records for each in free]
+        await self._copy("pairing", PAIRING, [pairing for pairing, _, _, _ in records])
+        await self._copy("side", SIDE, [side for _, *sides, _ in records for side in sides])
+        await self._copy("event", EVENT, [event for _, _, _, event in records])
+
+    async def _free(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those that nothing is against; the others are rejected."""
+        await self._learn(candidates)
+        rivals = await self._rivals(candidates)
+        free: list[Candidate] = []
+        taken: set[Couple] = set()
+        for place, each in enumerate(candidates, start=1):
+            refusal = self._refusal(each, rivals.get(place), taken)
+            if refusal is None:
+                free.append(each)
+                taken.add(each.couple)
+            else:
+                self._rejected.append(Rejection(each.index, type(refusal).__name__, str(refusal)))
+        return free
+
+    def _refusal(
+        self, candidate: Candidate, rival: Row[Any] | None, taken: set[Couple]
+    ) -> RequestError | None:
+        unknown = [name for name in candidate.names if name not in self._known]
+        if unknown:
+            return UnknownAppliance(*unknown)
+        if candidate.couple in taken or (rival is not None and rival.batch == self._batch):
+            return DuplicateInBatch()
+        return PairingActive(PairingId(rival.id)) if rival is not None else None
+
+    async def _learn(self, candidates: Sequence[Candidate]) -> None:
+        """Which of the appliances are registered, and will be until this is committed."""
+        names = {name for each in candidates for name in each.names} - self._known
+        if names:
+            rows = await self._connection.execute(_KNOWN, {"names": sorted(names)})
+            self._known.update(row.name for row in rows)
+
+    async def _rivals(self, candidates: Sequence[Candidate]) -> dict[int, Row[Any]]:
+        couples = {
+            "lows": [low for low, _ in (each.couple for each in candidates)],
+            "highs": [high for _, high in (each.couple for each in candidates)],
+        }
+        rows = await self._connection.execute(statement("rivals"), couples)
+        return {row.place: row for row in rows}
+
+    async def _copy(self, table: str, columns: Sequence[str], records: Sequence[Record]) -> None:
+        driver = (await self._connection.get_raw_connection()).driver_connection
+        if records and driver is not None:
+            await driver.copy_records_to_table(table, records=records, columns=columns)
