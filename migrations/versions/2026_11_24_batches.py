@@ -88,19 +88,19 @@ def upgrade() -> None:
         op.execute(statement)
     for column in COLUMNS:
         op.execute(f"ALTER TABLE pairing ADD COLUMN {column}")
-    _check(AFTER)
+    _check(AFTER, " NOT VALID")
 
 
 def downgrade() -> None:
     """Remove them; pairings of batches stay, as pairings."""
-    _check(BEFORE)
+    _check(BEFORE, "")
     for column in COLUMNS:
         op.execute(f"ALTER TABLE pairing DROP COLUMN {column.split()[0]}")
     for table in ("batch_tally", "batch"):
         op.execute(f"DROP TABLE {table}")
 
 
-def _check(words: dict[str, str]) -> None:
+def _check(words: dict[str, str], validity: str) -> None:
     for table, name, whole, kind, columns in CHECKS:
         condition = whole.format(" and ".join(words[kind].format(column) for column in columns))
         # In the same transaction comes what admits no less and no more.
@@ -109,5 +109,5 @@ def _check(words: dict[str, str]) -> None:
             f"ALTER TABLE {table} DROP CONSTRAINT ck_{table}_{name}"
         )
         op.execute(
-            f"ALTER TABLE {table} ADD CONSTRAINT ck_{table}_{name} CHECK ({condition}) NOT VALID"
+            f"ALTER TABLE {table} ADD CONSTRAINT ck_{table}_{name} CHECK ({condition}){validity}"
         )

@@ -12,6 +12,7 @@ SitepairError
 |-- LeaseLost                   another worker owns the pairing: stop at once
 |   `-- DeclaredDead            this worker owns nothing any more
 |-- StoreUnavailable            the database could not be asked: try again later
+|-- DuplicateInBatch            of an item, while its batch goes on without it
 |-- IllegalTransition           an event that does not fit the state: a defect
 `-- RequestError                the caller's request, with its HTTP meaning in api/problems
     |-- UnknownAppliance, UnknownPairing, UnknownBatch
@@ -21,7 +22,6 @@ SitepairError
     |-- ApplianceBusy           pairings on it are active
     |-- ApplianceExists         another appliance has the same apiUrl
     |-- PairingActive           another pairing of the same two appliances is active
-    |-- DuplicateInBatch        an item before it is about the same two appliances
     |-- BatchRejected           a batch that is to be accepted as a whole cannot be
     `-- IdempotencyKeyReused    the same key came with another body
 """
@@ -199,7 +199,7 @@ class PairingActive(RequestError):
         self.pairing_id = pairing_id
 
 
-class DuplicateInBatch(RequestError):
+class DuplicateInBatch(SitepairError):
     """An item of a batch is about the same two appliances as one before it."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from service.domain.errors import (
     DuplicateInBatch,
     IdempotencyKeyReused,
     PairingActive,
-    RequestError,
+    SitepairError,
     UnknownAppliance,
 )
 from service.domain.ids import ApplianceName, BatchId, PairingId
@@ -179,7 +179,7 @@ _COUNTED = text(
     insert into batch_tally (
       batch, slot, queued, running, succeeded, failed, canceled, last_end
     )
-    values (:batch, pg_backend_pid() % 64, :queued, 0, 0, 0, 0, 0)
+    values (:batch, mod(pg_backend_pid(), 64), :queued, 0, 0, 0, 0, 0)
     """
 )
 _TOLD = text("select pg_notify('sitepair_due', '')")
@@ -271,7 +271,7 @@ class _Writing:
 
     def _refusal(
         self, candidate: Candidate, rival: Row[Any] | None, taken: set[Couple]
-    ) -> RequestError | None:
+    ) -> SitepairError | None:
         unknown = [name for name in candidate.names if name not in self._known]
         if unknown:
             return UnknownAppliance(*unknown)

@@ -130,7 +130,7 @@ tallied as (
   )
   select
     g.batch,
-    pg_backend_pid() % 64,
+    mod(pg_backend_pid(), 64),
     count(*) filter (where g.state = 'QUEUED') - count(*) filter (where g.state_before = 'QUEUED'),
     count(*) filter (where g.state = 'RUNNING')
       - count(*) filter (where g.state_before = 'RUNNING'),

@@ -90,6 +90,16 @@ NONSENSE = [
     ("idempotency", "key = repeat('x', 256)", "ck_idempotency_key"),
     ("idempotency", "key = 'same'", "pk_idempotency"),
     ("idempotency", "pairing_id = gen_random_uuid()", "fk_idempotency_pairing_id"),
+    ("batch", "operation_id = 'two words'", "ck_batch_operation_id"),
+    ("batch", "total = 0, accepted = 0", "ck_batch_total"),
+    ("batch", "accepted = total + 1", "ck_batch_total"),
+    ("batch", "accepted = -1", "ck_batch_total"),
+    ("batch", "start_time = 0", "ck_batch_start_time"),
+    ("batch", "key = 'k'", "ck_batch_key"),
+    ("batch", "key = '', fingerprint = 'f'", "ck_batch_key"),
+    ("batch", "key = 'same', fingerprint = 'f'", "uq_batch_user_name_key"),
+    ("batch_tally", "slot = 1", "pk_batch_tally"),
+    ("batch_tally", "batch = gen_random_uuid()", "fk_batch_tally_batch"),
     ("worker", "lease_ms = 0", "ck_worker_lease"),
     ("appliance_health", "closed_since = 1, closed_error = '{}'", "ck_appliance_health_closed"),
     ("appliance_health", "closed_since = 1, probe_time = now()", "ck_appliance_health_closed"),
@@ -114,6 +124,14 @@ async def furnished(server_url: str) -> AsyncIterator["Connection"]:
         await connection.execute("insert into worker values (gen_random_uuid(), 1, now(), now())")
         await connection.execute(
             "insert into appliance_health (appliance_id) select id from appliance limit 1"
+        )
+        await connection.execute(
+            "insert into batch (id, operation_id, user_name, total, accepted, rejected, start_time)"
+            " select gen_random_uuid(), 'op', 'me', 1, 1, '[]', 1 from generate_series(1, 2)"
+        )
+        await connection.execute(
+            "insert into batch_tally"
+            " select id, n, 1, 0, 0, 0, 0, 0 from batch, generate_series(1, 2) as n"
         )
         yield connection
         await connection.close(timeout=10)
@@ -142,7 +160,8 @@ async def test_null_is_refused_where_it_would_mean_nothing(
     await accepted(database, ("a", "b"))
     columns = await sql.fetch(
         "select table_name, column_name from information_schema.columns where is_nullable = 'YES'"
-        " and table_name in ('appliance', 'pairing', 'side', 'event', 'idempotency', 'worker')"
+        " and table_name in ('appliance', 'pairing', 'side', 'event', 'idempotency', 'worker',"
+        " 'batch', 'batch_tally')"
     )
     assert {tuple(row) for row in columns} == {
         ("appliance", "thumbprint"),
@@ -155,6 +174,10 @@ async def test_null_is_refused_where_it_would_mean_nothing(
         ("pairing", "cancel_user"),
         ("pairing", "cancel_operation_id"),
         ("pairing", "waits_for"),
+        ("pairing", "batch"),
+        ("pairing", "state_before"),
+        ("batch", "key"),
+        ("batch", "fingerprint"),
         ("side", "task_id"),
         ("side", "start_time"),
         ("side", "end_time"),

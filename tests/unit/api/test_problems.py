@@ -10,6 +10,7 @@ from service.api import refusals as r
 from service.api.faults import Fault
 from service.api.problems import problem_of, respond
 from service.domain import errors as e
+from service.domain.batch import Rejection
 from service.domain.ids import ApplianceName, OperationId, PairingId
 from service.store.vault import Sealed
 
@@ -26,6 +27,7 @@ MEANINGS: list[tuple[Exception, int, str]] = [
     (web.HTTPNotFound(), 404, "NotFound"),
     (e.UnknownAppliance(NAME), 404, "UnknownAppliance"),
     (e.UnknownPairing("x"), 404, "UnknownPairing"),
+    (e.UnknownBatch("x"), 404, "UnknownBatch"),
     (web.HTTPMethodNotAllowed("POST", ["GET"]), 405, "MethodNotAllowed"),
     (r.BodyTooSlow(30), 408, "BodyTooSlow"),
     (e.ApplianceBusy(NAME), 409, "ApplianceBusy"),
@@ -42,6 +44,7 @@ MEANINGS: list[tuple[Exception, int, str]] = [
     (r.InvalidRequest([Fault("no", "/a")]), 422, "InvalidBody"),
     (r.InvalidRequest([Fault("no", ""), Fault("no", parameter="x")]), 422, "InvalidBody"),
     (r.UnknownAppliances([Fault("no", "/a")]), 422, "UnknownAppliance"),
+    (e.BatchRejected(2, [Rejection(1, "InvalidBody", "no")]), 422, "BatchRejected"),
     (e.IdempotencyKeyReused("k"), 422, "IdempotencyKeyReused"),
     (e.StoreUnavailable("secret host"), 503, "StoreUnavailable"),
     (r.NotReady(["a", "b"]), 503, "NotReady"),
