@@ -1,4 +1,4 @@
-"""The service as the bench runs it: `python -m bench.served DATA_DIR WINDOW`."""
+"""The service as the bench runs it: `python -m bench.served DATA_DIR WINDOW`; 0: no worker."""
 
 import asyncio
 import json
@@ -22,7 +22,8 @@ async def _serve(data_dir: Path, window: int) -> None:
         listen=("127.0.0.1", 0),
         egress_allow=(ip_network("127.0.0.0/8"),),
     )
-    async with running(settings, policy=Policy(window=window)) as service:
+    policy = Policy(window=max(1, window))
+    async with running(settings, worker=window > 0, policy=policy) as service:
         sys.stdout.write(json.dumps({"url": service.url, "token": service.admin_token}) + "\n")
         sys.stdout.flush()
         await stop.wait()

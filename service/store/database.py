@@ -30,6 +30,7 @@ class Database:
     def __init__(self, url: DatabaseUrl, pooled: AsyncEngine, single: AsyncEngine) -> None:
         self.url = url
         self._pooled = pooled
+        self._single = single
         self._pooled_alone = _alone_on(pooled, url)
         self._single_alone = _alone_on(single, url)
 
@@ -55,6 +56,20 @@ class Database:
         """A transaction, committed when the block ends well. Raises StoreUnavailable."""
         with translated("a transaction"):
             async with self._pooled.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def filling(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes so many rows that what PostgreSQL knows of the tables is wrong
+        before it is over. Raises StoreUnavailable.
+
+        A plan is kept as long as its connection, those of foreign keys included, and what read a
+        table that was nearly empty from end to end would go on to do so. So the connection is a new
+        one, and its plans go by the indexes whatever the tables look like.
+        """
+        with translated("a transaction"):
+            async with self._single.begin() as connection:
+                await connection.execute(text("set local enable_seqscan = off"))
                 yield connection
 
     async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:

@@ -32,13 +32,14 @@ WORDS = 'He said "ž\\" \ud800 \0 \U0001f600'
 async def row_of(sql: "Connection", couple: tuple[str, str]) -> list[dict[str, Any]]:
     """All that is stored of the pairing of this couple, but for what is its own."""
     own = {"id", "head", "hash", "pairing_id", "chain", "xid", "batch", "line", "at"}
-    of_couple = "where couple_low = $1 and couple_high = $2"
+    pairing = "select id from pairing where couple_low = $1 and couple_high = $2"
+    id_ = await sql.fetchval(pairing, *couple)
     queries = (
-        f"select * from pairing {of_couple}",
-        f"select s.* from side s join pairing p on p.id = pairing_id {of_couple} order by ordinal",
-        f"select e.* from event e join pairing p on p.id = chain {of_couple}",
+        "select * from pairing where id = $1",
+        "select * from side where pairing_id = $1 order by ordinal",
+        "select * from event where chain = $1",
     )
-    rows = [row for query in queries for row in await sql.fetch(query, *couple)]
+    rows = [row for query in queries for row in await sql.fetch(query, id_)]
     assert len(rows) == 4
     return [{name: value for name, value in row.items() if name not in own} for row in rows]
 
