@@ -25,7 +25,7 @@ import asyncpg
 import uuid_utils.compat
 
 from bench.processes import cpu_s, service
-from service.store.bulkrows import EVENT, PAIRING, SIDE
+from service.store.bulkrows import EVENT, PAIRING, SIDE, Record
 from service.store.embedded import embedded_postgres
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ async def _copy(connection: "Connection", couples: Sequence[Couple]) -> float:
         {"appliances": couples[0], "batch": str(batch), "description": "", "onFailure": "rollback",
          "operation": "pair", "priority": 0, "timeoutS": 900}
     )  # fmt: skip
-    pairings, sides, events = [], [], []
+    pairings: list[Record] = []
+    sides: list[Record] = []
+    events: list[Record] = []
     for couple in couples:
         id_, (low, high) = uuid_utils.compat.uuid7(), sorted(couple)
         pairings.append(

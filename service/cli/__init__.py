@@ -3,7 +3,7 @@
 from cyclopts import App
 
 from service import __version__
-from service.cli import appliances, audit, demo, pair, serve, simulate
+from service.cli import appliances, audit, batch, demo, pair, serve, simulate
 
 app = App(
     name="sitepair",
@@ -19,6 +19,7 @@ app.command(appliances.app)
 app.command(pair.pair)
 app.command(pair.cancel)
 app.command(pair.retry)
+app.command(batch.batch)
 app.command(audit.app)
 
 

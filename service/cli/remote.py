@@ -14,6 +14,7 @@ from service.settings import from_environment
 
 _CONNECT_S = 5.0
 _ANSWER_S = 90.0
+_UPLOAD_S = 330.0
 
 
 class Unreachable(SitepairError):
@@ -34,6 +35,10 @@ class Refused(SitepairError):
         for error in self.problem.get("errors", ()):
             place = error.get("pointer", error.get("parameter", ""))
             lines.append(f"  {place or '(body)'}: {error.get('detail')}")
+        lines += [
+            f"  item {each['index']}: {each['code']}: {each['detail']}"
+            for each in self.problem.get("rejected", ())
+        ]
         if "operationID" in self.problem:
             lines.append(f"  operationID {self.problem['operationID']}")
         return lines
@@ -47,9 +52,20 @@ class Remote:
 
     async def call(self, method: str, path: str, body: object = None, **headers: str) -> Any:
         """The answer's JSON, None for an empty one. Raises Refused, Unreachable."""
+        return await self._answer(method, path, headers, json=body)
+
+    async def upload(
+        self, path: str, content: AsyncIterator[bytes], media_type: str, **headers: str
+    ) -> Any:
+        """POST `content`, however large. Raises Refused, Unreachable."""
+        timeout = aiohttp.ClientTimeout(connect=_CONNECT_S, sock_read=_UPLOAD_S)
+        headers["Content_Type"] = media_type
+        return await self._answer("POST", path, headers, data=content, timeout=timeout)
+
+    async def _answer(self, method: str, path: str, headers: Mapping[str, str], **how: Any) -> Any:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            async with self._session.request(method, path, json=body, headers=sent) as response:
+            async with self._session.request(method, path, headers=sent, **how) as response:
                 content = await response.read()
                 answer = await response.json(content_type=None) if content else None
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:

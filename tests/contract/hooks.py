@@ -12,6 +12,7 @@ import schemathesis
 from schemathesis import Case, HookContext
 
 NAMES = ("prague", "brno", "zlin")
+BATCH_VARIABLE = "SITEPAIR_CONTRACT_BATCH"
 PAIRING_VARIABLE = "SITEPAIR_CONTRACT_PAIRING"
 EVENT_VARIABLE = "SITEPAIR_CONTRACT_EVENT"
 
@@ -29,17 +30,22 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     _exchange_after(case.query)
     if case.operation.label == "POST /v1/pairings":
         _exchange_appliances(case.body)
+    if case.operation.label == "POST /v1/batches" and isinstance(case.body, dict):
+        for item in case.body.get("items") or ():
+            _exchange_appliances(item)
 
 
 def _exchange_path(path: Any) -> None:
     """Names that are registered, and mostly an id that exists."""
     if not path:
         return
-    name, pairing_id = path.get("name"), path.get("id")
+    name, pairing_id, batch = path.get("name"), path.get("id"), path.get("batch")
     if isinstance(name, str) and _NAME.fullmatch(name):
         path["name"] = NAMES[len(name) % len(NAMES)]
     if isinstance(pairing_id, str) and _UUID.fullmatch(pairing_id) and pairing_id[-1] > "4":
         path["id"] = os.environ[PAIRING_VARIABLE]
+    if isinstance(batch, str) and _UUID.fullmatch(batch) and batch[-1] > "4":
+        path["batch"] = os.environ[BATCH_VARIABLE]
 
 
 def _exchange_after(query: Any) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.contract.hooks import EVENT_VARIABLE, NAMES, PAIRING_VARIABLE
+from tests.contract.hooks import BATCH_VARIABLE, EVENT_VARIABLE, NAMES, PAIRING_VARIABLE
 from tests.support.contract import contract_client
 
 ROOT = Path(__file__).parents[2]
@@ -37,12 +37,16 @@ async def test_no_call_that_can_be_made_up_breaks_the_contract(
     service: Service, tmp_path: Path
 ) -> None:
     pairing = await _some_pairing(service)
-    known = {PAIRING_VARIABLE: pairing, EVENT_VARIABLE: await _some_event(service)}
+    known = {
+        PAIRING_VARIABLE: pairing,
+        BATCH_VARIABLE: await _some_batch(service),
+        EVENT_VARIABLE: await _some_event(service),
+    }
 
     code, report = await _schemathesis(service, tmp_path, known)
 
     assert code == 0, report
-    assert "Tested: 16" in report, report
+    assert "Tested: 19" in report, report
 
 
 async def _some_pairing(service: Service) -> str:
@@ -59,6 +63,15 @@ async def _some_pairing(service: Service) -> str:
             assert answer.status == 201, answer
         body = {"appliances": list(NAMES[:2]), "timeoutSeconds": 1}
         answer = await client.call("POST", "/v1/pairings", json=body)
+        assert answer.status == 202, answer
+        return str(answer.json["id"])
+
+
+async def _some_batch(service: Service) -> str:
+    """The id of a batch."""
+    async with contract_client(service.url, service.token) as client:
+        body = {"items": [{"appliances": list(NAMES[1:]), "timeoutSeconds": 1}]}
+        answer = await client.call("POST", "/v1/batches", json=body)
         assert answer.status == 202, answer
         return str(answer.json["id"])
 

@@ -1,0 +1,240 @@
+"""`sitepair batch FILE`: ask for many pairings at once, watch them, write down what failed."""
+
+import asyncio
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from service.cli.batchfile import BadFile, BatchFile, Format, couple_of
+from service.cli.following import patiently
+from service.cli.remote import Refused, Remote, Unreachable, answered, remote
+from service.cli.status import Exit, run, say, tell
+
+_PATIENCE_S = 60.0
+_LISTED = 20
+_PAGE = 1000
+_NOT_WELL = ("FAILED", "CANCELED")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a batch is sent and followed."""
+
+    format: Literal["csv", "ndjson"] | None = None
+    """What the file is, if its name does not tell."""
+
+    atomic: Annotated[bool, Parameter(negative="")] = False
+    """Accept nothing if anything would be rejected."""
+
+    idempotency_key: str | None = None
+    """Sent again with the same key, the same file is accepted once. A new one if not given."""
+
+    failures: Path | None = None
+    """Write what was rejected, failed or was canceled to this file, in the same format."""
+
+    wait: bool = True
+    """Wait for the end."""
+
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    """Print what became of it as JSON."""
+
+
+_OPTIONS = Options()
+
+
+def batch(
+    file: Annotated[Path, Parameter(allow_leading_hyphen=True)], *, options: Options = _OPTIONS
+) -> int:
+    """Ask for many pairings at once and wait for the end of all.
+
+    CSV has a first line with the names of its columns: a and b, the two appliances, and where
+    wanted operation, description, onFailure, timeoutSeconds, priority. NDJSON has a request of
+    POST /v1/pairings on each line. Exit status: 0 all succeeded, 1 some did not or were rejected,
+    2 refused, 3 the service does not answer. Ctrl-C stops watching; the pairings go on.
+
+    Parameters
+    ----------
+    file
+        Whose name ends in .csv or .ndjson; - is standard input, with --format.
+    """
+    try:
+        requests = _read(file, options)
+        if options.failures is not None:
+            options.failures.open("a").close()  # told now, not when it is needed
+    except (OSError, BadFile) as error:
+        tell(f"{file} cannot be sent:", *str(error).splitlines())
+        return Exit.REFUSED
+    return run(answered(_batch(requests, options)))
+
+
+def _read(file: Path, options: Options) -> BatchFile:
+    suffix = file.suffix.removeprefix(".")
+    if options.format is None and suffix not in {*Format}:
+        raise BadFile(["Say what it is: --format csv or --format ndjson."])
+    kind = Format(options.format or suffix)
+    if str(file) == "-":
+        sys.stdin.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
+        return BatchFile(sys.stdin, kind)
+    with file.open(encoding="utf-8", newline="") as text:
+        return BatchFile(text, kind)
+
+
+async def _batch(requests: BatchFile, options: Options) -> Exit:
+    async with remote() as service:
+        accepted = await _sent(service, requests, options)
+        rejected = accepted["rejected"]
+        if not options.as_json:
+            say(
+                f"Batch {accepted['id']}: {accepted['total']} items, {accepted['accepted']} "
+                f"accepted, {len(rejected)} rejected."
+            )
+            say(*_told_rejections(requests, rejected))
+        path = f"/v1/batches/{accepted['id']}"
+        ended = await _followed(service, path, options) if options.wait else None
+        unwell = await _unwell(service, accepted["id"], ended)
+        if options.as_json:
+            standing = ended or await patiently(service, path)
+            say(json.dumps({**standing, "rejected": rejected, "failed": unwell}, indent=2))
+        elif ended is not None:
+            say(*_told_end(ended, unwell))
+        if options.failures is not None:
+            _write_failures(options.failures, requests, rejected, unwell)
+    return Exit.FAILED if rejected or unwell else Exit.OK
+
+
+async def _sent(service: Remote, requests: BatchFile, options: Options) -> Any:
+    """The answer. A connection that is lost is no harm: the key sees to that."""
+    key = options.idempotency_key or secrets.token_hex(16)
+    path = f"/v1/batches?atomic={str(options.atomic).lower()}"
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + _PATIENCE_S
+    # Who may not ask is told so before all of it is on its way.
+    await service.call("GET", "/v1/pairings?limit=1")
+    while True:
+        try:
+            return await service.upload(
+                path, _pieces(requests), "application/x-ndjson", Idempotency_Key=key
+            )
+        except (Unreachable, Refused) as error:
+            is_final = isinstance(error, Refused) and error.status != 503
+            if is_final or loop.time() >= give_up:
+                raise
+            await asyncio.sleep(1)
+
+
+async def _pieces(requests: BatchFile) -> AsyncIterator[bytes]:
+    for piece in requests.pieces():
+        yield piece
+
+
+async def _followed(service: Remote, path: str, options: Options) -> Any:
+    batch = await patiently(service, path)
+    try:
+        with _bar(Console(stderr=options.as_json)) as show:
+            show(batch)
+            while batch["endTime"] == -1:
+                batch = await patiently(service, f"{path}?waitSeconds=1")
+                show(batch)
+    except asyncio.CancelledError:
+        tell(f"Batch {batch['id']} goes on without being watched.")
+        raise
+    return batch
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Any]:
+    """Shows a batch: as a bar on a terminal, elsewhere as a line for each tenth of its way."""
+    if not console.is_terminal:
+        yield _Tenths(console).show
+        return
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("")
+
+        def show(batch: Any) -> None:
+            over = sum(batch["counts"][state] for state in ("SUCCEEDED", *_NOT_WELL))
+            total = max(1, batch["accepted"])
+            done = over if batch["accepted"] else total
+            progress.update(task, total=total, completed=done, description=_told_counts(batch))
+
+        yield show
+
+
+class _Tenths:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._shown = -1
+
+    def show(self, batch: Any) -> None:
+        tenth = batch["progress"] // 10
+        if tenth > self._shown:
+            self._shown = tenth
+            line = f"{batch['progress']} % {_told_counts(batch)}"
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+
+async def _unwell(service: Remote, batch: str, ended: Any | None) -> list[Any]:
+    """The pairings that came to no good end; none before the end."""
+    found: list[Any] = []
+    for state in _NOT_WELL:
+        if ended is None or ended["counts"][state] == 0:
+            continue
+        path = f"/v1/pairings?batch={batch}&state={state}&limit={_PAGE}"
+        page = await patiently(service, path)
+        found += page["items"]
+        while page["nextCursor"] is not None:
+            page = await patiently(service, f"{path}&cursor={page['nextCursor']}")
+            found += page["items"]
+    return sorted(found, key=lambda pairing: str(pairing["id"]))
+
+
+def _write_failures(
+    path: Path, requests: BatchFile, rejected: Sequence[Any], unwell: Sequence[Any]
+) -> None:
+    """What is to be tried again, in the order of the file."""
+    turned_down = {each["index"] for each in rejected}
+    couples = {frozenset(pairing["appliances"]) for pairing in unwell}
+
+    def is_to_be_written(index: int, item: Any) -> bool:
+        return index in turned_down or couple_of(item) in couples
+
+    with path.open("w", encoding="utf-8", newline="") as out:
+        count = requests.write(out, is_to_be_written)
+    tell(f"{count} written to {path}.")
+
+
+def _told_counts(batch: Any) -> str:
+    return ", ".join(f"{count} {state}" for state, count in batch["counts"].items() if count)
+
+
+def _told_rejections(requests: BatchFile, rejected: Sequence[Any]) -> list[str]:
+    lines = [
+        f"  line {requests.line(each['index'])}: {each['code']}: {each['detail']}"
+        for each in rejected[:_LISTED]
+    ]
+    return lines + _more(rejected)
+
+
+def _told_end(batch: Any, unwell: Sequence[Any]) -> list[str]:
+    lines = [f"Batch {batch['id']} is over: {_told_counts(batch) or 'nothing was accepted'}."]
+    for pairing in unwell[:_LISTED]:
+        error = pairing["error"]
+        why = f": {error['code']}: {error['msg']}" if error is not None else ""
+        couple = " - ".join(pairing["appliances"])
+        lines.append(f"  {couple} {pairing['state']}{why} ({pairing['id']})")
+    return [*lines, *_more(unwell), f"  operationID {batch['operationID']}"]
+
+
+def _more(listed: Sequence[Any]) -> list[str]:
+    more = len(listed) - _LISTED
+    return [f"  ... and {more} more (--json or --failures has them all)"] if more > 0 else []

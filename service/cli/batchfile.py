@@ -1,0 +1,154 @@
+"""Files of requests for pairings, as CSV or as JSON a line: read, and written again in part."""
+
+import csv
+import json
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import Any, TextIO
+
+from service.domain.errors import SitepairError
+
+COLUMNS = ("a", "b", "operation", "description", "onFailure", "timeoutSeconds", "priority")
+_NUMBERS = frozenset({"timeoutSeconds", "priority"})
+_TOLD_FAULTS = 20
+_IN_MEMORY = 1024 * 1024
+_PIECE = 256 * 1024
+
+
+class Format(StrEnum):
+    """How a file is written."""
+
+    CSV = "csv"
+    NDJSON = "ndjson"
+
+
+class BadFile(SitepairError):
+    """The file cannot be sent as it is; `faults` has a line for each thing that is wrong."""
+
+    def __init__(self, faults: list[str]) -> None:
+        more = len(faults) - _TOLD_FAULTS
+        told = faults[:_TOLD_FAULTS] + ([f"... and {more} more"] if more > 0 else [])
+        super().__init__("\n".join(told))
+
+
+class BatchFile:
+    """The requests in a file, kept aside: standard input cannot be read twice, nor is it said that
+    they fit into memory."""
+
+    def __init__(self, text: TextIO, kind: Format) -> None:
+        """Read all of `text`, universal newlines left as they are. Raises BadFile."""
+        self._kind = kind
+        self._columns: tuple[str, ...] = COLUMNS[:2]
+        self._lines = array("L")
+        self._spool: tempfile.SpooledTemporaryFile[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            _IN_MEMORY
+        )
+        for number, line in self._csv(text) if kind is Format.CSV else _ndjson(text):
+            self._lines.append(number)
+            self._spool.write(line.encode() + b"\n")
+
+    def __len__(self) -> int:
+        """How many requests it has."""
+        return len(self._lines)
+
+    def line(self, index: int) -> int:
+        """The number of the line that the request at `index` is on, counted from 1."""
+        return self._lines[index]
+
+    def pieces(self) -> Iterator[bytes]:
+        """JSON, a line for each request, in pieces."""
+        self._spool.seek(0)
+        return iter(lambda: self._spool.read(_PIECE), b"")
+
+    def write(self, out: TextIO, is_wanted: Callable[[int, Any], bool]) -> int:
+        """Write what is wanted, by its index and content, in the same format; how many that was."""
+        self._spool.seek(0)
+        texts = (
+            text.decode() for index, text in enumerate(self._spool) if is_wanted(index, _read(text))
+        )
+        if self._kind is Format.CSV:
+            return self._write_csv(out, texts)
+        return sum(out.write(text) and 1 for text in texts)
+
+    def _csv(self, text: TextIO) -> Iterator[tuple[int, str]]:
+        reader, faults = csv.reader(text, strict=True), list[str]()
+        try:
+            self._columns = _header(next(reader, []))
+            for row in reader:
+                if row:
+                    item = _item(self._columns, row, reader.line_num, faults)
+                    yield reader.line_num, json.dumps(item)
+        except (csv.Error, UnicodeDecodeError) as error:
+            faults.append(f"line {reader.line_num}: {error}")
+        if faults:
+            raise BadFile(faults)
+
+    def _write_csv(self, out: TextIO, texts: Iterable[str]) -> int:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self._columns)
+        rows = [self._cells(json.loads(text)) for text in texts]
+        writer.writerows(rows)
+        return len(rows)
+
+    def _cells(self, item: Mapping[str, Any]) -> list[object]:
+        a, b = item["appliances"]
+        cells = {**item, "a": a, "b": b}
+        return [cells.get(column, "") for column in self._columns]
+
+
+def _ndjson(text: TextIO) -> Iterator[tuple[int, str]]:
+    try:
+        for number, line in enumerate(text, start=1):
+            if line.strip():
+                yield number, line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise BadFile([str(error)]) from error
+
+
+def _header(cells: list[str]) -> tuple[str, ...]:
+    names = [cell.strip().removeprefix("\ufeff") for cell in cells]
+    faults = [f"line 1: no such column: {name!r}" for name in names if name not in COLUMNS]
+    faults += [f"line 1: column {name!r} comes twice" for name in {*names} if names.count(name) > 1]
+    faults += [f"line 1: there is no column {name!r}" for name in COLUMNS[:2] if name not in names]
+    if faults:
+        raise BadFile([*faults, f"The first line names the columns: {', '.join(COLUMNS)}."])
+    return tuple(names)
+
+
+def _item(
+    columns: tuple[str, ...], row: list[str], number: int, faults: list[str]
+) -> dict[str, object]:
+    if len(row) != len(columns):
+        faults.append(f"line {number}: {len(row)} fields, and the first line has {len(columns)}")
+    cells = {name: text.strip() for name, text in zip(columns, row, strict=False)}
+    item: dict[str, object] = {"appliances": [cells.get("a", ""), cells.get("b", "")]}
+    for name in COLUMNS[2:]:
+        if text := cells.get(name):
+            item[name] = _value(name, text, number, faults)
+    return item
+
+
+def _value(name: str, text: str, number: int, faults: list[str]) -> object:
+    if name not in _NUMBERS:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        faults.append(f"line {number}: {name} is not a whole number: {text!r}")
+        return 0
+
+
+def _read(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def couple_of(item: Any) -> frozenset[str]:
+    """The two appliances that `item`, whatever it is, is about."""
+    names = item.get("appliances") if isinstance(item, Mapping) else None
+    is_couple = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return frozenset(names) if is_couple and names else frozenset()

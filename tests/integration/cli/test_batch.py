@@ -1,0 +1,128 @@
+"""`sitepair batch`, as a user types it, against a running service."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from simulator import fault
+from tests.integration.cli.commands import sitepair
+from tests.support.service import ServiceUnderTest, are_paired
+
+
+@pytest.fixture
+async def registered(service: ServiceUnderTest) -> ServiceUnderTest:
+    """The service with all of its fleet in the registry."""
+    await service.register()
+    return service
+
+
+async def test_a_file_is_sent_followed_and_what_failed_can_be_fed_back_in(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
+) -> None:
+    registered.fleet["site-2"].add_fault(
+        fault("task_fails", method="POST", path="/sites", code="PeerBusy", msg="Busy.", times=1)
+    )
+    file, failures = tmp_path / "sites.csv", tmp_path / "again.csv"
+    file.write_text(
+        'a,b,description,priority\nsite-1,site-2,"one, two",\nsite-1,nobody,,5\n\n'
+        "site-3,site-1,,1\n"
+    )
+    ended = await sitepair("batch", str(file), "--failures", str(failures), **remote)
+    assert ended.status == 1, ended
+    assert "3 items, 2 accepted, 1 rejected" in ended.out
+    assert "line 3: UnknownAppliance: No appliance is registered as 'nobody'." in ended.out
+    assert "100 % 1 SUCCEEDED, 1 FAILED" in ended.out
+    assert "site-1 - site-2 FAILED: PeerBusy" in ended.out
+    assert failures.read_text() == (
+        'a,b,description,priority\nsite-1,site-2,"one, two",\nsite-1,nobody,,5\n'
+    )
+    assert are_paired(registered.fleet, "site-1", "site-3")
+
+    text = failures.read_text().replace("nobody", "site-3")
+    again = await sitepair(
+        "batch", "-", "--format", "csv", "--failures", str(failures), stdin=text, **remote
+    )
+    assert again.status == 0, again
+    assert "2 SUCCEEDED" in again.out
+    assert failures.read_text() == "a,b,description,priority\n"
+    assert are_paired(registered.fleet, "site-1", "site-2")
+
+
+async def test_lines_of_json_and_an_answer_for_programs(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
+) -> None:
+    file, failures = tmp_path / "sites.ndjson", tmp_path / "again.ndjson"
+    good, bad = '{"appliances": ["site-1", "site-2"]}', "{nonsense"
+    file.write_text(f"{bad}\n\n{good}\n")
+    ended = await sitepair("batch", str(file), "--json", "--failures", str(failures), **remote)
+    assert ended.status == 1, ended
+    told = json.loads(ended.out)
+    assert (told["accepted"], told["counts"]["SUCCEEDED"], told["failed"]) == (1, 1, [])
+    assert [(each["index"], each["code"]) for each in told["rejected"]] == [(0, "MalformedBody")]
+    assert failures.read_text() == f"{bad}\n"
+
+
+async def test_the_same_key_starts_nothing_twice(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "sites.csv"
+    file.write_text("b,a\nsite-1,site-2\n")
+    ends = [
+        await sitepair("batch", str(file), "--json", "--idempotency-key", "night-1", **remote)
+        for _ in range(2)
+    ]
+    assert [each.status for each in ends] == [0, 0], ends
+    first, second = (json.loads(each.out) for each in ends)
+    assert first == second
+    unwatched = await sitepair(
+        "batch", str(file), "--no-wait", "--idempotency-key", "night-1", **remote
+    )
+    assert (unwatched.status, unwatched.out.splitlines()) == (
+        0,
+        [f"Batch {first['id']}: 1 items, 1 accepted, 0 rejected."],
+    )
+
+
+async def test_all_or_nothing_names_what_is_in_the_way(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "sites.csv"
+    file.write_text("a,b\nsite-1,site-2\nsite-1,nobody\n")
+    ended = await sitepair("batch", str(file), "--atomic", **remote)
+    assert ended.status == 2, ended
+    assert "BatchRejected: 1 of 2 items" in ended.err
+    assert "item 1: UnknownAppliance" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("x.csv", "a,c\n", "line 1: no such column: 'c'"),
+        ("x.csv", "a,c\n", "there is no column 'b'"),
+        ("x.csv", "a,b,a\n", "comes twice"),
+        ("x.csv", "", "there is no column 'a'"),
+        ("x.csv", "a,b\nx,y,z\n", "line 2: 3 fields, and the first line has 2"),
+        ("x.csv", "a,b,priority\nx,y,high\n", "line 2: priority is not a whole number: 'high'"),
+        ("x.csv", 'a,b\n"x,y\n', "line 2: unexpected end of data"),
+        ("x.txt", "a,b\n", "--format"),
+        ("missing.csv", None, "No such file"),
+    ],
+)
+async def test_a_file_that_cannot_be_sent_is_explained(
+    tmp_path: Path, name: str, text: str | None, told: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    ended = await sitepair("batch", str(tmp_path / name), SITEPAIR_TOKEN="x" * 20)
+    assert ended.status == 2, ended
+    assert told in ended.err
+
+
+async def test_nobody_there_and_a_wrong_token(tmp_path: Path, remote: dict[str, str]) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("a,b\nx,y\n")
+    refused = await sitepair("batch", str(file), **{**remote, "SITEPAIR_TOKEN": "wrong" * 5})
+    assert (refused.status, "NotAuthenticated" in refused.err) == (2, True), refused
+    away = {"SITEPAIR_URL": "http://127.0.0.1:1", "SITEPAIR_TOKEN": "x" * 20}
+    assert (await sitepair("batch", str(file), **away)).status == 3
