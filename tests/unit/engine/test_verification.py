@@ -1,4 +1,4 @@
-"""Only what is seen wrong makes a verification fail before the deadline, and nothing outlasts it."""
+"""Only what is seen wrong fails a verification before the deadline, and nothing outlasts that."""
 
 import pytest
 
