@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from service.domain.appliance import Endpoint, Task
 from service.domain.decisions import Call, Sighting, sight
-from service.domain.errors import Rejected, TaskForgotten
+from service.domain.errors import LoginRefused, Rejected, TaskForgotten
 from service.domain.ids import TaskId
 from service.domain.pairing import Side, SiteCall
 from service.engine.case import Case
@@ -78,7 +78,7 @@ class Site:
             async with asyncio.timeout_at(self._case.deadline):
                 tasks = await self._appliance.site_tasks(call, since_ms)
         except Rejected as refusal:
-            if refusal.status not in _NO_LIST:
+            if isinstance(refusal, LoginRefused) or refusal.status not in _NO_LIST:
                 raise
             return []  # The looks have to do.
         return [task for task in tasks if not task.is_over]

@@ -227,6 +227,28 @@ async def test_a_server_whose_user_was_killed_is_found_and_stopped_by_the_next_o
     assert not is_served(data_dir)
 
 
+async def test_a_server_that_hangs_up_on_who_asks_too_early_is_asked_again(data_dir: Path) -> None:
+    """It does so while it starts or stops: what the client hears then is not always an OSError."""
+    async with embedded_postgres(data_dir) as url:
+        socket = data_dir / "postgres/run/.s.PGSQL.5432"
+        aside = socket.rename(socket.with_name("aside"))
+        asked: list[bytes] = []
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.read(1024))
+            if len(asked) == 2:
+                aside.rename(socket)
+            writer.close()
+
+        async with (
+            await asyncio.start_unix_server(hang_up, socket),
+            embedded_postgres(data_dir) as same,
+        ):
+            assert same == url
+            assert await query(url, "select 1") == 1
+    assert len(asked) == 2
+
+
 async def test_a_start_that_is_given_up_leaves_no_server(data_dir: Path) -> None:
     async with embedded_postgres(data_dir):
         pass
