@@ -21,6 +21,17 @@ def blinded(here: Scene, appliance: str, until_s: float = float("inf")) -> None:
     )
 
 
+def darkened(here: Scene, until_s: float) -> None:
+    """Let both see, from when they are looked at, that one does not reach the other."""
+
+    def darken(event: str) -> None:
+        if event == "VerificationStarted":
+            left_ms = int((until_s - here.loop.instant) * 1000)
+            here.world.darken(OTHER, here.stage.now_ms, left_ms)
+
+    here.on_event = darken
+
+
 def test_who_could_not_look_for_longer_than_a_verification_takes_fails_nothing() -> None:
     with scene() as here:
         blinded(here, ONE, until_s=LONG_S)
@@ -29,7 +40,8 @@ def test_who_could_not_look_for_longer_than_a_verification_takes_fails_nothing()
 
 
 def test_what_one_side_sees_wrong_does_not_count_while_the_other_cannot_look() -> None:
-    with scene(comm_refresh_ms=int(LONG_S * 1000)) as here:
+    with scene() as here:
+        darkened(here, until_s=LONG_S)
         blinded(here, OTHER, until_s=LONG_S)
         assert here.until_over().state is PairingState.SUCCEEDED
         assert here.loop.instant >= LONG_S
@@ -58,12 +70,15 @@ def test_what_is_seen_wrong_all_the_time_fails_when_the_verification_is_over() -
 
 def test_the_time_for_which_a_worker_was_stopped_does_not_count() -> None:
     """What it sees just after that may be as old as its last look."""
-    with scene(comm_refresh_ms=34_000) as here:
+    with scene() as here:
+        darkened(here, until_s=34.0)
         here.until(lambda: "VerificationStarted" in here.events)
+        here.loop.run_until(lambda: False, 5.0)
         (worker,) = here.stage.living
         here.loop.pause(worker.node)
         here.loop.run_until(lambda: False, 32.0)
         here.loop.resume(worker.node)
+        assert worker.is_up
         assert here.until_over().state is PairingState.SUCCEEDED
 
 
