@@ -45,12 +45,13 @@ class Site:
             peers = await self._appliance.peers()
         return sight(peers, self.peer, self.side.peer_id)
 
-    async def look_after_tasks(self, call: SiteCall) -> Sighting:
-        """What the appliance lists once no task that `call` may have started runs any more."""
+    async def look_after_tasks(self, *calls: SiteCall) -> Sighting:
+        """What the appliance lists once no task that `calls` may have started runs any more."""
         with suppress(TimeoutError):  # What the list says counts all the same.
-            for task in await self._running(call):
-                with suppress(TaskForgotten):
-                    await self.finished(task.id)
+            for call in calls:
+                for task in await self._running(call):
+                    with suppress(TaskForgotten):
+                        await self.finished(task.id)
         return await self.look()
 
     async def finished(self, task_id: TaskId) -> Task:
