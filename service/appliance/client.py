@@ -32,6 +32,7 @@ from service.appliance.owned import OwnedTasks
 from service.appliance.readers import SharedRead
 from service.appliance.rounds import TaskRounds
 from service.appliance.tasklist import TaskList
+from service.appliance.turns import Turns
 from service.appliance.wire import Unreadable, pair_body, read_object, read_peers, read_task
 from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task
 from service.domain.errors import Ambiguous, ApplianceClosed, ApplianceError, Rejected
@@ -69,7 +70,7 @@ class ApplianceClient:
         self._session = Session(
             spec.credentials, self._calls, self._tasks, gate or OwnGate(), self.breaker
         )
-        self._mutating = asyncio.Semaphore(spec.max_in_flight)
+        self._mutating = Turns(spec.max_in_flight)
         self._peers = SharedRead(self._read_peers, self._tasks, limits.spacing_s)
         self._rounds = TaskRounds(
             TaskInquiry(self.ask, limits), self._tasks, conditions.pace(), conditions.jitter

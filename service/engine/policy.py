@@ -12,7 +12,8 @@ class Policy:
     """Waiting times in seconds, and limits. `jitter` gives numbers in [0, 1).
 
     `window` is how many pairings one worker drives at once, `claim_size` how many it takes at a
-    time. `verify_timeout_s` is how long the appliances may take to clear their communication
+    time; once the window was full, it claims again when a sixteenth of it is free.
+    `verify_timeout_s` is how long the appliances may take to clear their communication
     errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two looks that must
     both miss what a call whose answer was lost should have done, before it is made again.
     `clock_margin_s` is how far an appliance's clock may be off. `max_losses` is how often a call
@@ -44,6 +45,11 @@ class Policy:
     def __post_init__(self) -> None:
         if self.lease_s < self.call_s + 2 * self.beat_s:
             raise ValueError("a lease has to outlast the longest call and a beat that was missed")
+
+    @property
+    def lot(self) -> int:
+        """How much of a window that was full has to be free before it is worth a claim."""
+        return max(1, min(self.claim_size, self.window // 16))
 
     def pause_s(self, attempt: int, at_least_s: float | None = None) -> float:
         """How long to wait after the `attempt`-th failure."""

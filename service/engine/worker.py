@@ -65,6 +65,10 @@ class Worker:
         return len(self._cases)
 
     @property
+    def _room(self) -> int:
+        return self._policy.window - len(self._cases)
+
+    @property
     def figures(self) -> WorkerFigures:
         """How it is doing."""
         return WorkerFigures(self.in_flight, self.lease.left_s, self._breakers.closed)
@@ -120,15 +124,15 @@ class Worker:
         the claims alone, however many they are.
         """
         cases: list[Case] = []
-        while (room := self._policy.window - len(self._cases)) > 0:
-            claimed = await self._claim(min(room, self._policy.claim_size))
+        while self._room > 0:
+            claimed = await self._claim(min(self._room, self._policy.claim_size))
             for assignment in claimed.assignments:
                 case = Case(assignment, self._ports.journal, self._author)
                 self._cases[case.pairing.id] = case
                 cases.append(case)
             if not claimed.has_more:
                 break
-        self._wants_slots = len(self._cases) >= self._policy.window
+        self._wants_slots = self._room == 0
         return cases
 
     async def _claim(self, limit: int) -> Claimed:
@@ -165,7 +169,7 @@ class Worker:
                 raise
             finally:
                 del self._cases[pairing.id]
-                if self._wants_slots:
+                if self._wants_slots and self._room >= self._policy.lot:
                     self._nudge.set()
 
     async def _drive_on(self, case: Case) -> None:

@@ -15,6 +15,9 @@ from service.store.rows import pairing_from
 from service.store.statements import statement
 from service.store.tables import TO_CANCEL, pairing, worker
 
+LINES = 64
+"""How many lines one claim serves at most."""
+
 
 class Claims:
     """The claims of one worker."""
@@ -22,20 +25,25 @@ class Claims:
     def __init__(self, database: Database, worker_id: WorkerId) -> None:
         self._database = database
         self._worker = worker_id
+        self._since = ""
 
     async def claim(self, limit: int) -> Claimed:
-        """Own up to `limit` due pairings, oldest of the highest priority first; each with a raised
-        epoch. Those that wait for a closed appliance are set aside. Nothing is claimed in the name
-        of a worker that was declared dead.
+        """Own up to `limit` due pairings, each with a raised epoch: from each line its share, the
+        oldest first. Those that wait for a closed appliance are set aside. Nothing is claimed in
+        the name of a worker that was declared dead.
 
         Raises StoreUnavailable; what was claimed then, if anything was, is given up by `disown`.
         """
-        rows = await self._database.run(
-            statement("claim"), {"worker": self._worker, "limit": limit}
-        )
+        parameters = {"worker": self._worker, "limit": limit, "since": self._since, "most": LINES}
+        rows = await self._database.run(statement("claim"), parameters)
+        told, began_at = rows[0], self._since
         assignments = [_assignment(row) for row in rows if row.id is not None]
-        found = len(assignments) + rows[0].set_aside
-        return Claimed(assignments, has_more=found == limit)
+        has_found = told.set_aside > 0 or len(assignments) > 0
+        # The first that a line after that one can be.
+        self._since = told.last_line + "\x01" if told.last_line is not None else ""
+        # Who finds nothing goes once around, then waits: others are about to claim what there is.
+        is_more_around = began_at != "" or (has_found and told.last_line is not None)
+        return Claimed(assignments, has_more=told.is_more_behind or is_more_around)
 
     async def disown(self, driven: Collection[PairingId]) -> None:
         """Give up whatever this worker owns besides `driven`. Raises StoreUnavailable."""

@@ -245,7 +245,7 @@ pairing = Table(
     # The claim's order. Its size follows the backlog.
     Index(
         "ix_pairing_due",
-        text("priority desc"),
+        "line",
         "id",
         postgresql_where=text(f"worker is null and waits_for is null and {ACTIVE}"),
     ),

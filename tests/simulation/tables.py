@@ -4,6 +4,7 @@ Nothing here waits. Every method is one transaction, at the database's own time.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,8 @@ from service.domain.pairing import (
 )
 from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Registration
 from service.domain.thumbprint import Thumbprint
+from service.store.claims import LINES
+from service.store.rows import line_of
 
 ACTIVE = frozenset({PairingState.QUEUED, PairingState.RUNNING})
 LOGIN_LASTS_S = 45.0
@@ -178,17 +181,35 @@ class Tables:
         """Own due pairings; those that wait for a closed appliance are set aside."""
         if worker not in self.workers:
             return Claimed((), has_more=False)
-        due = [row for row in self.pairings.values() if row.is_due]
-        due.sort(key=lambda row: (-row.pairing.priority, row.pairing.id))
+        due, is_more = self._next_due(limit)
         taken: list[Assignment] = []
-        for row in due[:limit]:
+        for row in due:
             if (closed := self._has_to_wait_for(row)) is not None:
                 row.waits_for = closed
                 continue
             row.worker = worker
             row.pairing = replace(row.pairing, epoch=row.pairing.epoch + 1)
             taken.append(self._assignment(row))
-        return Claimed(taken, has_more=len(due) >= limit)
+        return Claimed(taken, has_more=is_more)
+
+    def _next_due(self, limit: int) -> tuple[list[Row], bool]:
+        """From each line its share, the oldest first; whether there is more. Not of so many lines
+        that they would have to take turns between claims."""
+        lines: dict[str, list[Row]] = defaultdict(list)
+        for row in self.pairings.values():
+            if row.is_due:
+                whose = row.pairing.batch or row.pairing.user
+                lines[line_of(row.pairing.priority, whose)].append(row)
+        served = sorted(lines)[: min(limit, LINES)]
+        weights = {line: 2 ** (int(line[:4]) / 10) for line in served}
+        found: list[Row] = []
+        is_more = len(served) == min(limit, LINES)  # Each of them has one at least.
+        for line in served:
+            share = 1 + int((limit - len(served)) * weights[line] / sum(weights.values()))
+            oldest = sorted(lines[line], key=lambda row: row.pairing.id)[:share]
+            is_more |= len(oldest) == share
+            found += oldest
+        return sorted(found, key=lambda row: row.pairing.id), is_more
 
     def disown(self, worker: WorkerId, driven: Collection[PairingId]) -> None:
         """Give up all but `driven`."""

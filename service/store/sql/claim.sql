@@ -1,12 +1,18 @@
--- Makes a worker the owner of up to :limit due pairings: the highest priority first, then the
--- oldest. Says all that it takes to drive them. Those that could only wait for an appliance that
--- is closed are set aside for it, unless their time is over or somebody wants them canceled:
--- then there is something to do without it.
+-- Makes a worker the owner of up to :limit due pairings. Says all that it takes to drive them.
+-- Those that could only wait for an appliance that is closed are set aside for it, unless their
+-- time is over or somebody wants them canceled: then there is something to do without it.
+--
+-- Who is next: lines take turns, whatever their length. Each of them gets a share of :limit, one
+-- pairing at least, so that nobody starves; each 10 more of priority double the rest of the share.
+-- In a line the oldest goes first. Of more lines than :most a claim sees those from :since on, and
+-- tells where the next one has to begin.
 --
 -- Why it is right: a pairing is due when nobody holds it and it waits for nothing. `for update
 -- skip locked` gives each to one claimer, who does not wait for the others; the lock is taken on
 -- the newest version of the row, so one that somebody else has claimed meanwhile no longer fits.
 -- `taken` is the only proof of ownership. The raised epoch shuts out whoever held it before.
+-- What was skipped, because somebody else is about to claim it, is not in the way of the others:
+-- a line that brought less than its share has no more for now.
 --
 -- Only who lives may own. `alive` keeps the worker's row as it is until the claim is committed:
 -- whoever buries the worker waits for that, and frees afterwards what was claimed (bury.sql). If
@@ -16,8 +22,9 @@
 -- for that (unpark.sql).
 --
 -- Locks: the worker's row, then the rows taken, in the order of the index; for those nobody waits.
--- Lives on: ix_pairing_due, which holds nothing but the backlog; pk_worker.
-with alive as materialized (
+-- Lives on: ix_pairing_due, which holds nothing but the backlog; `lines` steps in it from one line
+-- to the next. pk_worker.
+with recursive alive as materialized (
   select id from worker where id = :worker for key share
 ),
 closed as materialized (
@@ -29,21 +36,74 @@ closed as materialized (
 clock as materialized (
   select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now
 ),
-due as materialized (
+lines as (
+  (
+    select p.line, 1 as place
+    from pairing as p
+    where p.worker is null
+      and p.waits_for is null
+      and p.state in ('QUEUED', 'RUNNING')
+      and p.line >= cast(:since as text)
+      and exists (select from alive)
+    order by p.line
+    limit 1
+  )
+  union all
   select
-    p.id,
-    p.couple_low,
-    p.couple_high,
-    coalesce(p.deadline, p.start_time + p.timeout_s * 1000) as deadline,
-    p.cancel_user is not null and not p.is_canceling as is_to_be_canceled
-  from pairing as p
-  where p.worker is null
-    and p.waits_for is null
-    and p.state in ('QUEUED', 'RUNNING')
-    and exists (select from alive)
-  order by p.priority desc, p.id
-  limit :limit
-  for update of p skip locked
+    (
+      select p.line
+      from pairing as p
+      where p.worker is null
+        and p.waits_for is null
+        and p.state in ('QUEUED', 'RUNNING')
+        and p.line > l.line
+      order by p.line
+      limit 1
+    ),
+    l.place + 1
+  from lines as l
+  where l.line is not null and l.place < least(cast(:most as bigint), cast(:limit as bigint))
+),
+weighed as materialized (
+  select line, power(2, case line when '' then 0 else cast(left(line, 4) as integer) / 10.0 end) as weight
+  from lines
+  where line is not null
+),
+shares as materialized (
+  select
+    line,
+    1 + cast(
+      floor((cast(:limit as bigint) - count(*) over ()) * weight / sum(weight) over ()) as bigint
+    ) as size
+  from weighed
+),
+due as materialized (
+  select first.*, s.line, s.size
+  from shares as s
+  cross join lateral (
+    select
+      p.id,
+      p.couple_low,
+      p.couple_high,
+      coalesce(p.deadline, p.start_time + p.timeout_s * 1000) as deadline,
+      p.cancel_user is not null and not p.is_canceling as is_to_be_canceled
+    from pairing as p
+    where p.worker is null
+      and p.waits_for is null
+      and p.state in ('QUEUED', 'RUNNING')
+      and p.line = s.line
+    order by p.id
+    limit s.size
+    for update of p skip locked
+  ) as first
+),
+next_one as materialized (
+  select
+    case when count(*) = least(cast(:most as bigint), cast(:limit as bigint)) then max(line) end as last_line,
+    exists (
+      select from due group by line, size having count(*) = size
+    ) as is_more_behind
+  from weighed
 ),
 judged as materialized (
   select
@@ -73,6 +133,8 @@ taken as (
 )
 select
   (select count(*) from set_aside) as set_aside,
+  n.last_line,
+  n.is_more_behind,
   t.*,
   a.appliance as a_appliance, a.peer as a_peer, a.state as a_state, a.task_id as a_task_id,
   a.start_time as a_start_time, a.end_time as a_end_time, a.result as a_result,
@@ -89,6 +151,7 @@ select
   -- By the database's clock, which is the same for all workers.
   (coalesce(t.deadline, t.start_time + t.timeout_s * 1000) - clock.now) / 1000.0 as remaining_s
 from clock
+cross join next_one as n
 -- One row at least, so that what was set aside is told even if nothing was taken.
 left join taken as t on true
 left join side as a on a.pairing_id = t.id and a.ordinal = 0
@@ -106,4 +169,4 @@ left join lateral (
   select y.former_api_url as url
   where not exists (select from appliance as o where o.api_url_normalized = y.former_api_url)
 ) as yf on true
-order by t.priority desc, t.id
+order by t.id

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -11,6 +12,7 @@ import pytest
 
 from service.domain.ids import OperationId
 from service.domain.pairing import CancelWish, Claimed
+from service.domain.registration import Author
 from service.store.claims import Claims
 from service.store.database import Database
 from service.store.leases import Heartbeat
@@ -61,17 +63,67 @@ async def test_what_another_claimer_is_about_to_take_is_skipped_without_waiting(
     assert assignment.pairing.id == second.id
 
 
-async def test_the_highest_priority_comes_first_and_then_the_oldest(database: Database) -> None:
-    await register(database, *"abcdef")
-    wanted = []
+async def waiting(
+    database: Database, *wanted: tuple[str, int], each: int, besides: int = 0
+) -> None:
+    """So many pairings of each user and priority, all of one before all of the next, when there
+    are others already."""
+    names = [f"n{number:02}" for number in range(20)]
+    couples = islice(combinations(names, 2), besides, None)
+    await register(database, *names)
     async with intake_on(database) as intake:
-        for other, priority in zip("bcdef", (0, 5, 0, 9, 5), strict=True):
-            answer = await intake.accept(request("a", other, priority=priority), AUTHOR)
-            wanted.append(answer.pairing)
-    ordered = sorted(wanted, key=lambda pairing: (-pairing.priority, pairing.id))
+        for user, priority in wanted:
+            for one, other in islice(couples, each):
+                author = Author(user, OperationId("op"))
+                await intake.accept(request(one, other, priority=priority), author)
+
+
+async def served(claims: Claims, *limits: int) -> list[tuple[str, int]]:
+    """Whose pairings each of so many claims brought, and of which priority."""
+    found = []
+    for limit in limits:
+        assignments = (await claims.claim(limit)).assignments
+        assert len(assignments) <= limit
+        found += [(each.pairing.user, each.pairing.priority) for each in assignments]
+    return found
+
+
+async def test_who_wants_little_does_not_wait_for_who_wants_much(database: Database) -> None:
+    await waiting(database, ("much", 0), each=60)
     claims = await claims_on(database)
-    taken = [each for limit in (2, 2, 2) for each in (await claims.claim(limit)).assignments]
-    assert [each.pairing.id for each in taken] == [pairing.id for pairing in ordered]
+    await served(claims, 10)
+    await waiting(database, ("little", 0), each=3, besides=60)
+    assert Counter(await served(claims, 8)) == {("much", 0): 4, ("little", 0): 3}
+
+
+async def test_ten_more_of_priority_double_the_share_and_nobody_starves(
+    database: Database,
+) -> None:
+    await waiting(database, ("a", 0), ("a", 10), ("a", 100), ("a", -100), each=40)
+    claims = await claims_on(database)
+    first = Counter(await served(claims, 40))
+    assert first["a", 100] > 30
+    assert min(first["a", priority] for priority in (0, 10, -100)) == 1
+    await served(claims, 40)
+    third = Counter(await served(claims, 33))
+    assert third["a", -100] == 1
+    assert third["a", 10] == pytest.approx(2 * third["a", 0], abs=1)
+
+
+async def test_the_oldest_of_a_line_goes_first(database: Database) -> None:
+    accepted_first = await accepted(database, *MANY)
+    claims = await claims_on(database)
+    taken = [each.pairing.id for n in (7, 9) for each in (await claims.claim(n)).assignments]
+    assert taken == [pairing.id for pairing in accepted_first[:16]]
+
+
+async def test_more_lines_than_a_claim_serves_take_turns(database: Database) -> None:
+    users = [(f"user-{number:03}", 0) for number in range(9)]
+    await waiting(database, *users, each=2)
+    claims = await claims_on(database)
+    turns = await served(claims, 4, 4, 4, 4, 4, 4, 4)
+    assert turns[:9] == users
+    assert sorted(turns) == sorted(users * 2)
 
 
 async def test_never_more_than_asked_for_and_it_tells_whether_there_may_be_more(
@@ -89,7 +141,7 @@ async def test_each_claim_raises_the_epoch_and_changes_nothing_else(database: Da
     [pairing] = await accepted(database, ("a", "b"))
     claims = await claims_on(database)
     for epoch in (1, 2, 3):
-        [assignment] = (await claims.claim(1)).assignments
+        [assignment] = (await claims.claim(2)).assignments
         assert assignment.pairing == replace(pairing, epoch=epoch)
         await claims.disown([])
 

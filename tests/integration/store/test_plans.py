@@ -165,7 +165,9 @@ async def plan_of(
 
 
 async def test_a_claim_lives_on_the_backlog(full: "Connection") -> None:
-    plan = await plan_of(full, statement("claim"), {"limit": 100, "worker": ALIVE})
+    plan = await plan_of(
+        full, statement("claim"), {"limit": 100, "worker": ALIVE, "since": "", "most": 64}
+    )
     assert "ix_pairing_due" in plan.indexes
     assert plan.whole_tables <= {"appliance", "appliance_health", "worker"}
     assert 3 <= plan.most_rows <= 10

@@ -1,0 +1,61 @@
+"""Turns at an appliance: few at once, and lines that are served one after the other."""
+
+import asyncio
+
+from service.appliance.turns import Turns
+from service.domain.ids import OperationId
+from service.observe.context import working_on
+
+
+async def wait(turns: Turns, operation: str, served: list[str]) -> None:
+    with working_on(operation_id=OperationId(operation)):
+        await turns.acquire()
+    served.append(operation)
+
+
+async def settle() -> None:
+    """Let everybody go on who can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_so_many_at_once_and_no_more() -> None:
+    turns, served = Turns(2), list[str]()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(5):
+            tasks.create_task(wait(turns, "op", served))
+        await settle()
+        assert len(served) == 2
+        for number in range(3, 6):
+            turns.release()
+            await settle()
+            assert len(served) == number
+
+
+async def test_one_who_asks_for_little_passes_a_batch() -> None:
+    turns, served = Turns(1), list[str]()
+    await turns.acquire()
+    async with asyncio.TaskGroup() as tasks:
+        for operation in ["much"] * 50 + ["little", "less", "little"]:
+            tasks.create_task(wait(turns, operation, served))
+        await settle()
+        for _ in range(53):
+            turns.release()
+            await settle()
+    assert served[:6] == ["much", "little", "less", "much", "little", "much"]
+
+
+async def test_who_goes_away_leaves_the_turn_to_the_next() -> None:
+    turns, served = Turns(1), list[str]()
+    await turns.acquire()
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(wait(turns, "gone", served))
+        at_the_very_moment = tasks.create_task(wait(turns, "gone", served))
+        tasks.create_task(wait(turns, "patient", served))
+        await settle()
+        waiting.cancel()
+        turns.release()
+        at_the_very_moment.cancel()
+    assert served == ["patient"]
+    turns.release()
+    await asyncio.wait_for(turns.acquire(), 5)
