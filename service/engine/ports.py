@@ -41,8 +41,8 @@ class Claims(Protocol):
     """Where this worker's pairings come from."""
 
     async def claim(self, limit: int) -> Claimed:
-        """Own up to `limit` due pairings, oldest of the highest priority first; each with a
-        raised epoch. Those that wait for a closed appliance are set aside. Raises
+        """Own up to `limit` due pairings, each with a raised epoch: from each line its share, the
+        oldest first. Those that wait for a closed appliance are set aside. Raises
         StoreUnavailable: what was claimed then, if anything was, is given up by `disown`."""
 
     async def disown(self, driven: Collection[PairingId]) -> None:
