@@ -4,6 +4,7 @@ Only values that the contract allows are exchanged, for others that it allows: a
 generated to be refused stays one.
 """
 
+import json
 import os
 import re
 from typing import Any
@@ -22,6 +23,12 @@ _EVENT = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LONGEST_WAIT_S = 0.01
 
 
+@schemathesis.serializer("application/x-ndjson")
+def lines(_context: Any, value: Any) -> bytes:
+    """Text as it is; of what is none, its JSON is a line."""
+    return (value if isinstance(value, str) else json.dumps(value)).encode(errors="replace")
+
+
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
     """The last word before a call is made, in every phase."""
@@ -31,7 +38,8 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if case.operation.label == "POST /v1/pairings":
         _exchange_appliances(case.body)
     if case.operation.label == "POST /v1/batches" and isinstance(case.body, dict):
-        for item in case.body.get("items") or ():
+        items = case.body.get("items")
+        for item in items if isinstance(items, list) else ():
             _exchange_appliances(item)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from service.domain.ids import OperationId, PairingId, WorkerId
 from service.domain.pairing import ChainPosition, Operation, Pairing, PairingState, Side
+from service.store.batches import one as one_batch
 from service.store.claims import to_cancel
 from service.store.database import Database
 from service.store.folds import folded
@@ -257,6 +258,56 @@ async def test_an_accept_does_not_look_at_history(full: "Connection") -> None:
     plan = await plan_of(full, statement("accept"), parameters)
     assert plan.whole_tables <= {"appliance", "idempotency"}
     assert plan.most_rows <= 20
+
+
+BATCHES = """
+    insert into batch (id, operation_id, user_name, total, accepted, rejected, start_time)
+      select gen_random_uuid(), 'x', 'u', 1, 1, '[]', 1 from generate_series(1, 2000);
+    insert into batch_tally
+      select id, slot, 0, 0, 1, 0, 0, 1 from batch, generate_series(0, 7) as slot;
+    with numbered as (select id, row_number() over (order by id) as n from batch),
+    parts as (select id, row_number() over (order by id) as n from pairing)
+    update pairing set batch = numbered.id from numbered, parts
+    where pairing.id = parts.id and numbered.n = parts.n / 1000 + 1
+"""
+
+
+@pytest.fixture(scope="module")
+async def batched(server_url: str) -> AsyncIterator["Connection"]:
+    """A database with fifty batches of a thousand pairings, and many that are empty by now."""
+    async with filled(server_url) as connection:
+        await connection.execute(BATCHES, timeout=60)
+        await connection.execute("vacuum full analyze", timeout=60)
+        yield connection
+
+
+async def test_a_batch_costs_its_slots_and_its_page(batched: "Connection") -> None:
+    batch = await batched.fetchval("select batch from pairing limit 1")
+    plan = await plan_of(batched, one_batch(batch))
+    assert plan.indexes == {"pk_batch", "pk_batch_tally"}
+    assert plan.most_rows <= 8
+    for before in (None, PairingId(UUID(int=2**128 - 1))):
+        plan = await plan_of(batched, page(PairingFilter(batch=batch), 20, before))
+        assert "ix_pairing_batch_id" in plan.indexes
+        assert plan.whole_tables == set()
+        assert plan.most_rows <= 100
+
+
+async def test_canceling_a_batch_costs_what_is_left_of_it(batched: "Connection") -> None:
+    batch = await batched.fetchval("select batch from pairing limit 1")
+    wish = {"batch": batch, "after": UUID(int=0), "limit": 100, "user": "u", "operation_id": "x"}
+    plan = await plan_of(batched, statement("cancel_batch"), wish)
+    assert "ix_pairing_batch_id" in plan.indexes
+    assert plan.whole_tables == set()
+    assert plan.most_rows <= 1000
+
+
+async def test_rivals_are_looked_for_among_what_is_active(full: "Connection") -> None:
+    couples: dict[str, object] = {"lows": ["a", "n1", "n2"], "highs": ["b", "o1", "o2"]}
+    plan = await plan_of(full, statement("rivals"), couples)
+    assert "uq_pairing_active_couple" in plan.indexes
+    assert plan.whole_tables == set()
+    assert plan.most_rows <= 10
 
 
 async def test_the_journal_goes_by_the_primary_keys(full: "Connection") -> None:
