@@ -42,7 +42,7 @@ def documents(answers: str) -> list[Any]:
 
 
 async def test_each_example_works_in_its_order(settings: Settings) -> None:
-    assert len(EXAMPLES) == 12
+    assert len(EXAMPLES) == 13
     permissive = replace(settings, egress_allow=EGRESS)
     async with fleet_of(3) as fleet, service_over(permissive, fleet) as service:
         await service.register()
@@ -52,7 +52,7 @@ async def test_each_example_works_in_its_order(settings: Settings) -> None:
         answers = [await shell(example, environment) for example in EXAMPLES]
 
     ready, registered, listed, checked, asked, found, *more, counted, removed = answers
-    repaired, canceled, done, followed = more
+    repaired, canceled, bulk, done, followed = more
     assert json.loads(ready)["status"] == "ok"
     assert json.loads(registered)["name"] == "prague"
     assert len(json.loads(listed)["items"]) == 4
@@ -63,6 +63,9 @@ async def test_each_example_works_in_its_order(settings: Settings) -> None:
     assert json.loads(repaired)["operation"] == "repair"
     assert json.loads(repaired)["state"] == "SUCCEEDED"
     assert [each["state"] for each in documents(canceled)][1:] == ["CANCELED", "QUEUED"]
+    batch, failed = documents(bulk)
+    assert (batch["accepted"], failed["items"]) == (batch["counts"]["SUCCEEDED"], [])
+    assert batch["accepted"] >= 2
     assert "sitepair_pairings_ended_total{" in counted
     assert json.loads(done)["items"][0]["type"] == "PairingAccepted"
     assert "event: PairingAccepted" not in followed

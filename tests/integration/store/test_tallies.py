@@ -89,6 +89,22 @@ async def test_a_whole_way_in_one_group(database: Database, sql: "Connection") -
     await same(sql, database)
 
 
+async def test_the_last_end_is_not_that_of_who_was_written_last(
+    database: Database, sql: "Connection"
+) -> None:
+    """Workers have clocks of their own."""
+    await mesh(database, "a", "b", "c")
+    one, other, last = [each.pairing for each in await claim(database, 3)]
+    early = failed(one)
+    while (late := failed(other)).pairing.end_time == early.pairing.end_time:
+        pass
+    async with journal_on(database) as journal:
+        await journal.append(failed(last))
+        await journal.append(late)
+        await journal.append(early)
+    await same(sql, database)
+
+
 async def test_what_is_refused_or_sent_again_counts_once(
     database: Database, sql: "Connection"
 ) -> None:
