@@ -3,7 +3,7 @@
 from cyclopts import App
 
 from service import __version__
-from service.cli import appliances, audit, demo, pair, serve, simulate
+from service.cli import appliances, audit, demo, pair, prune, serve, simulate
 
 app = App(
     name="sitepair",
@@ -20,6 +20,7 @@ app.command(pair.pair)
 app.command(pair.cancel)
 app.command(pair.retry)
 app.command(audit.app)
+app.command(prune.prune)
 
 
 def main() -> int:

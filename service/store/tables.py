@@ -333,4 +333,6 @@ idempotency = Table(
     Column("created", BigInteger, nullable=False),
     PrimaryKeyConstraint("principal", "key"),
     _check("key", "length(key) between 1 and 255"),
+    # For a pairing that is removed: the foreign key looks for what refers to it, each time.
+    Index("ix_idempotency_pairing_id", "pairing_id"),
 )
