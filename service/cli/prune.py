@@ -98,9 +98,10 @@ def _report(summed: _Sum, cut_off: int, *, dry_run: bool, as_json: bool) -> None
     verb = "Would remove" if dry_run else "Removed"
     say(
         f"{verb} {gone.pairings} pairings that were over before {before}, with {gone.events} "
-        f"events and {gone.keys} idempotency keys; {gone.registrations} chains of removed "
-        f"appliances; months: {', '.join(gone.months) or 'none'}."
+        f"events and {gone.keys} idempotency keys; months: {', '.join(gone.months) or 'none'}."
     )
+    if gone.registrations:
+        say(f"Of the events, some were those of {gone.registrations} removed appliances.")
     for reason in gone.kept:
         tell(f"Kept {reason}")
     if not summed.is_complete:

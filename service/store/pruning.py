@@ -10,10 +10,10 @@ chains live as long as they do, move to the default partition first, in the same
 
 1. The month is locked against writing, which nobody does who is not late by a month. What is left
    in it is read, however long that takes; whoever reads the trail goes on.
-2. Then the whole trail is locked, if that is to be had within `_LOCK_S`, the month is dropped, and
+2. Then the whole trail is locked, if that is to be had within `_LOCK_MS`, the month is dropped, and
    what was read is put back. An event keeps its place in the trail: that is (transaction, chain,
    number), and all three are copied.
-3. If the lock is not to be had, nothing has happened, and it is tried again for `patience_s`.
+3. If the lock is not to be had, nothing has happened, and it is tried again for `PATIENCE_S`.
 
 DETACH CONCURRENTLY would not need that lock; PostgreSQL refuses it where there is a default
 partition.
@@ -22,6 +22,7 @@ partition.
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -41,8 +42,10 @@ STEP = 500
 SURVIVORS = 10_000
 """With more events that have to stay, a month is kept: to move them would take too long a lock."""
 PATIENCE_S = 15.0
+"""How long a month's lock is tried for, before the months are kept until the next time."""
 
-_LOCK_S = 1
+_LOCK_MS = 200
+"""For so long everybody who writes waits behind us, if somebody who reads is slow."""
 _SLACK_MS = 3_600_000
 """An id says when its pairing was accepted, by the clock of who accepted it; others may differ."""
 
@@ -76,9 +79,8 @@ class Pruned:
 class Pruner:
     """Prunes one database."""
 
-    def __init__(self, database: Database, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._patience_s = patience_s
 
     async def cut_off(self, age: timedelta) -> int:
         """So long ago in ms, by the database's clock. Raises StoreUnavailable."""
@@ -102,7 +104,13 @@ class Pruner:
         if over:
             yield await self._remove_registrations(cut_off)
         for month in over:
-            yield await self._drop_patiently(month)
+            try:
+                patience = Patience(f"dropping {month.name}", PATIENCE_S)
+                yield await patience.see_through(partial(self._drop, month))
+            except StoreUnavailable as trouble:
+                # Whoever reads one month's events for so long is likely to be in all.
+                yield Pruned(kept=(f"{month.name}: {trouble}",))
+                break
 
     async def foretell(self, cut_off: int) -> Pruned:
         """What `prune` would remove now, but for the chains of removed appliances. Raises
@@ -137,16 +145,9 @@ class Pruner:
         async with self._database.transaction() as connection:
             return [each for each in await months(connection) if each.end <= to_time(cut_off)]
 
-    async def _drop_patiently(self, month: Month) -> Pruned:
-        patience = Patience(f"dropping {month.name}", self._patience_s)
-        try:
-            return await patience.see_through(lambda: self._drop(month))
-        except StoreUnavailable as trouble:
-            return Pruned(kept=(f"{month.name}: {trouble}",))
-
     async def _drop(self, month: Month) -> Pruned:
         async with self._database.transaction() as connection:
-            await connection.execute(text(f"set local lock_timeout = '{_LOCK_S}s'"))
+            await connection.execute(text(f"set local lock_timeout = {_LOCK_MS}"))
             await lock_months(connection)
             if month not in await months(connection):
                 return Pruned()  # Somebody else was quicker.

@@ -23,6 +23,7 @@ from service.store.intake import _parameters as accept_parameters
 from service.store.leases import Heartbeat
 from service.store.pairings import PairingFilter, chain, one, page
 from service.store.pairings import _whole as whole
+from service.store.pruning import old
 from service.store.statements import statement
 from service.store.tables import pairing
 from tests.integration.store.values import AUTHOR, NOW, accepted, name, request, way_to_success
@@ -255,6 +256,23 @@ async def test_an_accept_does_not_look_at_history(full: "Connection") -> None:
     plan = await plan_of(full, statement("accept"), parameters)
     assert plan.whole_tables <= {"appliance", "idempotency"}
     assert plan.most_rows <= 20
+
+
+async def test_what_is_old_is_found_in_the_order_of_the_ids_and_removed_by_key(
+    full: "Connection",
+) -> None:
+    cut_off = NOW
+    plan = await plan_of(full, old(cut_off, MIDDLE, 500).with_for_update(of=pairing))
+    assert "pk_pairing" in plan.indexes
+    assert plan.whole_tables <= {"idempotency"}
+    assert plan.most_rows <= 500
+    query, arguments = positional(old(cut_off, MIDDLE, 500), {})
+    ids = [row["id"] for row in await full.fetch(query, *arguments)]
+    plan = await plan_of(full, statement("remove"), {"ids": ids})
+    assert "pk_pairing" in plan.indexes
+    # Some months are as good as empty, where a look at all of it is the shortest way.
+    assert not plan.whole_tables & {"pairing", "side", "event_default"}
+    assert plan.most_rows <= 2000
 
 
 async def test_the_journal_goes_by_the_primary_keys(full: "Connection") -> None:
