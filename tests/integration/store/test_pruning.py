@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from service.domain.errors import UnknownPairing
+from service.domain.errors import StoreUnavailable, UnknownPairing
 from service.domain.ids import ApplianceName, PairingId
 from service.store import pruning
 from service.store.appliances import Appliances
@@ -17,11 +17,13 @@ from service.store.chains import Chains
 from service.store.database import Database
 from service.store.intake import IdempotencyKey
 from service.store.pairings import PairingFilter, Pairings
+from service.store.partitions import months
 from service.store.pruning import Pruned, Pruner
 from service.store.vault import Vault
 from tests.integration.store.history import begun, make_months, ms, over
 from tests.integration.store.values import AUTHOR, KEY, intake_on, register, request, spec
 from tests.integration.store.watching import until_blocked
+from tests.support.trail import record
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -238,6 +240,36 @@ async def test_chains_are_followed_undisturbed_while_a_month_should_go(
 
     assert [verdict.misfit for verdict in seen] == [None] * 4
     assert (await prune(database, FEBRUARY)).months == ("event_2020_01",)
+
+
+async def test_no_month_is_dropped_behind_the_back_of_who_follows_chains(
+    database: Database, sql: "Connection"
+) -> None:
+    await appliances_at(database, JANUARY).put(spec("d"), AUTHOR)
+    async with database.transaction() as connection:
+        january, *_ = await months(connection)
+    async with sql.transaction():
+        await sql.execute("lock table appliance in access exclusive mode")
+        # It has its snapshot, but no event yet.
+        following = asyncio.create_task(chains(database))
+        await until_blocked(sql)
+        with pytest.raises(StoreUnavailable):
+            await Pruner(database)._drop(january)
+    assert len(await following) == 4
+    assert await Pruner(database)._drop(january) == Pruned(months=("event_2020_01",))
+
+
+async def test_the_chain_of_an_appliance_that_is_there_stays_whatever_is_in_it(
+    database: Database, sql: "Connection"
+) -> None:
+    registration, _ = await appliances_at(database, JANUARY).put(spec("d"), AUTHOR)
+    await record(sql, chain=registration.id, seq=2, kind="ApplianceRemoved", appliance="d")
+    await sql.execute("update event set at = '2020-01-20' where seq = 2")
+
+    assert (await prune(database, FEBRUARY)).registrations == 0
+
+    (verdict,) = [each async for each in Chains(database).verify(registration.id)]
+    assert (verdict.events, verdict.misfit is None) == (2, False)
 
 
 async def test_a_month_of_which_much_has_to_stay_is_kept(
