@@ -15,6 +15,7 @@ _MONTH_S = 30 * 86_400
 # What every pairing is made of: its number `n`, its id, when it was accepted, its two appliances.
 # Three in four succeeded, most of the others failed.
 _NUMBERED = """
+    create temporary table numbered as
     select
       n,
       (lpad(to_hex(at), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8'
@@ -41,8 +42,8 @@ _PAIRINGS = """
     select id, 'pair', state, low, high, 'batch-' || n / 100, 'bench', '', 0, 600, at, at + 500,
       at + 500, case state when 'FAILED' then
         '{{"code": "TaskFailed", "msg": "It did not work out.", "args": []}}'::json end,
-      1, 4, sha256(id::text::bytea), at + 600000
-    from ({numbered}) as p
+      1, 4, decode(repeat('AB', 32), 'hex'), at + 600000
+    from numbered
 """
 
 _SIDES = """
@@ -50,14 +51,15 @@ _SIDES = """
       end_time, result, error, call, asked_thumbprint)
     select id, ordinal, case ordinal when 0 then low else high end,
       case ordinal when 0 then high else low end,
-      case state when 'SUCCEEDED' then 'SUCCEEDED' else 'FAILED' end, gen_random_uuid()::text, 1,
+      case state when 'SUCCEEDED' then 'SUCCEEDED' else 'FAILED' end, id::text, 1,
       at + 10, at + 400,
-      json_build_object('id', id, 'site', high, 'apiUrl', 'https://' || high || '.example:8048',
-        'isCloud', true, 'description', '', 'incomingCommError', null, 'outgoingCommError', null),
+      case when state = 'SUCCEEDED' then
+        ('{{"id": "' || id || '", "site": "' || high || '", "apiUrl": "https://' || high
+          || '.example:8048", "incomingCommError": null, "outgoingCommError": null}}')::json end,
       case when state <> 'SUCCEEDED' then '{{"code": "TaskFailed", "msg": "No.", "args": []}}'::json
         end,
       'pair', 'SHA-256' || repeat(':AB', 32)
-    from ({numbered}) as p, generate_series(0, 1) as ordinal
+    from numbered, generate_series(0, 1) as ordinal
 """
 
 _EVENTS = """
@@ -65,9 +67,9 @@ _EVENTS = """
     select id, seq, to_timestamp((at + seq * 100) / 1000.0),
       (array['PairingAccepted', 'PairRequested', 'TaskAccepted', 'PairingSucceeded'])[seq],
       case seq when 2 then low when 3 then high end, 'bench', 'batch-' || n / 100,
-      json_build_object('side', low, 'attempt', 1, 'thumbprint', 'SHA-256' || repeat(':AB', 32)),
-      sha256(id::text::bytea), (3 + n * 500 / {pairings})::text::xid8
-    from ({numbered}) as p, generate_series(1, 4) as seq
+      '{{"side": "bench-0000", "task": "018f3b1c-0000-7000-8000-000000000000"}}'::json,
+      decode(repeat('AB', 32), 'hex'), (3 + n * 500 / {pairings})::text::xid8
+    from numbered, generate_series(1, 4) as seq
 """
 
 # Built anew in one go, which is quicker than row by row. Keys stay: rows come in their order.
@@ -75,6 +77,18 @@ _INDEXES = """
     select c.relname as name, replace(pg_get_indexdef(c.oid), ' ON ONLY ', ' ON ') as definition
     from pg_index as i join pg_class as c on c.oid = i.indexrelid
     where i.indrelid = any($1::regclass[]) and not i.indisprimary
+"""
+
+# What these rows would be checked for anew, one by one; it holds for all that come later.
+_CHECKS = """
+    select conrelid::regclass::text as table, conname as name,
+      pg_get_constraintdef(oid) as definition, conrelid = any($1::regclass[]) as is_whole
+    from pg_constraint
+    where contype = 'c' and (
+      conrelid = any($1::regclass[])
+      or conrelid in (select inhrelid from pg_inherits where inhparent = any($1::regclass[]))
+    )
+    order by is_whole desc
 """
 
 
@@ -87,9 +101,8 @@ async def fill(url: str, pairings: int, appliances: int) -> float:
     now = time.time_ns() // 1_000_000
     span = MONTHS * _MONTH_S * 1000
     figures = {"pairings": pairings, "appliances": appliances, "span": span, "begin": now - span}
-    numbered = _NUMBERED.format(**figures)
     inserts = [
-        [each.format(numbered=numbered, **figures) for each in group]
+        [each.format(**figures) for each in (_NUMBERED, *group)]
         for group in ((_PAIRINGS, _SIDES), (_EVENTS,))
     ]
     async with asyncio.TaskGroup() as tasks:
@@ -111,8 +124,16 @@ async def _insert(url: str, tables: tuple[str, ...], statements: list[str]) -> N
         indexes = await connection.fetch(_INDEXES, list(tables))
         for index in indexes:
             await connection.execute(f"drop index {index['name']}")
+        checks = await connection.fetch(_CHECKS, list(tables))
+        for check in checks:
+            drop = f"alter table {check['table']} drop constraint if exists {check['name']}"
+            await connection.execute(drop)
         for statement in statements:
             await connection.execute(statement)
+        for check in checks:
+            if check["is_whole"]:
+                add = f"add constraint {check['name']} {check['definition']} not valid"
+                await connection.execute(f"alter table {check['table']} {add}")
         for index in indexes:
             await connection.execute(index["definition"])
         for table in tables:
