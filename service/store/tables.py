@@ -54,6 +54,7 @@ metadata = MetaData(
 )
 
 ACTIVE = "state in ('QUEUED', 'RUNNING')"
+UNSUCCESSFUL = "state in ('CANCELED', 'FAILED')"
 TO_CANCEL = f"cancel_user is not null and not is_canceling and {ACTIVE}"
 _NAME = "~ '^[a-z0-9-]{1,63}$'"
 _OPERATION_ID = "~ '^[A-Za-z0-9._:-]{1,64}$'"
@@ -249,6 +250,13 @@ pairing = Table(
     Index("ix_pairing_operation_id_id", "operation_id", "id"),
     # Nearly all pairings succeeded: whoever lists those reads the primary key backwards.
     Index("ix_pairing_state_id", "state", "id", postgresql_where=text("state <> 'SUCCEEDED'")),
+    # Those of an appliance, by its place in the couple. Written to only by what ends badly.
+    *[
+        Index(
+            f"ix_pairing_{name}_state_id", name, "state", "id", postgresql_where=text(UNSUCCESSFUL)
+        )
+        for name in ("couple_low", "couple_high")
+    ],
     # Room on each page for the next versions of its rows, so that no index has to change.
     postgresql_with={"fillfactor": 70},
 )
