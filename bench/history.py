@@ -125,6 +125,8 @@ _DEEDS: dict[str, Deed] = {
 async def _measure(options: argparse.Namespace) -> list[Row]:
     async with AsyncExitStack() as stack:
         empty, full = await stack.enter_async_context(_both(options))
+        for each in (empty, full):
+            await _churn(each, options.churn)
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in _DEEDS}
         for number in range(options.rounds):
             for name, deed in _DEEDS.items():
@@ -151,6 +153,13 @@ async def _both(options: argparse.Namespace) -> AsyncIterator[tuple[Subject, Sub
             )
         empty, full = made
         yield empty, full
+
+
+async def _churn(on: Subject, times: int) -> None:
+    """Leave behind what a busy service leaves between two vacuums."""
+    for _ in range(times):
+        await on.claim()
+        await on.tidy()
 
 
 async def _database(server_url: str, name: str) -> str:
@@ -194,6 +203,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--backlog", type=int, default=2000)
     parser.add_argument("--appliances", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--churn", type=int, default=300, help="claims given back beforehand")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
