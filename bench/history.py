@@ -1,7 +1,8 @@
 """`python -m bench.history`: what a million finished pairings cost those that are not.
 
 Two databases in one PostgreSQL, with the same appliances and the same backlog: one has a long past,
-the other as much of one as fills a page. Each statement is carried out on both in turns, as the
+the other
+as much of one as fills each page. Each statement is carried out on both in turns, as the
 service does it; ratios are taken round by round.
 """
 
@@ -30,7 +31,7 @@ from service.store.embedded import embedded_postgres
 from service.store.migrate import upgrade
 from service.store.pairings import PairingFilter
 
-_PAST_OF_A_PAGE = 2000
+_PAST_OF_A_PAGE = 20_000
 _REPEATS = 7
 _PAGE = 50
 # Nothing has to outlive this, and a disk that is waited for would hide what is compared.
