@@ -272,6 +272,30 @@ async def test_an_accept_does_not_look_at_history(full: "Connection") -> None:
     assert plan.most_rows <= 20
 
 
+BACKLOG = """
+    insert into pairing (id, operation, state, couple_low, couple_high, operation_id, user_name,
+      description, priority, timeout_s, start_time, last_updated, epoch, seq, head)
+    select gen_random_uuid(), 'pair', 'QUEUED', 'y' || n, 'z', 'x', 'u', '', 0, 600, 1, 2, 0, 1,
+      decode(repeat('00', 32), 'hex')
+    from generate_series(1, 500) as n
+"""
+
+
+async def test_an_accept_does_not_look_at_a_backlog_that_the_statistics_do_not_know(
+    full: "Connection",
+) -> None:
+    parameters = accept_parameters([candidate(request("a", "n1"), AUTHOR, None, NOW)])
+    transaction = full.transaction()
+    await transaction.start()
+    try:
+        await full.execute(BACKLOG)
+        plan = await plan_of(full, statement("accept"), parameters)
+    finally:
+        await transaction.rollback()
+    assert "uq_pairing_active_couple" in plan.indexes
+    assert plan.most_rows <= 20
+
+
 async def test_what_is_old_is_found_in_the_order_of_the_ids_and_removed_by_key(
     full: "Connection",
 ) -> None:
