@@ -192,8 +192,10 @@ def _apply_to_side(pairing: Pairing, event: e.SideEvent, at: int) -> Pairing:
 
 
 def _changed(side: Side, event: e.SideEvent, at: int) -> Side:
-    begun = side.start_time if side.start_time is not None else at
-    after = replace(side, start_time=begun)
+    after = side
+    # A look that had to be put off has begun nothing: the next one is the first still.
+    if side.start_time is None and not isinstance(event, e.RequestDeferred):
+        after = replace(side, start_time=at)
     match event:
         case e.PeerFound(result=result):
             after = replace(after, result=result, error=None, call=None, end_time=at)

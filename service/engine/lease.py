@@ -38,6 +38,8 @@ from service.engine.ports import Heartbeat
 from service.observe.events import StoreTroubled
 from service.observe.logging import emit
 
+_JUST_AFTER_S = 0.02
+
 
 class Lease:
     """This worker's. `permit` is a `ports.Permit`."""
@@ -77,14 +79,16 @@ class Lease:
         """Beat, and bury who does not, until cancelled. Raises DeclaredDead."""
         clock = asyncio.get_running_loop().time
         while True:
-            began = clock()
+            began, next_s = clock(), None
             try:
                 await self._heartbeat.beat()
                 self._until = began + self._policy.lease_s
-                await self._heartbeat.bury()
+                next_s = await self._heartbeat.bury()
             except StoreUnavailable as trouble:
                 emit(StoreTroubled(doing="beating", error=str(trouble)))
-            await asyncio.sleep(max(0.0, began + self._policy.beat_s - clock()))
+            rest_s = max(0.0, began + self._policy.beat_s - clock())
+            # Whoever dies is buried on time, not up to a beat later.
+            await asyncio.sleep(rest_s if next_s is None else min(rest_s, next_s + _JUST_AFTER_S))
 
     async def end(self) -> None:
         """Live no more: what is still owned is due for others. Raises StoreUnavailable."""

@@ -62,9 +62,10 @@ class Heartbeat(Protocol):
     async def beat(self) -> None:
         """Still alive. Raises DeclaredDead, StoreUnavailable."""
 
-    async def bury(self) -> None:
+    async def bury(self) -> float | None:
         """Declare those dead whose last beat is older than their lease, and make their pairings
-        due, under a raised epoch. Raises StoreUnavailable."""
+        due, under a raised epoch. Returns in how many seconds the next lease ends, unless its
+        worker beats; None: there is none. Raises StoreUnavailable."""
 
     async def leave(self) -> None:
         """Live no more; whatever is still owned becomes due. Raises StoreUnavailable."""

@@ -110,8 +110,9 @@ class SideSaga:
         return pause_s
 
     async def _look(self) -> Seconds:
-        if self._is_reopened:
-            # A task of the attempt before, which nobody followed to its end, may run still.
+        if self._is_reopened or self._side.losses:
+            # A task of the attempt before, which nobody followed to its end, may run still; or one
+            # of a call that was lost, which the appliance came to late.
             step = await self._step_after_tasks()
             self._is_reopened = False
         else:

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from service.domain.appliance import Endpoint, Task
 from service.domain.decisions import Call, Sighting, sight
-from service.domain.errors import Rejected, TaskForgotten
+from service.domain.errors import LoginRefused, Rejected, TaskForgotten
 from service.domain.ids import TaskId
 from service.domain.pairing import Side, SiteCall
 from service.engine.case import Case
@@ -45,12 +45,13 @@ class Site:
             peers = await self._appliance.peers()
         return sight(peers, self.peer, self.side.peer_id)
 
-    async def look_after_tasks(self, call: SiteCall) -> Sighting:
-        """What the appliance lists once no task that `call` may have started runs any more."""
+    async def look_after_tasks(self, *calls: SiteCall) -> Sighting:
+        """What the appliance lists once no task that `calls` may have started runs any more."""
         with suppress(TimeoutError):  # What the list says counts all the same.
-            for task in await self._running(call):
-                with suppress(TaskForgotten):
-                    await self.finished(task.id)
+            for call in calls:
+                for task in await self._running(call):
+                    with suppress(TaskForgotten):
+                        await self.finished(task.id)
         return await self.look()
 
     async def finished(self, task_id: TaskId) -> Task:
@@ -78,7 +79,7 @@ class Site:
             async with asyncio.timeout_at(self._case.deadline):
                 tasks = await self._appliance.site_tasks(call, since_ms)
         except Rejected as refusal:
-            if refusal.status not in _NO_LIST:
+            if isinstance(refusal, LoginRefused) or refusal.status not in _NO_LIST:
                 raise
             return []  # The looks have to do.
         return [task for task in tasks if not task.is_over]

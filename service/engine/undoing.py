@@ -34,6 +34,9 @@ from service.engine.uninterrupted import uninterrupted
 Seconds = float
 AT_ONCE: Seconds = 0.0
 
+_GIVEN_UP = frozenset({SideState.FAILED, SideState.ROLLBACK_FAILED})
+"""States of a side whose last task nobody may have followed to its end."""
+
 
 class Undoing:
     """Undoes what was done on one side. `run` may be called on a side at rest in any state."""
@@ -108,16 +111,22 @@ class Undoing:
         return await self._record(step or self._undone())
 
     async def _next(self, undo: SiteCall) -> Call | SideEvent | None:
-        done = self._side.call
-        if self._side.state is SideState.FAILED and self._side.task_id is not None:
+        if self._side.state in _GIVEN_UP:
             await self._outlast(self._side)
-        # Once it was asked to undo, it is that call's task which may run still.
-        is_asked = self._side.state in UNDER_WAY
-        sighting = await self._site.look_after_tasks(undo if is_asked else done or undo)
+        sighting = await self._site.look_after_tasks(*self._asked(undo))
         return next_undoing(self._side, sighting)
 
+    def _asked(self, undo: SiteCall) -> tuple[SiteCall, ...]:
+        """The calls whose tasks may run still."""
+        done = self._side.call or undo
+        if self._side.state in UNDER_WAY:
+            return (undo,)
+        if self._side.state is SideState.ROLLBACK_FAILED:
+            return (done, undo)  # How far it had come is not known any more.
+        return (done,)
+
     async def _outlast(self, side: Side) -> None:
-        """Wait for the task that was given up on the way forward."""
+        """Wait for the task that was given up, on the way forward or back."""
         try:
             if side.task_id is not None:
                 await self._site.finished(side.task_id)

@@ -28,17 +28,18 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
     Returns what is still wrong when the time for that is over; None also if it has to wait for a
     closed appliance, or is not wanted any more. The appliances may need a moment to clear their
     communication errors (h4-api 2.3). Only what was seen wrong counts against that moment; who
-    could not look has seen nothing, and tries until the deadline.
+    could not look has seen nothing, and tries until the deadline. That one is everybody's.
     """
     if case.pairing.phase is not Phase.VERIFYING:
         await case.record(VerificationStarted())
-    waited_s = 0.0
+    clock = asyncio.get_running_loop().time
+    began, waited_s = clock(), 0.0
     for look in itertools.count(1):
         async with asyncio.TaskGroup() as both_sides:
             sights = [both_sides.create_task(_judge(case, side)) for side in (here, there)]
         judgements = [sight.result() for sight in sights]
         doubts = [each for each in judgements if isinstance(each, Doubt)]
-        if not case.is_promising or case.closed:
+        if not case.is_promising or (case.closed and case.left_s > 0):
             return None
         if not doubts:
             verified = [each for each in judgements if not isinstance(each, Doubt)]
@@ -46,7 +47,8 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
             return None
         is_seen = not any(each.is_blind for each in doubts)
         if case.left_s <= 0 or (is_seen and waited_s >= policy.verify_timeout_s):
-            return verification_failed(doubts[0].side, doubts[0].error, waited_s)
+            worst = min(doubts, key=lambda each: each.is_blind)
+            return verification_failed(worst.side, worst.error, clock() - began)
         pause_s = policy.pause_s(look)
         if is_seen:
             pause_s = min(pause_s, policy.verify_timeout_s - waited_s)

@@ -1,7 +1,7 @@
 """Claims pairings and drives each in a task of its own, as many at once as the window allows."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from service.domain.appliance import ApiError
 from service.domain.errors import (
@@ -80,8 +80,9 @@ class Worker:
                 tasks.create_task(self._hear_of_wishes())
                 while True:
                     self._nudge.clear()
-                    if not await self._claim_into(tasks):
-                        await self._nudge.wait()
+                    for case in await self._claim_all():
+                        tasks.create_task(self._drive(case))
+                    await self._nudge.wait()
         finally:
             await self._leave()
 
@@ -112,16 +113,23 @@ class Worker:
             emit(StoreTroubled(doing="looking for what is to be canceled", error=str(trouble)))
             return {}
 
-    async def _claim_into(self, tasks: asyncio.TaskGroup) -> bool:
-        """One claim; returns whether another one may find more at once."""
-        free = self._policy.window - len(self._cases)
-        claimed = await self._claim(min(free, self._policy.claim_size)) if free else _NOTHING
-        for assignment in claimed.assignments:
-            case = Case(assignment, self._ports.journal, self._author)
-            self._cases[case.pairing.id] = case
-            tasks.create_task(self._drive(case))
+    async def _claim_all(self) -> Sequence[Case]:
+        """Claim as long as there is something due and room for it.
+
+        None is driven before all are owned: what a dead worker held is nobody's for the time of
+        the claims alone, however many they are.
+        """
+        cases: list[Case] = []
+        while (room := self._policy.window - len(self._cases)) > 0:
+            claimed = await self._claim(min(room, self._policy.claim_size))
+            for assignment in claimed.assignments:
+                case = Case(assignment, self._ports.journal, self._author)
+                self._cases[case.pairing.id] = case
+                cases.append(case)
+            if not claimed.has_more:
+                break
         self._wants_slots = len(self._cases) >= self._policy.window
-        return claimed.has_more and not self._wants_slots
+        return cases
 
     async def _claim(self, limit: int) -> Claimed:
         clock = asyncio.get_running_loop().time

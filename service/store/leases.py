@@ -40,16 +40,21 @@ class Heartbeat:
         if not await self._database.run(statement("beat"), {"worker": self._worker}):
             raise DeclaredDead
 
-    async def bury(self) -> None:
+    async def bury(self) -> float | None:
         """Declare those dead whose last beat is older than their lease, and make their pairings
-        due, under a raised epoch; and those that were set aside and need not be. Raises
-        StoreUnavailable."""
+        due, under a raised epoch; and those that were set aside and need not be.
+
+        Returns in how many seconds the next lease of another worker ends, unless that one beats;
+        None if there is no other. Raises StoreUnavailable.
+        """
         async with self._database.transaction() as connection:
-            dead = (await connection.execute(statement("bury"), {"worker": self._worker})).all()
+            found = (await connection.execute(statement("bury"), {"worker": self._worker})).one()
             freed: int = (await connection.execute(statement("free"))).one().freed
-        if dead or freed:
-            emit(WorkersBuried(tuple([f"worker-{row.id}" for row in dead]), freed))
+        if found.dead or freed:
+            emit(WorkersBuried(tuple([f"worker-{id_}" for id_ in found.dead]), freed))
         await self._database.run(statement("unpark"))
+        next_s: float | None = found.next_s
+        return next_s
 
     async def leave(self) -> None:
         """Live no more; whatever is still owned becomes due. Raises StoreUnavailable."""

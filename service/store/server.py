@@ -19,7 +19,12 @@ STOP_S = 60
 _LOOK_AGAIN_S = 0.05
 _LAUNCHES = 20
 _LAUNCH_AGAIN_S = 0.5
-_NOT_READY = (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError, TimeoutError)
+_NOT_READY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # It starts, or is stopped, or lost one of its processes.
+    OSError,
+    TimeoutError,
+)
 
 
 class Server:

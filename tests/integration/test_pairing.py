@@ -15,6 +15,7 @@ from tests.support.service import (
     ServiceUnderTest,
     are_paired,
     fleet_of,
+    holds,
     posts,
     service_over,
 )
@@ -215,6 +216,41 @@ async def test_a_call_that_had_no_effect_is_made_again(
     assert pairing["state"] == "SUCCEEDED", pairing
     assert pairing["sides"][0]["attempts"] == 2
     assert [name for name, _ in posts(service.fleet)] == [one, other]
+
+
+async def test_a_session_that_ends_again_at_once_fails_nothing(
+    service: ServiceUnderTest,
+) -> None:
+    one, other, _ = await service.register()
+    ended = fault(
+        "status", path="/sites", status=401, code="NotAuthenticated", marker=True, times=4
+    )
+    service.fleet[one].add_fault(ended)
+    pairing = await service.over(await service.pair(one, other))
+
+    assert pairing["state"] == "SUCCEEDED", pairing
+    assert [name for name, _ in posts(service.fleet)] == [one, other]
+    assert "RequestDeferred" in [event["type"] for event in await service.events(pairing)]
+
+
+@pytest.mark.parametrize("status", [401, 409])
+async def test_a_list_of_tasks_that_is_refused_is_not_taken_for_an_empty_one(
+    status: int, service: ServiceUnderTest
+) -> None:
+    """What the lost call did cannot be told then, so it is neither made again nor forgotten."""
+    one, other, _ = await service.register()
+    service.fleet[one].turn(task_ms=[1_500, 1_500])
+    service.fleet[one].add_fault(fault("lost_answer", method="POST", path="/sites"))
+    service.fleet[one].add_fault(
+        fault("status", method="GET", path="/tasks", status=status, code="NotNow")
+    )
+    pairing = await service.over(await service.pair(one, other))
+
+    assert (pairing["state"], pairing["error"]["code"]) == ("FAILED", "NotNow")
+    counts = service.fleet.world.truth.counts(one)
+    assert counts.requests["POST /sites"] == 1
+    assert [side["state"] for side in pairing["sides"]] == ["ROLLED_BACK", "ROLLED_BACK"]
+    assert not holds(service.fleet, one, other)
 
 
 async def test_a_task_that_was_forgotten_is_settled_by_the_list_of_peers(

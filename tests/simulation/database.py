@@ -217,9 +217,9 @@ class WorkerPorts:
         """Implements `Heartbeat.beat`."""
         await self._ask("beat", lambda: self._tables.beat(self._worker))
 
-    async def bury(self) -> None:
+    async def bury(self) -> float | None:
         """Implements `Heartbeat.bury`."""
-        await self._ask("bury", lambda: self._tables.bury(self._worker), in_steps=True)
+        return await self._ask("bury", lambda: self._tables.bury(self._worker), in_steps=True)
 
     async def leave(self) -> None:
         """Implements `Heartbeat.leave`."""

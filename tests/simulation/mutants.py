@@ -146,7 +146,7 @@ MUTANTS = {
                 "        if self is None:\n",
             ),
         ),
-        seed=373,
+        seed=554,
     ),
     "half-left-behind": Mutant(
         "one side that failed is enough to have nothing to undo",

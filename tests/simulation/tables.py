@@ -238,7 +238,7 @@ class Tables:
         life.steady_since_s = min((each.steady_since_s for each in witnesses), default=now)
         life.seen_s = now
 
-    def bury(self, worker: WorkerId) -> None:
+    def bury(self, worker: WorkerId) -> float | None:
         """`bury.sql`, `free.sql`, `unpark.sql`."""
         judge, now = self.workers.get(worker), self._clock()
         if judge is not None and now - judge.steady_since_s > judge.lease_s:
@@ -251,6 +251,9 @@ class Tables:
                 del self.workers[id_]
         self._free_orphans()
         self._unpark()
+        others = [life for id_, life in self.workers.items() if id_ != worker]
+        left_s = [life.seen_s + life.lease_s - now for life in others]
+        return min((each for each in left_s if each >= 0), default=None)
 
     def leave(self, worker: WorkerId) -> None:
         """Live no more."""

@@ -1,4 +1,5 @@
--- Declares those workers dead whose last beat is older than their lease.
+-- Declares those workers dead whose last beat is older than their lease. Says who they are, and in
+-- how many seconds the next lease ends, unless its worker beats; null: there is none.
 --
 -- Why it is right: a row that was beaten while this ran is read anew under its lock, and no longer
 -- fits. Whoever claims holds the row's lock too, and is passed over until the next time. With the
@@ -23,8 +24,20 @@ dead as materialized (
     and clock_timestamp() - seen not between
       -lease_ms * interval '1 millisecond' and lease_ms * interval '1 millisecond'
   for update skip locked
+),
+buried as (
+  delete from worker
+  using dead
+  where worker.id = dead.id
+  returning worker.id
+),
+others as (
+  select seen + lease_ms * interval '1 millisecond' - clock_timestamp() as left_over
+  from worker
+  where id <> :worker
 )
-delete from worker
-using dead
-where worker.id = dead.id
-returning worker.id
+select
+  array(select id from buried) as dead,
+  cast(extract(epoch from min(left_over)) as double precision) as next_s
+from others
+where left_over >= interval '0'

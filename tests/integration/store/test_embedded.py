@@ -227,6 +227,37 @@ async def test_a_server_whose_user_was_killed_is_found_and_stopped_by_the_next_o
     assert not is_served(data_dir)
 
 
+async def test_a_server_that_hangs_up_on_who_asks_too_early_is_asked_again(data_dir: Path) -> None:
+    """It does so while it starts or stops, and says why or not; to asyncpg that is no OSError."""
+    reasons = {
+        "57P01": "terminating connection due to administrator command",
+        "57P02": "terminating connection because of crash of another server process",
+        "57P03": "the database system is starting up",
+    }
+    async with embedded_postgres(data_dir) as url:
+        socket = data_dir / "postgres/run/.s.PGSQL.5432"
+        aside = socket.rename(socket.with_name("aside"))
+        asked: list[bytes] = []
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.read(1024))
+            if reasons:
+                code, text = reasons.popitem()
+                told = f"SFATAL\0VFATAL\0C{code}\0M{text}\0\0".encode()
+                writer.write(b"E" + (len(told) + 4).to_bytes(4) + told)
+            else:
+                aside.rename(socket)
+            writer.close()
+
+        async with (
+            await asyncio.start_unix_server(hang_up, socket),
+            embedded_postgres(data_dir) as same,
+        ):
+            assert same == url
+            assert await query(url, "select 1") == 1
+    assert len(asked) == 4
+
+
 async def test_a_start_that_is_given_up_leaves_no_server(data_dir: Path) -> None:
     async with embedded_postgres(data_dir):
         pass

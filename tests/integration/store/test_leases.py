@@ -125,6 +125,19 @@ async def test_a_lease_that_is_not_over_protects(database: Database, sql: "Conne
     assert other not in await living(sql)
 
 
+async def test_a_burial_tells_when_the_next_one_may_be_due(
+    database: Database, sql: "Connection"
+) -> None:
+    heart = await judge(database, sql)
+    assert await heart.bury() is None
+    for age_s in (3.0, 5.0, LEASE_S + 5):
+        other, _ = await born(database)
+        await sql.execute(AGE, other, age_s)
+    next_s = await heart.bury()
+    assert next_s is not None
+    assert LEASE_S - 10 < next_s <= LEASE_S - 5
+
+
 async def test_who_has_not_lived_for_a_lease_judges_nobody(
     database: Database, sql: "Connection"
 ) -> None:

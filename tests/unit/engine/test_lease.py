@@ -24,6 +24,7 @@ class Row:
         self.is_dead = False
         self.seen: list[float] = []
         self.burials: list[float] = []
+        self.next_s: list[float] = []
 
     async def join(self, lease_s: float) -> None:
         assert lease_s == POLICY.lease_s
@@ -37,8 +38,9 @@ class Row:
             raise DeclaredDead
         self.seen.append(now())
 
-    async def bury(self) -> None:
+    async def bury(self) -> float | None:
         self.burials.append(now())
+        return self.next_s.pop(0) if self.next_s else None
 
     async def leave(self) -> None:
         self.seen.clear()
@@ -87,6 +89,17 @@ def test_as_long_as_it_beats_calls_are_permitted() -> None:
     kept(row, lease, story())
     assert len(row.seen) >= 33
     assert len(row.burials) >= 33
+
+
+def test_a_burial_that_is_due_before_the_next_beat_does_not_wait_for_it() -> None:
+    row = Row()
+    row.next_s = [1.0, 0.5, 20.0]
+
+    async def story() -> None:
+        await asyncio.sleep(10.0)
+
+    kept(row, Lease(row, POLICY), story())
+    assert row.burials[:4] == pytest.approx([0.0, 1.0, 1.5, 1.5 + POLICY.beat_s], abs=0.1)
 
 
 def test_without_beats_no_call_is_sent_that_could_outlive_the_lease() -> None:

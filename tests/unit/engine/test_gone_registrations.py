@@ -1,0 +1,57 @@
+"""A pairing whose appliance is registered no more comes to its end, and tells nobody anything."""
+
+import pytest
+
+from service.domain.ids import ApplianceName
+from service.domain.pairing import PairingState, SideState
+from service.domain.registration import Registration
+from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
+
+
+def removed(here: Scene, name: str) -> Registration:
+    """Take a registration away, by hand."""
+    registration = here.tables.registration(ApplianceName(name))
+    here.tables.remove(ApplianceName(name))
+    return registration
+
+
+@pytest.mark.parametrize("name", [ONE, OTHER])
+def test_a_registration_that_is_gone_ends_the_pairing(name: str) -> None:
+    with scene() as here:
+        here.until(lambda: bool(here.events))
+        removed(here, name)
+        pairing = here.until_over()
+        assert (pairing.state, pairing.error and pairing.error.code) == (
+            PairingState.FAILED,
+            "UnknownAppliance",
+        )
+        assert here.calls(ONE, "POST") == here.calls(OTHER, "POST") == 0
+
+
+@pytest.mark.parametrize("name", [ONE, OTHER])
+def test_also_when_it_is_made_anew_before_the_worker_looks_for_it(name: str) -> None:
+    """The pairing was claimed without it: its peer would be told to pair with nowhere."""
+    with scene() as here:
+        here.until(lambda: bool(here.events))
+        registration = removed(here, name)
+        here.on_event = lambda _: here.tables.register(registration)
+        pairing = here.until_over()
+        assert (pairing.state, pairing.error and pairing.error.code) == (
+            PairingState.FAILED,
+            "UnknownAppliance",
+        )
+        assert here.calls(ONE, "POST") == here.calls(OTHER, "POST") == 0
+
+
+def test_what_was_done_before_it_was_gone_is_reported_as_left_behind() -> None:
+    with scene(a_pairing(), task_ms=[5_000, 5_000]) as here:
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
+        (worker,) = here.stage.living
+        here.loop.crash(worker.node)
+        registration = removed(here, OTHER)
+        here.stage.start_another(worker)
+        here.until(lambda: here.events.count("PairingStarted") == 2, 3 * POLICY.lease_s)
+        here.tables.register(registration)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert {side.state for side in pairing.sides} == {SideState.ROLLBACK_FAILED}

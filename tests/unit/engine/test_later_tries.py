@@ -1,0 +1,66 @@
+"""What is left of a try before is waited for, and nothing else: no call is made twice, nor late."""
+
+from service.domain.pairing import OnFailure, PairingState, SideState
+from simulator import fault
+from tests.simulation.weather import CallFault
+from tests.unit.engine.scene import ONE, OTHER, Scene, a_pairing, scene
+
+SLOW_MS = [60_000, 60_000]
+OUTLASTED = a_pairing(on_failure=OnFailure.KEEP, timeout_s=40, retries=1)
+"""Its tasks are under way yet when it fails, and over before the second try is."""
+
+
+def posts(here: Scene) -> list[int]:
+    """How often each side was asked to pair."""
+    return [here.calls(name, "POST") for name in (ONE, OTHER)]
+
+
+def test_a_task_that_a_try_before_left_running_is_not_overtaken() -> None:
+    with scene(OUTLASTED, task_ms=SLOW_MS) as here:
+        here.until(lambda: "PairingRetried" in here.events)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.SUCCEEDED
+        assert {side.state for side in pairing.sides} == {SideState.ALREADY_PAIRED}
+        assert posts(here) == [1, 1]
+
+
+def test_nor_is_it_by_another_worker_that_takes_over_before_the_first_look_succeeded() -> None:
+    with scene(OUTLASTED, task_ms=SLOW_MS) as here:
+        here.until(lambda: "PairingRetried" in here.events)
+        for name in (ONE, OTHER):
+            here.befall(name, "GET", "/tasks", CallFault.FAILS_AFTERWARDS, times=1)
+        here.until(lambda: here.events.count("RequestDeferred") == 2)
+        (worker,) = here.stage.living
+        assert worker.task is not None
+        worker.task.cancel()
+        here.until(lambda: "PairingHandedBack" in here.events)
+        here.stage.start_another(worker)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert posts(here) == [1, 1]
+
+
+def test_a_later_try_waits_for_nobody_else_once_it_has_looked() -> None:
+    with scene(a_pairing(retries=1)) as here:
+        here.spoil(ONE, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "PairingRetried" in here.events)
+        here.befall(ONE, "POST", "/sites", CallFault.BUSY, times=1)
+        here.until(lambda: "RequestDeferred" in here.events)
+        # Somebody else's task on the same appliance, under the same account.
+        here.turn(ONE, task_ms=SLOW_MS)
+        here.stage.call_by_hand(ONE, "site-3", pairs=True)
+        here.turn(ONE, task_ms=[80, 220])
+        began = here.loop.instant
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.loop.instant < began + 20
+
+
+def test_after_a_call_that_was_lost_no_look_misses_a_task_that_it_began_late() -> None:
+    """An appliance may be slower than two looks that miss what a call does."""
+    with scene() as here:
+        here.befall(ONE, "POST", "/sites", CallFault.LOST, times=1)
+        here.until(lambda: "CallLost" in here.events)
+        here.turn(ONE, task_ms=SLOW_MS)
+        # What it makes of the call now.
+        here.stage.call_by_hand(ONE, OTHER, pairs=True)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert posts(here) == [1, 1]

@@ -1,0 +1,76 @@
+"""An undo task that failed is no reason to leave something behind, unless it fails every time."""
+
+from dataclasses import replace
+
+from service.domain.pairing import PairingState, SideState
+from simulator import fault
+from tests.simulation.weather import CallFault
+from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
+
+
+def to_be_undone(here: Scene, failures: int) -> None:
+    """Let the other side fail, and then so many tasks that undo this one."""
+    here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+    here.spoil(
+        ONE, fault("task_fails", method="DELETE", path="/sites/.*", code="PeerBusy", times=failures)
+    )
+
+
+def test_an_undo_task_that_failed_is_tried_again() -> None:
+    failures = POLICY.max_losses - 1
+    with scene() as here:
+        to_be_undone(here, failures)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert pairing.side(pairing.sides[0].appliance).state is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == failures + 1
+        assert here.events.count("RollbackDelayed") == failures
+        assert not here.world.appliances[ONE].peers
+
+
+def test_an_undo_task_that_fails_every_time_is_given_up_in_its_own_words() -> None:
+    with scene() as here:
+        to_be_undone(here, failures=100)
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLBACK_FAILED
+        assert side.error is not None
+        assert side.error.code == "PeerBusy"
+        assert here.calls(ONE, "DELETE") == POLICY.max_losses
+        assert here.world.appliances[ONE].peers
+
+
+def test_what_a_failed_undo_task_undid_all_the_same_is_not_undone_again() -> None:
+    with scene() as here:
+        to_be_undone(here, failures=1)
+        here.until(lambda: "RollbackDelayed" in here.events)
+        here.world.appliances[ONE].peers.clear()
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1
+
+
+def test_a_rollback_that_is_resumed_does_not_overtake_the_undo_task_that_it_gave_up() -> None:
+    hasty = replace(POLICY, rollback_s=10)
+    with scene(a_pairing(retries=1), policy=hasty) as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.turn(ONE, task_ms=[60_000, 60_000])
+        here.befall(ONE, "GET", "/tasks", CallFault.REFUSED)
+        here.until(lambda: "RollbackFailed" in here.events)
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1
+
+
+def test_nor_one_whose_call_was_lost() -> None:
+    hasty = replace(POLICY, rollback_s=10)
+    with scene(a_pairing(retries=1), policy=hasty) as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.turn(ONE, task_ms=[60_000, 60_000])
+        site = here.world.appliances[OTHER].site_id
+        here.befall(ONE, "DELETE", f"/sites/{site}", CallFault.ANSWER_LOST)
+        here.until(lambda: "RollbackFailed" in here.events)
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1

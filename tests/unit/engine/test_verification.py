@@ -1,0 +1,99 @@
+"""Only what is seen wrong fails a verification before the deadline, and nothing outlasts that."""
+
+import pytest
+
+from service.domain.pairing import PairingState, Phase, SideState
+from simulator import fault
+from tests.simulation.weather import CallFault
+from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
+
+LONG_S = 3 * POLICY.verify_timeout_s
+
+
+def blinded(here: Scene, appliance: str, until_s: float = float("inf")) -> None:
+    """Let its list of peers not be had while the pairing is looked at."""
+    here.befall(
+        appliance,
+        "GET",
+        "/sites",
+        CallFault.FAILS_AFTERWARDS,
+        when=lambda: here.pairing.phase is Phase.VERIFYING and here.loop.instant < until_s,
+    )
+
+
+def darkened(here: Scene, until_s: float) -> None:
+    """Let both see, from when they are looked at, that one does not reach the other."""
+
+    def darken(event: str) -> None:
+        if event == "VerificationStarted":
+            left_ms = int((until_s - here.loop.instant) * 1000)
+            here.world.darken(OTHER, here.stage.now_ms, left_ms)
+
+    here.on_event = darken
+
+
+def test_who_could_not_look_for_longer_than_a_verification_takes_fails_nothing() -> None:
+    with scene() as here:
+        blinded(here, ONE, until_s=LONG_S)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.loop.instant >= LONG_S
+
+
+def test_what_one_side_sees_wrong_does_not_count_while_the_other_cannot_look() -> None:
+    with scene() as here:
+        darkened(here, until_s=LONG_S)
+        blinded(here, OTHER, until_s=LONG_S)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.loop.instant >= LONG_S
+
+
+def test_who_cannot_look_until_the_deadline_fails_then_and_what_was_done_is_undone() -> None:
+    with scene(a_pairing(timeout_s=120)) as here:
+        blinded(here, ONE)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert pairing.error is not None
+        assert pairing.error.code == "GeneralServerFailure"
+        assert {side.state for side in pairing.sides} == {SideState.ROLLED_BACK}
+        assert 120 <= here.loop.instant < 140
+
+
+def test_what_is_seen_wrong_all_the_time_fails_when_the_verification_is_over() -> None:
+    with scene() as here:
+        here.spoil(ONE, fault("task_mismatch", method="POST", path="/sites"))
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert pairing.error is not None
+        assert pairing.error.code == "CertificateMismatch"
+        assert POLICY.verify_timeout_s <= here.loop.instant < 2 * POLICY.verify_timeout_s
+
+
+def test_the_time_for_which_a_worker_was_stopped_does_not_count() -> None:
+    """What it sees just after that may be as old as its last look."""
+    with scene() as here:
+        darkened(here, until_s=34.0)
+        here.until(lambda: "VerificationStarted" in here.events)
+        here.loop.run_until(lambda: False, 5.0)
+        (worker,) = here.stage.living
+        here.loop.pause(worker.node)
+        here.loop.run_until(lambda: False, 32.0)
+        here.loop.resume(worker.node)
+        assert worker.is_up
+        assert here.until_over().state is PairingState.SUCCEEDED
+
+
+@pytest.mark.parametrize("timeout_s", [20, 60])
+def test_an_appliance_that_stays_closed_holds_a_verification_up_until_the_deadline_only(
+    timeout_s: int,
+) -> None:
+    with scene(a_pairing(timeout_s=timeout_s)) as here:
+        here.until(lambda: "VerificationStarted" in here.events)
+        here.stage.air.down.add(ONE)
+        here.until(lambda: "PairingParked" in here.events)
+        here.until(lambda: here.pairing.phase is Phase.ROLLING_BACK, within_s=timeout_s + 10)
+        pairing = here.until_over(POLICY.rollback_s + 30)
+        assert pairing.state is PairingState.FAILED
+        assert [side.state for side in pairing.sides] == [
+            SideState.ROLLBACK_FAILED,
+            SideState.ROLLED_BACK,
+        ]
