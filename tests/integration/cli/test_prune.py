@@ -105,9 +105,11 @@ async def test_a_month_that_had_to_be_kept_is_named_and_exits_with_1(
         monkeypatch.setenv(name, value)
     async with sql.transaction():
         await sql.execute("select from event limit 1")
-        status = await prune._prune(timedelta(weeks=52), dry_run=False, as_json=False)
-    with captured_logs():
-        pass  # The command logs to what pytest closes after this test; from here on nobody does.
+        with captured_logs():
+            status = await prune._prune(timedelta(weeks=52), dry_run=False, as_json=False)
+            # The command logs to what pytest closes after this test; from here on nobody does.
+            with captured_logs():
+                pass
     told = capsys.readouterr()
     assert status == 1
     assert told.out.startswith("Removed 2 pairings")
