@@ -88,6 +88,7 @@ def _report(summed: _Sum, cut_off: int, *, dry_run: bool, as_json: bool) -> None
             "pairings": gone.pairings,
             "events": gone.events,
             "idempotencyKeys": gone.keys,
+            "batches": gone.batches,
             "removedAppliances": gone.registrations,
             "months": gone.months,
             "kept": gone.kept,
@@ -98,7 +99,8 @@ def _report(summed: _Sum, cut_off: int, *, dry_run: bool, as_json: bool) -> None
     verb = "Would remove" if dry_run else "Removed"
     say(
         f"{verb} {gone.pairings} pairings that were over before {before}, with {gone.events} "
-        f"events and {gone.keys} idempotency keys; months: {', '.join(gone.months) or 'none'}."
+        f"events and {gone.keys} idempotency keys; batches: {gone.batches}; "
+        f"months: {', '.join(gone.months) or 'none'}."
     )
     if gone.registrations:
         say(f"Of the events, some were those of {gone.registrations} removed appliances.")

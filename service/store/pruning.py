@@ -61,6 +61,7 @@ class Pruned:
     pairings: int = 0
     events: int = 0
     keys: int = 0
+    batches: int = 0
     registrations: int = 0
     months: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
@@ -70,6 +71,7 @@ class Pruned:
             self.pairings + other.pairings,
             self.events + other.events,
             self.keys + other.keys,
+            self.batches + other.batches,
             self.registrations + other.registrations,
             self.months + other.months,
             self.kept + other.kept,
@@ -99,7 +101,8 @@ class Pruner:
                 break
             after = last
             yield step
-        # Whatever else lives as long as pairings do goes here, once none of its pairings is left.
+        if (step := await self._remove_batches(cut_off)).batches:
+            yield step
         over = await self._months_over(cut_off)
         if over:
             yield await self._remove_registrations(cut_off)
@@ -113,8 +116,8 @@ class Pruner:
                 break
 
     async def foretell(self, cut_off: int) -> Pruned:
-        """What `prune` would remove now, but for the chains of removed appliances. Raises
-        StoreUnavailable."""
+        """What `prune` would remove now, but for batches and the chains of removed appliances.
+        Raises StoreUnavailable."""
         found, after = Pruned(), _FIRST
         while rows := await self._database.run(old(cut_off, after, STEP * 10)):
             after = rows[-1].id
@@ -132,6 +135,10 @@ class Pruner:
                 return Pruned(), None
             row = (await connection.execute(statement("remove"), {"ids": ids})).one()
         return Pruned(row.pairings, row.events, row.keys), ids[-1]
+
+    async def _remove_batches(self, cut_off: int) -> Pruned:
+        rows = await self._database.run(statement("remove_batches"), {"cut_off": cut_off})
+        return Pruned(batches=rows[0].batches)
 
     async def _remove_registrations(self, cut_off: int) -> Pruned:
         before = start_of_month(to_time(cut_off))

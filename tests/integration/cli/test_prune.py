@@ -45,7 +45,7 @@ async def test_it_says_what_it_would_remove_and_what_it_removed(
     does = await sitepair(*command, **environment)
     again = await sitepair(*command, "--json", **environment)
 
-    months = "months: event_2020_01, event_2020_02, event_2020_03."
+    months = "batches: 0; months: event_2020_01, event_2020_02, event_2020_03."
     assert (would.status, would.err, does.status, does.err) == (0, "", 0, "")
     assert would.out.startswith("Would remove 2 pairings that were over before ")
     assert does.out.startswith("Removed 2 pairings that were over before ")
@@ -61,6 +61,7 @@ async def test_it_says_what_it_would_remove_and_what_it_removed(
         "pairings": 0,
         "events": 0,
         "idempotencyKeys": 0,
+        "batches": 0,
         "removedAppliances": 0,
         "months": [],
         "kept": [],

@@ -20,6 +20,7 @@ from service.store.pairings import PairingFilter, Pairings
 from service.store.partitions import months
 from service.store.pruning import Pruned, Pruner
 from service.store.vault import Vault
+from tests.integration.store.bulk import mesh
 from tests.integration.store.history import begun, make_months, ms, over
 from tests.integration.store.values import AUTHOR, KEY, intake_on, register, request, spec
 from tests.integration.store.watching import until_blocked
@@ -327,3 +328,19 @@ async def test_a_key_whose_pairing_is_pruned_while_it_is_asked_for_is_new(
     acceptance = asked.result()
     assert not acceptance.replayed
     assert await ids(database) == [acceptance.pairing.id]
+
+
+async def test_a_batch_goes_when_it_is_old_and_none_of_its_pairings_is_left(
+    database: Database, sql: "Connection"
+) -> None:
+    empty, kept, young = [await mesh(database, *couple) for couple in ("ab", "ac", "bc")]
+    await sql.execute("update batch set start_time = 1 where id <> $1", young)
+    gone = [row["id"] for row in await sql.fetch("select id from pairing where batch <> $1", kept)]
+    await sql.execute("delete from side where pairing_id = any($1)", gone)
+    await sql.execute("delete from pairing where id = any($1)", gone)
+
+    assert (await prune(database, FEBRUARY)).batches == 1
+
+    left = {row["id"] for row in await sql.fetch("select id from batch")}
+    assert left == {kept, young}
+    assert await sql.fetchval("select count(*) from batch_tally where batch = $1", empty) == 0
