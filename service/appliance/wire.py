@@ -4,7 +4,7 @@ Missing fields, nulls, unknown fields and wrong types of what does not matter ne
 reading; what cannot be read at all raises Unreadable.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -127,10 +127,10 @@ def read_error(body: bytes) -> ApiError | None:
 
 def task_of(value: object) -> Task | None:
     """A task from its JSON object; None without an id."""
-    if not isinstance(value, Mapping) or not (task_id := _text(value.get("id"))):
+    if not isinstance(value, dict) or not (task_id := _text(value.get("id"))):
         return None
     workflow = value.get("workflowInfo")
-    about = workflow if isinstance(workflow, Mapping) else {}
+    about = workflow if isinstance(workflow, dict) else {}
     return Task(
         id=TaskId(task_id),
         state=_text(value.get("state")) or "UNKNOWN",
@@ -147,10 +147,10 @@ def task_of(value: object) -> Task | None:
 
 def peer_of(value: object) -> Peer | None:
     """A ManagerPeerInfo from its JSON object (h4-api 2.2); None for anything else."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     state = value.get("state")
-    if state is not None and not isinstance(state, Mapping):
+    if state is not None and not isinstance(state, dict):
         state = {"outgoingCommError": state}
     state = state or {}
     return Peer(
@@ -170,7 +170,7 @@ def error_of(value: object) -> ApiError | None:
     """An ApiError from its JSON object; None only for null: what is there is an error."""
     if value is None:
         return None
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return ApiError("UnknownError", _cut(str(value), MAX_TEXT) or "no words for it")
     args = value.get("args")
     return ApiError(
