@@ -4,15 +4,13 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import uuid_utils.compat
 from aiohttp import web
@@ -25,8 +23,7 @@ from service.appliance.conditions import Conditions
 from service.appliance.egress import EgressPolicy
 from service.appliance.fleet import ApplianceFleet
 from service.appliance.limits import CallTimeouts
-from service.domain.chain import Verdict
-from service.domain.errors import SitepairError, StoreUnavailable, UnknownPairing
+from service.domain.errors import SitepairError, StoreUnavailable
 from service.domain.ids import WorkerId
 from service.domain.registration import Registration
 from service.engine.policy import Policy
@@ -34,10 +31,8 @@ from service.engine.ports import Ports
 from service.engine.succession import Succession
 from service.engine.worker import Worker
 from service.observe.events import (
-    DatabaseStarting,
     ServiceStarted,
     ServiceStopped,
-    StoreTroubled,
 )
 from service.observe.logging import emit, listening
 from service.observe.metrics import Metrics
@@ -47,10 +42,8 @@ from service.store.audit import Audit
 from service.store.batches import Batches
 from service.store.bulk import BulkIntake
 from service.store.cancels import Cancels
-from service.store.chains import Chains
 from service.store.claims import Claims
 from service.store.database import Database
-from service.store.embedded import embedded_postgres
 from service.store.health import Health
 from service.store.intake import Intake
 from service.store.journal import Journal
@@ -59,11 +52,11 @@ from service.store.logins import LoginGates
 from service.store.migrate import Standing, current_state, upgrade
 from service.store.notify import Listener
 from service.store.pairings import Pairings
-from service.store.partitions import make_partitions
+from service.store.partitions import keep_partitions
 from service.store.retries import Retries
 from service.store.vault import Vault, load_or_create_key
+from service.upkeep import database_url, refuse_other_schema
 
-_DAY_S = 86_400.0
 _DRAIN_S = 10.0
 
 
@@ -133,44 +126,6 @@ async def serve_until_stopped(settings: Settings, *, api: bool = True, worker: b
             loop.remove_signal_handler(number)
 
 
-async def migrate(settings: Settings) -> str:
-    """Bring the database to this version's schema; says what was done. Raises SitepairError."""
-    async with AsyncExitStack() as stack:
-        url, kind = await _database_url(stack, settings)
-        before = await current_state(url)
-        after = await upgrade(url)
-        return f"{kind} database: {before.found or 'empty'} -> {after.found}, {after.standing}"
-
-
-async def verify_chains(
-    settings: Settings, only: UUID | None, tell: Callable[[Verdict], None]
-) -> None:
-    """Look at every chain of the database, or at `only` that one; `tell` is told of each.
-
-    Raises UnknownPairing when there is no such one, SitepairError.
-    """
-    async with AsyncExitStack() as stack:
-        url, _ = await _database_url(stack, settings)
-        await _refuse_other_schema(url)
-        database = await stack.enter_async_context(Database.connect(url))
-        verdicts = await stack.enter_async_context(aclosing(Chains(database).verify(only)))
-        found = False
-        async for verdict in verdicts:
-            found = True
-            tell(verdict)
-    if only is not None and not found:
-        raise UnknownPairing(str(only))
-
-
-async def discard(data_dir: Path) -> None:
-    """Remove what a service left in `data_dir`, its own PostgreSQL included, running or not."""
-    if (data_dir / "postgres" / "data" / "postmaster.pid").exists():
-        # A killed service leaves its server behind; the last one out stops it.
-        async with embedded_postgres(data_dir):
-            pass
-    await asyncio.to_thread(shutil.rmtree, data_dir, ignore_errors=True)
-
-
 @dataclass(frozen=True, slots=True)
 class _Store:
     """What API and worker share."""
@@ -188,10 +143,10 @@ class _Store:
 
 
 async def _open_store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> _Store:
-    url, kind = await _database_url(stack, settings)
+    url, kind = await database_url(stack, settings)
     if settings.database_url is None:
         await upgrade(url)
-    await _refuse_other_schema(url)
+    await refuse_other_schema(url)
     keys = settings.secret_keys or (load_or_create_key(_key_path(settings)),)
     database = await stack.enter_async_context(Database.connect(url))
     listener = Listener(url)
@@ -208,26 +163,6 @@ async def _open_store(stack: AsyncExitStack, settings: Settings, metrics: Metric
         secret=keys[0],
         metrics=metrics,
     )
-
-
-async def _database_url(stack: AsyncExitStack, settings: Settings) -> tuple[str, str]:
-    if settings.database_url is not None:
-        return settings.database_url, "external"
-    directory = settings.data_dir
-
-    def tell(waited_s: float) -> None:
-        emit(DatabaseStarting(data_dir=str(directory), waited_s=waited_s))
-
-    return await stack.enter_async_context(embedded_postgres(directory, on_wait=tell)), "own"
-
-
-async def _refuse_other_schema(url: str) -> None:
-    state = await current_state(url)
-    if state.standing is Standing.BEHIND:
-        raise SitepairError(
-            f"The database's schema is at {state.found or 'nothing'}, this release needs "
-            f"{state.expected}: run `sitepair migrate` first."
-        )
 
 
 async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) -> Succession:
@@ -255,7 +190,7 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
     workers = Succession(born)
     store.metrics.watch_worker(lambda: workers.current.figures)
     stack.callback(lambda: emit(ServiceStopped(handed_back=workers.handed_back)))
-    await stack.enter_async_context(_background(_keep_partitions(store.database)))
+    await stack.enter_async_context(_background(keep_partitions(store.database)))
     await stack.enter_async_context(_background(workers.run()))
     return workers
 
@@ -338,16 +273,6 @@ async def _readiness(store: _Store, workers: Succession | None) -> Readiness:
     if workers is not None and workers.current.trouble is not None:
         return Readiness(ok=False, reasons=("No pairings can be claimed.",))
     return Readiness(ok=True)
-
-
-async def _keep_partitions(database: Database) -> None:
-    while True:
-        try:
-            async with database.transaction() as connection:
-                await make_partitions(connection)
-        except StoreUnavailable as trouble:
-            emit(StoreTroubled(doing="making partitions", error=str(trouble)))
-        await asyncio.sleep(_DAY_S)
 
 
 @asynccontextmanager

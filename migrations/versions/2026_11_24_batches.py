@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from alembic import op
 
 revision: str = "2026_11_24_batches"
-down_revision: str | None = "2026_11_24_leases_indexed"
+down_revision: str | None = "2026_11_24_room"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

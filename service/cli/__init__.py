@@ -3,7 +3,7 @@
 from cyclopts import App
 
 from service import __version__
-from service.cli import appliances, audit, batch, demo, pair, serve, simulate
+from service.cli import appliances, audit, batch, demo, pair, prune, serve, simulate
 
 app = App(
     name="sitepair",
@@ -21,6 +21,7 @@ app.command(pair.cancel)
 app.command(pair.retry)
 app.command(batch.batch)
 app.command(audit.app)
+app.command(prune.prune)
 
 
 def main() -> int:

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from cyclopts import App, Parameter
 
-from service.app import verify_chains
 from service.cli.status import Exit, run, say
 from service.domain.chain import Verdict, Wrong
 from service.domain.events import Entry
 from service.observe.logging import configure
 from service.settings import from_environment
+from service.upkeep import verify_chains
 
 app = App(name="audit", help="Look into the record of what was done.")
 

@@ -15,13 +15,14 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from service.app import Running, discard, running
+from service.app import Running, running
 from service.cli.following import patiently
 from service.cli.remote import Remote, answered, remote
 from service.cli.status import Exit, run
 from service.cli.watching import told_end, watching
 from service.observe.logging import configure
 from service.settings import Settings, from_environment
+from service.upkeep import discard
 from simulator import Fleet, FleetOptions, Knobs
 
 _TASK_MS = (1_500, 4_000)

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from service.app import migrate as migrate_database
 from service.app import serve_until_stopped
 from service.cli.status import Exit, run, say, tell
 from service.observe.logging import configure
 from service.settings import from_environment
+from service.upkeep import migrate as migrate_database
 
 
 def serve(

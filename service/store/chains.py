@@ -44,6 +44,8 @@ NO_TIME = -1
 
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 _SNAPSHOT = text("set transaction isolation level repeatable read, read only")
+# Before the snapshot is taken, for a month that is dropped is dropped for old snapshots, too.
+_NO_DROP = text("lock table event in access share mode")
 
 
 class Chains:
@@ -61,6 +63,7 @@ class Chains:
         while True:
             async with self._database.transaction() as connection:
                 await connection.execute(_SNAPSHOT)
+                await connection.execute(_NO_DROP)
                 owners = {row.id: _Owner.of(row) for row in await _rows(connection, heads(stretch))}
                 here = stretch.up_to(max(owners)) if len(owners) == CHAINS else stretch
                 async for verdict in _verdicts(connection, here, owners):

@@ -112,9 +112,13 @@ class Intake:
     async def _ask(
         self, candidates: Sequence["_Candidate"]
     ) -> dict[PairingId, Acceptance | Exception]:
-        rows = await self._tell(candidates)
-        replays = [row.kept_id for row in rows if row.kept_matches]
-        first_time = await as_accepted(self._lane, replays) if replays else {}
+        while True:
+            rows = await self._tell(candidates)
+            replays = [row.kept_id for row in rows if row.kept_matches]
+            first_time = await as_accepted(self._lane, replays) if replays else {}
+            # One that was pruned in between took its key along: asked again, the key is new.
+            if first_time.keys() >= set(replays):
+                break
         found = {row.id: row for row in rows}
         return {each.id: _answer(each, found[each.id], first_time) for each in candidates}
 

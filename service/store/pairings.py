@@ -13,16 +13,18 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    union_all,
 )
 
 from service.domain.errors import UnknownPairing
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId
-from service.domain.pairing import ChainPosition, Pairing, PairingState, Side
+from service.domain.pairing import OVER, ChainPosition, Pairing, PairingState, Side
 from service.store.database import Database, Lane
 from service.store.rows import entry_from, pairing_from
-from service.store.tables import ACTIVE, event, pairing, side
+from service.store.tables import ACTIVE, UNSUCCESSFUL, event, pairing, side
 
+_FEW = frozenset(PairingState) - {PairingState.SUCCEEDED}
 _A = side.alias("a")
 _B = side.alias("b")
 
@@ -104,25 +106,49 @@ def page(narrowed: PairingFilter, limit: int, before: PairingId | None) -> Selec
     """The statement behind `Pairings.page`.
 
     Each filter has an index that ends in the id, so that a page costs its own length. The sides
-    join what is on the page: joined before, they would be read from the newest one on.
+    join what is on the page: joined before, they would be read from the newest one on. An
+    appliance's pairings in one of the states that few are in are looked for among those few, by
+    either name of the couple.
     """
-    query, newest = select(pairing), pairing.c.id
-    if narrowed.appliance is not None:
-        query = query.join(side, side.c.pairing_id == pairing.c.id)
-        query, newest = query.where(side.c.appliance == narrowed.appliance), side.c.pairing_id
+    if narrowed.appliance is not None and narrowed.state in _FEW:
+        halves = [
+            _newest(select(pairing).where(one == narrowed.appliance), narrowed, limit, before)
+            for one in (pairing.c.couple_low, pairing.c.couple_high)
+        ]
+        either = union_all(*[select(half.subquery()) for half in halves]).subquery()
+        query = select(either).order_by(either.c.id.desc()).limit(limit)
+    elif narrowed.appliance is not None:
+        of_it = select(pairing).join(side, side.c.pairing_id == pairing.c.id)
+        of_it = of_it.where(side.c.appliance == narrowed.appliance)
+        query = _newest(of_it, narrowed, limit, before, side.c.pairing_id)
+    else:
+        query = _newest(select(pairing), narrowed, limit, before)
+    on_page = query.subquery("on_page")
+    return _whole(on_page).order_by(on_page.c.id.desc())
+
+
+def _newest(
+    query: Select[Any],
+    narrowed: PairingFilter,
+    limit: int,
+    before: PairingId | None,
+    newest: ColumnElement[Any] = pairing.c.id,
+) -> Select[Any]:
+    """The first of `query`, in the order of `newest`, which is the pairing's id."""
     if narrowed.state is not None:
         query = query.where(pairing.c.state == str(narrowed.state))
+        # The partial indexes ask for it, spelt out.
         if narrowed.state is not PairingState.SUCCEEDED:
-            # The partial index asks for it, spelt out.
             query = query.where(pairing.c.state != literal_column("'SUCCEEDED'"))
+        if narrowed.appliance is not None and narrowed.state in _FEW:
+            query = query.where(text(ACTIVE if narrowed.state not in OVER else UNSUCCESSFUL))
     if narrowed.operation_id is not None:
         query = query.where(pairing.c.operation_id == narrowed.operation_id)
     if narrowed.batch is not None:
         query = query.where(pairing.c.batch == narrowed.batch)
     if before is not None:
         query = query.where(newest < before, pairing.c.id < before)
-    on_page = query.order_by(newest.desc()).limit(limit).subquery("on_page")
-    return _whole(on_page).order_by(on_page.c.id.desc())
+    return query.order_by(newest.desc()).limit(limit)
 
 
 async def as_accepted(

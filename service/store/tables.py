@@ -54,6 +54,7 @@ metadata = MetaData(
 )
 
 ACTIVE = "state in ('QUEUED', 'RUNNING')"
+UNSUCCESSFUL = "state in ('CANCELED', 'FAILED')"
 TO_CANCEL = f"cancel_user is not null and not is_canceling and {ACTIVE}"
 _THUMBPRINT = "~ '^SHA-256(:[0-9A-F]{2}){32}$'"
 
@@ -266,8 +267,15 @@ pairing = Table(
     # Nearly all pairings succeeded: whoever lists those reads the primary key backwards.
     Index("ix_pairing_state_id", "state", "id", postgresql_where=text("state <> 'SUCCEEDED'")),
     Index("ix_pairing_batch_id", "batch", "id", postgresql_where=text("batch is not null")),
+    # Those of an appliance, by its place in the couple. Written to only by what ends badly.
+    *[
+        Index(
+            f"ix_pairing_{name}_state_id", name, "state", "id", postgresql_where=text(UNSUCCESSFUL)
+        )
+        for name in ("couple_low", "couple_high")
+    ],
     # Room on each page for the next versions of its rows, so that no index has to change.
-    postgresql_with={"fillfactor": 70},
+    postgresql_with={"fillfactor": 50},
 )
 
 # Many pairings that were asked for together. Written once: what becomes of them is in their rows.
@@ -335,7 +343,8 @@ side = Table(
     _check("losses", "losses >= 0"),
     _check("asked_thumbprint", f"asked_thumbprint {_THUMBPRINT}"),
     Index("ix_side_appliance_pairing_id", "appliance", "pairing_id"),
-    postgresql_with={"fillfactor": 70},
+    # Its rows grow to a multiple of what they begin as: the room is used up in the end.
+    postgresql_with={"fillfactor": 50},
 )
 
 event = Table(
@@ -384,4 +393,6 @@ idempotency = Table(
     Column("created", BigInteger, nullable=False),
     PrimaryKeyConstraint("principal", "key"),
     _check("key", "length(key) between 1 and 255"),
+    # For a pairing that is removed: the foreign key looks for what refers to it, each time.
+    Index("ix_idempotency_pairing_id", "pairing_id"),
 )

@@ -54,10 +54,16 @@ looked_up as materialized (
     w.other in (select name from known) as other_known
   from wanted as w
   left join idempotency as kept on kept.principal = w.user_name and kept.key = w.key
-  left join pairing as active
-    on active.couple_low = w.low
-    and active.couple_high = w.high
-    and active.state in ('QUEUED', 'RUNNING')
+  -- One look-up for each couple. As a plain join, it would be planned as a walk through the whole
+  -- backlog whenever the statistics are from before there was one.
+  left join lateral (
+    select a.id
+    from pairing as a
+    where a.couple_low = w.low
+      and a.couple_high = w.high
+      and a.state in ('QUEUED', 'RUNNING')
+    limit 1
+  ) as active on true
 ),
 made as (
   insert into pairing (

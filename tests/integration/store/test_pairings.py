@@ -107,3 +107,12 @@ async def test_history_outlives_its_appliances(database: Database) -> None:
     await registry(database).delete(name("a"), AUTHOR)
     assert (await Pairings(database).get(pairing.id)).sides[0].appliance == "a"
     assert len(await Pairings(database).events(pairing.id)) == 3
+
+
+async def test_a_page_of_what_few_are_is_no_longer_than_any_other(
+    database: Database, history: list[Pairing]
+) -> None:
+    failures = PairingFilter(state=PairingState.FAILED, appliance=name("c"))
+    all_of_it = await Pairings(database).page(failures, 10)
+    assert len(all_of_it) == 3
+    assert await Pairings(database).page(failures, 1) == all_of_it[:1]

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from service.observe.events import StoreTroubled
+from service.observe.logging import listening
 from service.store.database import Database
 from service.store.pairings import Pairings
-from service.store.partitions import make_partitions
+from service.store.partitions import keep_partitions, make_partitions
 from tests.integration.store.values import AUTHOR, accepted, intake_on, register, request
+from tests.integration.store.watching import until
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -102,3 +105,31 @@ async def test_writing_goes_on_while_a_month_is_made(database: Database, sql: "C
     async with database.transaction() as connection:
         await make_partitions(connection, YEARS_END)
         await accepted(database, ("a", "b"))
+
+
+async def test_months_are_made_for_as_long_as_a_worker_runs(
+    database: Database, sql: "Connection"
+) -> None:
+    today = YEARS_END
+    keeping = asyncio.create_task(keep_partitions(database, every_s=0, now=lambda: today))
+    made = "select to_regclass('event_{}') is not null"
+    await until(sql, made.format("2032_01"))
+    today = datetime(2032, 2, 1, tzinfo=UTC)
+    await until(sql, made.format("2032_04"))
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    assert keeping.cancelled()
+
+
+async def test_a_month_that_could_not_be_made_is_made_the_next_time(
+    database: Database, sql: "Connection"
+) -> None:
+    await sql.execute("alter table event rename to elsewhere")
+    troubled = asyncio.Event()
+    with listening(lambda event: troubled.set() if isinstance(event, StoreTroubled) else None):
+        keeping = asyncio.create_task(keep_partitions(database, every_s=0, now=lambda: YEARS_END))
+        await troubled.wait()
+    await sql.execute("alter table elsewhere rename to event")
+    await until(sql, "select to_regclass('event_2032_01') is not null")
+    keeping.cancel()
+    await asyncio.wait([keeping])

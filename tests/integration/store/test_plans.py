@@ -24,6 +24,7 @@ from service.store.intake import _parameters as accept_parameters
 from service.store.leases import Heartbeat
 from service.store.pairings import PairingFilter, chain, one, page
 from service.store.pairings import _whole as whole
+from service.store.pruning import old
 from service.store.statements import statement
 from service.store.tables import pairing
 from tests.integration.store.values import AUTHOR, NOW, accepted, name, request, way_to_success
@@ -225,6 +226,19 @@ MIDDLE = PairingId(UUID("00006000-0000-4000-8000-000000000000"))
         ),
         (PairingFilter(operation_id=OperationId("op-77")), "ix_pairing_operation_id_id"),
         (PairingFilter(appliance=name("n7")), "ix_side_appliance_pairing_id"),
+        # One in a hundred failed, on a hundredth of the appliances; this one has none.
+        (
+            PairingFilter(appliance=name("n7"), state=PairingState.FAILED),
+            "ix_pairing_couple_low_state_id",
+        ),
+        (
+            PairingFilter(appliance=name("o100"), state=PairingState.FAILED),
+            "ix_pairing_couple_high_state_id",
+        ),
+        (
+            PairingFilter(appliance=name("n7"), state=PairingState.QUEUED),
+            "ix_pairing_state_id or uq_pairing_active_couple or ix_pairing_due",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -234,7 +248,8 @@ async def test_a_page_costs_its_own_length(
     plan = await plan_of(full, page(narrowed, 20, before))
     assert plan.indexes & set(index.split(" or "))
     assert plan.whole_tables == set()
-    assert plan.most_rows <= 100
+    # Or all that there is of its kind, where that is little more.
+    assert plan.most_rows <= 200
 
 
 async def test_one_pairing_and_its_chain_are_found_by_key(full: "Connection") -> None:
@@ -306,6 +321,47 @@ async def test_rivals_are_looked_for_among_what_is_active(full: "Connection") ->
     assert "uq_pairing_active_couple" in plan.indexes
     assert plan.whole_tables == set()
     assert plan.most_rows <= 10
+
+
+BACKLOG = """
+    insert into pairing (id, operation, state, couple_low, couple_high, operation_id, user_name,
+      description, priority, timeout_s, start_time, last_updated, epoch, seq, head)
+    select gen_random_uuid(), 'pair', 'QUEUED', 'y' || n, 'z', 'x', 'u', '', 0, 600, 1, 2, 0, 1,
+      decode(repeat('00', 32), 'hex')
+    from generate_series(1, 500) as n
+"""
+
+
+async def test_an_accept_does_not_look_at_a_backlog_that_the_statistics_do_not_know(
+    full: "Connection",
+) -> None:
+    parameters = accept_parameters([candidate(request("a", "n1"), AUTHOR, None, NOW)])
+    transaction = full.transaction()
+    await transaction.start()
+    try:
+        await full.execute(BACKLOG)
+        plan = await plan_of(full, statement("accept"), parameters)
+    finally:
+        await transaction.rollback()
+    assert "uq_pairing_active_couple" in plan.indexes
+    assert plan.most_rows <= 20
+
+
+async def test_what_is_old_is_found_in_the_order_of_the_ids_and_removed_by_key(
+    full: "Connection",
+) -> None:
+    cut_off = NOW
+    plan = await plan_of(full, old(cut_off, MIDDLE, 500).with_for_update(of=pairing))
+    assert "pk_pairing" in plan.indexes
+    assert plan.whole_tables <= {"idempotency"}
+    assert plan.most_rows <= 500
+    query, arguments = positional(old(cut_off, MIDDLE, 500), {})
+    ids = [row["id"] for row in await full.fetch(query, *arguments)]
+    plan = await plan_of(full, statement("remove"), {"ids": ids})
+    assert "pk_pairing" in plan.indexes
+    # Some months are as good as empty, where a look at all of it is the shortest way.
+    assert not plan.whole_tables & {"pairing", "side", "event_default"}
+    assert plan.most_rows <= 2000
 
 
 async def test_the_journal_goes_by_the_primary_keys(full: "Connection") -> None:

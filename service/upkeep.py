@@ -1,0 +1,103 @@
+"""What is done to the database by itself, whether the service runs or not."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from service.domain.chain import Verdict
+from service.domain.errors import SitepairError, UnknownPairing
+from service.observe.events import DatabaseStarting
+from service.observe.logging import emit
+from service.settings import Settings
+from service.store.chains import Chains
+from service.store.database import Database
+from service.store.embedded import embedded_postgres
+from service.store.migrate import Standing, current_state, upgrade
+from service.store.pruning import Pruned, Pruner
+
+
+async def migrate(settings: Settings) -> str:
+    """Bring the database to this version's schema; says what was done. Raises SitepairError."""
+    async with AsyncExitStack() as stack:
+        url, kind = await database_url(stack, settings)
+        before = await current_state(url)
+        after = await upgrade(url)
+        return f"{kind} database: {before.found or 'empty'} -> {after.found}, {after.standing}"
+
+
+async def verify_chains(
+    settings: Settings, only: UUID | None, tell: Callable[[Verdict], None]
+) -> None:
+    """Look at every chain of the database, or at `only` that one; `tell` is told of each.
+
+    Raises UnknownPairing when there is no such one, SitepairError.
+    """
+    found = False
+    async with _database(settings) as database, aclosing(Chains(database).verify(only)) as verdicts:
+        async for verdict in verdicts:
+            found = True
+            tell(verdict)
+    if only is not None and not found:
+        raise UnknownPairing(str(only))
+
+
+async def prune(
+    settings: Settings, age: timedelta, tell: Callable[[int, Pruned], None], *, dry_run: bool
+) -> None:
+    """Remove what was over `age` ago; `tell` is told the cut-off (ms), and of each step. With
+    `dry_run`, of what would be removed. Raises SitepairError."""
+    async with _database(settings) as database:
+        pruner = Pruner(database)
+        cut_off = await pruner.cut_off(age)
+        tell(cut_off, Pruned())
+        if dry_run:
+            tell(cut_off, await pruner.foretell(cut_off))
+            return
+        async with aclosing(pruner.prune(cut_off)) as steps:
+            async for step in steps:
+                tell(cut_off, step)
+
+
+async def discard(data_dir: Path) -> None:
+    """Remove what a service left in `data_dir`, its own PostgreSQL included, running or not."""
+    if (data_dir / "postgres" / "data" / "postmaster.pid").exists():
+        # A killed service leaves its server behind; the last one out stops it.
+        async with embedded_postgres(data_dir):
+            pass
+    await asyncio.to_thread(shutil.rmtree, data_dir, ignore_errors=True)
+
+
+async def database_url(stack: AsyncExitStack, settings: Settings) -> tuple[str, str]:
+    """Where the database is, and whose it is; our own one runs until `stack` is closed. Raises
+    OwnDatabaseFailed."""
+    if settings.database_url is not None:
+        return settings.database_url, "external"
+    directory = settings.data_dir
+
+    def tell(waited_s: float) -> None:
+        emit(DatabaseStarting(data_dir=str(directory), waited_s=waited_s))
+
+    return await stack.enter_async_context(embedded_postgres(directory, on_wait=tell)), "own"
+
+
+async def refuse_other_schema(url: str) -> None:
+    """Raises SitepairError when the schema is older than this release."""
+    state = await current_state(url)
+    if state.standing is Standing.BEHIND:
+        raise SitepairError(
+            f"The database's schema is at {state.found or 'nothing'}, this release needs "
+            f"{state.expected}: run `sitepair migrate` first."
+        )
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Database]:
+    """For a command that works on it by itself, whether the service runs or not."""
+    async with AsyncExitStack() as stack:
+        url, _ = await database_url(stack, settings)
+        await refuse_other_schema(url)
+        yield await stack.enter_async_context(Database.connect(url))
