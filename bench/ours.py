@@ -51,8 +51,7 @@ async def drive(postgres: Postgres, fleet: dict[str, Any], couples: Places, wind
     """
     wanted = truth.names(fleet, couples)
     async with postgres.migrated() as url:
-        with tempfile.TemporaryDirectory(dir=postgres.place) as directory:
-            place = Path(directory)
+        async with postgres.directory() as place:
             async with (
                 service(place, window, url, "api") as api,
                 Client.of(api.described) as client,

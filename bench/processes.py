@@ -76,7 +76,9 @@ async def service(
 
 
 @asynccontextmanager
-async def started(arguments: list[str], said: object = None) -> AsyncIterator[Child]:
+async def started(
+    arguments: list[str], said: object = None, within_s: float = _START_S
+) -> AsyncIterator[Child]:
     """A Python process, told `said` if that is something; ready, and ended with the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -90,7 +92,7 @@ async def started(arguments: list[str], said: object = None) -> AsyncIterator[Ch
         child = Child(psutil.Process(process.pid), {}, process)
         if said is not None:
             await child.tell(said)
-        yield Child(child.usage, await _heard(process, _START_S), process)
+        yield Child(child.usage, await _heard(process, within_s), process)
     finally:
         if process.returncode is None:
             process.terminate()
