@@ -1,0 +1,62 @@
+"""`python -m bench.peers.on_dbos`: one workflow for each pairing on DBOS Transact, whose steps are
+the calls that a crash must not repeat."""
+
+import asyncio
+
+from dbos import DBOS, DBOSConfig
+
+from bench.peers.appliance import verified
+from bench.peers.contest import Contest
+
+_POLLING_S = 0.1
+_POOL = 20
+
+
+async def _contend(contest: Contest) -> None:
+    config: DBOSConfig = {
+        "name": "bench",
+        "system_database_url": contest.database_url,
+        "sys_db_pool_size": _POOL,
+        "log_level": "WARNING",
+    }
+    DBOS(config=config)
+    fleet = contest.fleet()
+
+    @DBOS.step()
+    async def request(one: int, other: int) -> str | None:
+        if await fleet[one].lists(fleet[other]):
+            return None
+        return await fleet[one].request(fleet[other])
+
+    @DBOS.step()
+    async def finished(one: int, task_id: str) -> None:
+        await fleet[one].finished(task_id)
+
+    @DBOS.step()
+    async def verify(one: int, other: int) -> None:
+        await verified(fleet[one], fleet[other])
+
+    @DBOS.workflow()
+    async def pair(one: int, other: int) -> None:
+        tasks = await asyncio.gather(request(one, other), request(other, one))
+        over = [finished(at, task) for at, task in zip((one, other), tasks, strict=True) if task]
+        await asyncio.gather(*over)
+        await verify(one, other)
+        contest.over()
+
+    DBOS.launch()
+    for one, other in contest.couples:
+        await DBOS.enqueue_workflow_async("pairings", pair, one, other)
+    race = await contest.begin()
+    await DBOS.register_queue_async(
+        "pairings", worker_concurrency=contest.in_flight, polling_interval_sec=_POLLING_S
+    )
+    await contest.all_over()
+    race.finish()
+    DBOS.destroy()
+    for appliance in fleet:
+        await appliance.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_contend(Contest.heard()))

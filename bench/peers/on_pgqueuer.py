@@ -1,0 +1,51 @@
+"""`python -m bench.peers.on_pgqueuer`: one job for each pairing on PgQueuer."""
+
+import asyncio
+import json
+from datetime import timedelta
+
+import asyncpg
+from pgqueuer import PgQueuer
+from pgqueuer.db import AsyncpgPoolDriver
+from pgqueuer.models import Job
+from pgqueuer.queries import Queries
+
+from bench.peers.appliance import paired
+from bench.peers.contest import Contest
+
+_BATCH = 64
+_POOL = 4
+
+
+async def _contend(contest: Contest) -> None:
+    async with asyncpg.create_pool(contest.database_url, min_size=_POOL, max_size=_POOL) as pool:
+        driver = AsyncpgPoolDriver(pool)
+        pgq, queries, fleet = PgQueuer(driver), Queries(driver), contest.fleet()
+
+        @pgq.entrypoint("pair")
+        async def pair(job: Job) -> None:
+            one, other = json.loads(job.payload or b"")
+            await paired(fleet[one], fleet[other])
+            contest.over()
+
+        await queries.install()
+        payloads = [json.dumps(couple).encode() for couple in contest.couples]
+        await queries.enqueue(["pair"] * len(payloads), payloads, [0] * len(payloads))
+        race = await contest.begin()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(
+                pgq.run(
+                    batch_size=_BATCH,
+                    max_concurrent_tasks=contest.in_flight,
+                    dequeue_timeout=timedelta(seconds=1),
+                )
+            )
+            await contest.all_over()
+            race.finish()
+            pgq.shutdown.set()
+        for appliance in fleet:
+            await appliance.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_contend(Contest.heard()))

@@ -1,0 +1,49 @@
+"""`python -m bench.peers.on_procrastinate`: one job for each pairing on Procrastinate."""
+
+import asyncio
+
+from procrastinate import App, PsycopgConnector
+
+from bench.peers.appliance import paired
+from bench.peers.contest import Contest
+
+_POOL = 20
+_WORKERS = 4
+
+
+async def _contend(contest: Contest) -> None:
+    app = App(PsycopgConnector(conninfo=contest.database_url, min_size=_POOL, max_size=_POOL))
+    fleet = contest.fleet()
+
+    @app.task(name="pair")
+    async def pair(one: int, other: int) -> None:
+        await paired(fleet[one], fleet[other])
+        contest.over()
+
+    async with app.open_async():
+        await app.schema_manager.apply_schema_async()
+        await pair.batch_defer_async(
+            *({"one": one, "other": other} for one, other in contest.couples)
+        )
+        race = await contest.begin()
+        workers = [
+            asyncio.create_task(
+                app.run_worker_async(
+                    concurrency=contest.in_flight // _WORKERS,
+                    install_signal_handlers=False,
+                    delete_jobs="successful",
+                )
+            )
+            for _ in range(_WORKERS)
+        ]
+        await contest.all_over()
+        race.finish()
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        for appliance in fleet:
+            await appliance.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_contend(Contest.heard()))
