@@ -76,9 +76,7 @@ async def service(
 
 
 @asynccontextmanager
-async def started(
-    arguments: list[str], said: object = None, within_s: float = _START_S
-) -> AsyncIterator[Child]:
+async def started(arguments: list[str], said: object = None) -> AsyncIterator[Child]:
     """A Python process, told `said` if that is something; ready, and ended with the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -92,16 +90,33 @@ async def started(
         child = Child(psutil.Process(process.pid), {}, process)
         if said is not None:
             await child.tell(said)
-        yield Child(child.usage, await _heard(process, within_s), process)
+        yield Child(child.usage, await _heard(process, _START_S), process)
     finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
+        await _end(process)
+
+
+async def finished(arguments: list[str], within_s: float) -> Any:
+    """What a Python process says, one line of JSON, once it has ended by itself."""
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE)
+    try:
+        async with asyncio.timeout(within_s):
+            said, _ = await process.communicate()
+    finally:
+        await _end(process)
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}")
+    return json.loads(said)
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_S):
             await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 async def _heard(process: Process, within_s: float) -> Any:

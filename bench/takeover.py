@@ -5,7 +5,7 @@ The run is `tests.chaos.takeover`'s, which measures the same at any size; the ai
 
 from bench.figures import Row, Target, alone
 from bench.options import Options
-from bench.processes import started
+from bench.processes import finished
 from bench.report import command, tell
 
 DEFAULTS = Options(rounds=1, pairings=1000)
@@ -18,8 +18,7 @@ async def measure(options: Options) -> list[Row]:
     late = []
     for number in range(options.rounds):
         arguments = ["-m", "tests.chaos.takeover", "--pairings", str(options.pairings)]
-        async with started(arguments, within_s=_PATIENCE_S) as killed:
-            late.append(float(killed.described["lateS"]))
+        late.append(float((await finished(arguments, _PATIENCE_S))["lateS"]))
         tell(f"takeover {number + 1}: {late[-1]:.2f} s beyond the lease")
     return [alone("s beyond the lease, all owned again", late, Target(2, 0.5))]
 

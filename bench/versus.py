@@ -18,9 +18,9 @@ from bench.rounds import Round
 DEFAULTS = Options(pairings=1000)
 
 _PEERS = {
-    "PgQueuer": ("bench.peers.on_pgqueuer", Target(1.25, 1.7, higher_is_better=True)),
-    "Procrastinate": ("bench.peers.on_procrastinate", Target(3, 4, higher_is_better=True)),
-    "DBOS": ("bench.peers.on_dbos", Target(12, 20, higher_is_better=True)),
+    "PgQueuer": ("pgqueuer", Target(1.25, 1.7, higher_is_better=True)),
+    "Procrastinate": ("procrastinate", Target(3, 4, higher_is_better=True)),
+    "DBOS": ("dbos", Target(12, 20, higher_is_better=True)),
 }
 _OURS = "ours"
 _DEADLINE_S = 600.0
@@ -62,7 +62,7 @@ async def _peer(
             "couples": couples,
             "appliances": fleet["appliances"],
         }
-        async with started(["-m", module], contest) as peer:
+        async with started(["-m", "bench.peers", module], contest) as peer:
             await truth.reset(fleet)
             await postgres.settle()
             await peer.tell()

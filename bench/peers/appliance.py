@@ -14,7 +14,7 @@ class Appliance:
     """One appliance: logged in with the first call, two connections, which are kept."""
 
     def __init__(self, described: dict[str, Any]) -> None:
-        self._described = described
+        self.described = described
         self._pin = aiohttp.Fingerprint(
             bytes.fromhex(described["thumbprint"].removeprefix("SHA-256:").replace(":", ""))
         )
@@ -24,15 +24,15 @@ class Appliance:
     async def lists(self, peer: "Appliance") -> bool:
         """Whether it lists `peer`, with nothing wrong in either direction."""
         for row in await self._call("GET", "/sites"):
-            if row["apiPublicUrl"].rstrip("/") == peer._described["apiUrl"].rstrip("/"):
+            if row["apiPublicUrl"].rstrip("/") == peer.described["apiUrl"].rstrip("/"):
                 return not any(row["state"].values())
         return False
 
     async def request(self, peer: "Appliance") -> str:
         """Ask it to pair with `peer`; the id of its task."""
         body = {
-            "apiUrl": peer._described["apiUrl"],
-            "apiThumbprint": peer._described["apiThumbprint"],
+            "apiUrl": peer.described["apiUrl"],
+            "apiThumbprint": peer.described["apiThumbprint"],
             "description": "",
         }
         return str((await self._call("POST", "/sites", body))["id"])
@@ -54,7 +54,7 @@ class Appliance:
 
     async def _call(self, method: str, path: str, body: object = None) -> Any:
         if self._token is None:
-            credentials = self._described["credentials"]
+            credentials = self.described["credentials"]
             self._token = asyncio.ensure_future(self._log_in(credentials))
         headers = {"X-VCAV-Auth": await asyncio.shield(self._token)}
         async with self._request(method, path, body, headers) as response:
@@ -62,12 +62,12 @@ class Appliance:
 
     async def _log_in(self, credentials: object) -> str:
         async with self._request("POST", "/sessions", credentials, {}) as response:
-            return response.headers["X-VCAV-Auth"]
+            return str(response.headers["X-VCAV-Auth"])
 
     def _request(self, method: str, path: str, body: object, headers: dict[str, str]) -> Any:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                self._described["managementUrl"],
+                self.described["managementUrl"],
                 connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=self._pin),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 raise_for_status=True,
@@ -87,7 +87,9 @@ async def paired(one: Appliance, other: Appliance) -> None:
 async def verified(one: Appliance, other: Appliance) -> None:
     """Return when both list each other. Raises TimeoutError."""
     async with asyncio.timeout(VERIFY_S):
-        while not all(await asyncio.gather(one.lists(other), other.lists(one))):
+        while True:
+            if all(await asyncio.gather(one.lists(other), other.lists(one))):
+                return
             await asyncio.sleep(POLL_S)
 
 

@@ -1,4 +1,4 @@
-"""`python -m bench.peers.on_dbos`: one workflow for each pairing on DBOS Transact, whose steps are
+"""One workflow for each pairing on DBOS Transact, whose steps are
 the calls that a crash must not repeat."""
 
 import asyncio
@@ -12,7 +12,8 @@ _POLLING_S = 0.1
 _POOL = 20
 
 
-async def _contend(contest: Contest) -> None:
+async def contend(contest: Contest) -> None:
+    """Pair all that the contest names."""
     config: DBOSConfig = {
         "name": "bench",
         "system_database_url": contest.database_url,
@@ -56,7 +57,3 @@ async def _contend(contest: Contest) -> None:
     DBOS.destroy()
     for appliance in fleet:
         await appliance.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(_contend(Contest.heard()))

@@ -1,4 +1,4 @@
-"""`python -m bench.peers.on_pgqueuer`: one job for each pairing on PgQueuer."""
+"""One job for each pairing on PgQueuer."""
 
 import asyncio
 import json
@@ -17,7 +17,8 @@ _BATCH = 64
 _POOL = 4
 
 
-async def _contend(contest: Contest) -> None:
+async def contend(contest: Contest) -> None:
+    """Pair all that the contest names."""
     async with asyncpg.create_pool(contest.database_url, min_size=_POOL, max_size=_POOL) as pool:
         driver = AsyncpgPoolDriver(pool)
         pgq, queries, fleet = PgQueuer(driver), Queries(driver), contest.fleet()
@@ -45,7 +46,3 @@ async def _contend(contest: Contest) -> None:
             pgq.shutdown.set()
         for appliance in fleet:
             await appliance.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(_contend(Contest.heard()))

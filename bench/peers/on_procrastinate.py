@@ -1,4 +1,4 @@
-"""`python -m bench.peers.on_procrastinate`: one job for each pairing on Procrastinate."""
+"""One job for each pairing on Procrastinate."""
 
 import asyncio
 
@@ -11,8 +11,10 @@ _POOL = 20
 _WORKERS = 4
 
 
-async def _contend(contest: Contest) -> None:
-    app = App(PsycopgConnector(conninfo=contest.database_url, min_size=_POOL, max_size=_POOL))
+async def contend(contest: Contest) -> None:
+    """Pair all that the contest names."""
+    connector = PsycopgConnector(conninfo=contest.database_url, min_size=_POOL, max_size=_POOL)
+    app = App(connector=connector)
     fleet = contest.fleet()
 
     @app.task(name="pair")
@@ -43,7 +45,3 @@ async def _contend(contest: Contest) -> None:
         await asyncio.gather(*workers, return_exceptions=True)
         for appliance in fleet:
             await appliance.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(_contend(Contest.heard()))
