@@ -24,7 +24,8 @@ lint: $(VENV)/.dev
 openapi: $(VENV)/.dev
 	$(BIN)/openapi-spec-validator openapi.yaml
 
-# Against the bare calls and against others, who are installed beside us, never with us.
+# Against the bare calls and against others, who are installed for this alone, in a place of their own.
+# BENCH="idle calls --rounds 2" for a part of it.
 bench: $(BENCH_VENV)/.bench
 	$(BENCH_VENV)/bin/python -m bench $(BENCH)
 
