@@ -8,6 +8,8 @@ from dbos import DBOS, DBOSConfig
 from bench.peers.appliance import verified
 from bench.peers.contest import Contest
 
+run = asyncio.run
+
 _POLLING_S = 0.1
 _POOL = 20
 

@@ -5,6 +5,7 @@ import json
 from datetime import timedelta
 
 import asyncpg
+import uvloop
 from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgPoolDriver
 from pgqueuer.models import Job
@@ -12,6 +13,9 @@ from pgqueuer.queries import Queries
 
 from bench.peers.appliance import paired
 from bench.peers.contest import Contest
+
+run = uvloop.run
+"""As its own command line does."""
 
 _BATCH = 64
 _POOL = 4

@@ -7,6 +7,8 @@ from procrastinate import App, PsycopgConnector
 from bench.peers.appliance import paired
 from bench.peers.contest import Contest
 
+run = asyncio.run
+
 _POOL = 20
 _WORKERS = 4
 
