@@ -1,7 +1,8 @@
 """`python -m bench.versus`: the same work by PgQueuer, Procrastinate and DBOS Transact.
 
-Needs the dependency group `bench`. All begin with everything queued, and a peer's clock stops when
-the last job's own code is through, before that is on record.
+Needs the dependency group `bench`. All begin with everything queued. A peer's clock runs from the
+first job's first line to the last job's last one: what its library does before and after is not
+counted against it, while ours runs from the first claim to the last end that is on record.
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,7 @@ class Contest:
     couples: list[tuple[int, int]]
     appliances: list[dict[str, Any]]
     _left: int = 0
+    _began_s: float | None = None
     _all_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
@@ -27,42 +30,32 @@ class Contest:
         told = json.loads(sys.stdin.readline())
         return cls(**told, _left=len(told["couples"]))
 
-    def over(self) -> None:
-        """One more is paired and verified."""
+    @contextmanager
+    def pairing(self) -> Iterator[None]:
+        """One pairing: begun, and verified when the block is left without an error."""
+        if self._began_s is None:
+            self._began_s = time.perf_counter()
+        yield
         self._left -= 1
         if self._left == 0:
             self._all_over.set()
 
-    async def all_over(self) -> None:
-        """Return when the last one is."""
-        await self._all_over.wait()
-
-    async def begin(self) -> "Race":
-        """Say that all is prepared, wait for the signal; the clocks run from then on."""
+    @asynccontextmanager
+    async def race(self) -> AsyncIterator[None]:
+        """Say that all is prepared; the block, begun at the signal, starts those who work. At its
+        end wait for the last pairing, and say what it took: the wall clock since the first began,
+        the CPU's since the signal."""
         say({})
         await asyncio.to_thread(sys.stdin.readline)
-        return Race(time.perf_counter(), time.process_time())
+        cpu_s = time.process_time()
+        yield
+        await self._all_over.wait()
+        began_s = self._began_s or 0.0
+        say({"wallS": time.perf_counter() - began_s, "cpuS": time.process_time() - cpu_s})
 
     def fleet(self) -> "list[Appliance]":
         """All appliances, not logged in yet."""
         return [Appliance(each) for each in self.appliances]
-
-
-@dataclass(frozen=True, slots=True)
-class Race:
-    """The clocks at the start."""
-
-    wall_s: float
-    cpu_s: float
-
-    def finish(self) -> None:
-        """Say what it took."""
-        say(
-            {
-                "wallS": time.perf_counter() - self.wall_s,
-                "cpuS": time.process_time() - self.cpu_s,
-            }
-        )
 
 
 def say(told: object) -> None:

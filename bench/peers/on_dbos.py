@@ -1,5 +1,4 @@
-"""One workflow for each pairing on DBOS Transact, whose steps are
-the calls that a crash must not repeat."""
+"""One workflow for each pairing on DBOS Transact; its steps are what a crash must not repeat."""
 
 import asyncio
 
@@ -41,21 +40,21 @@ async def contend(contest: Contest) -> None:
 
     @DBOS.workflow()
     async def pair(one: int, other: int) -> None:
-        tasks = await asyncio.gather(request(one, other), request(other, one))
-        over = [finished(at, task) for at, task in zip((one, other), tasks, strict=True) if task]
-        await asyncio.gather(*over)
-        await verify(one, other)
-        contest.over()
+        with contest.pairing():
+            tasks = await asyncio.gather(request(one, other), request(other, one))
+            over = [
+                finished(at, task) for at, task in zip((one, other), tasks, strict=True) if task
+            ]
+            await asyncio.gather(*over)
+            await verify(one, other)
 
     DBOS.launch()
     for one, other in contest.couples:
         await DBOS.enqueue_workflow_async("pairings", pair, one, other)
-    race = await contest.begin()
-    await DBOS.register_queue_async(
-        "pairings", worker_concurrency=contest.in_flight, polling_interval_sec=_POLLING_S
-    )
-    await contest.all_over()
-    race.finish()
-    DBOS.destroy()
+    async with contest.race():
+        await DBOS.register_queue_async(
+            "pairings", worker_concurrency=contest.in_flight, polling_interval_sec=_POLLING_S
+        )
+    await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=10)
     for appliance in fleet:
         await appliance.close()

@@ -30,23 +30,21 @@ async def contend(contest: Contest) -> None:
         @pgq.entrypoint("pair")
         async def pair(job: Job) -> None:
             one, other = json.loads(job.payload or b"")
-            await paired(fleet[one], fleet[other])
-            contest.over()
+            with contest.pairing():
+                await paired(fleet[one], fleet[other])
 
         await queries.install()
         payloads = [json.dumps(couple).encode() for couple in contest.couples]
         await queries.enqueue(["pair"] * len(payloads), payloads, [0] * len(payloads))
-        race = await contest.begin()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(
-                pgq.run(
-                    batch_size=_BATCH,
-                    max_concurrent_tasks=contest.in_flight,
-                    dequeue_timeout=timedelta(seconds=1),
+            async with contest.race():
+                tasks.create_task(
+                    pgq.run(
+                        batch_size=_BATCH,
+                        max_concurrent_tasks=contest.in_flight,
+                        dequeue_timeout=timedelta(seconds=1),
+                    )
                 )
-            )
-            await contest.all_over()
-            race.finish()
             pgq.shutdown.set()
         for appliance in fleet:
             await appliance.close()

@@ -21,27 +21,25 @@ async def contend(contest: Contest) -> None:
 
     @app.task(name="pair")
     async def pair(one: int, other: int) -> None:
-        await paired(fleet[one], fleet[other])
-        contest.over()
+        with contest.pairing():
+            await paired(fleet[one], fleet[other])
 
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
         await pair.batch_defer_async(
             *({"one": one, "other": other} for one, other in contest.couples)
         )
-        race = await contest.begin()
-        workers = [
-            asyncio.create_task(
-                app.run_worker_async(
-                    concurrency=contest.in_flight // _WORKERS,
-                    install_signal_handlers=False,
-                    delete_jobs="successful",
+        async with contest.race():
+            workers = [
+                asyncio.create_task(
+                    app.run_worker_async(
+                        concurrency=contest.in_flight // _WORKERS,
+                        install_signal_handlers=False,
+                        delete_jobs="successful",
+                    )
                 )
-            )
-            for _ in range(_WORKERS)
-        ]
-        await contest.all_over()
-        race.finish()
+                for _ in range(_WORKERS)
+            ]
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
