@@ -6,6 +6,7 @@ the API takes part. How far the worker is, its metrics tell, which touch no data
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench import truth
@@ -43,8 +44,14 @@ class Driven:
     peak_in_flight: int
 
 
-async def drive(postgres: Postgres, fleet: dict[str, Any], couples: Places, window: int) -> Driven:
-    """One worker pairs all `couples`, `window` at once.
+async def drive(
+    postgres: Postgres,
+    fleet: dict[str, Any],
+    couples: Places,
+    window: int,
+    profile: Path | None = None,
+) -> Driven:
+    """One worker pairs all `couples`, `window` at once, under cProfile if there is a `profile`.
 
     The wall clock runs from its first claim to the last end, the CPU's from when it was told to
     begin. Raises RuntimeError unless all succeed.
@@ -58,7 +65,7 @@ async def drive(postgres: Postgres, fleet: dict[str, Any], couples: Places, wind
             ):
                 await client.register(fleet)
                 await client.ask_all(wanted)
-            async with service(place, window, url, "worker") as worker:
+            async with service(place, window, url, "worker", profile) as worker:
                 await truth.reset(fleet)
                 await postgres.settle()
                 committed = await commits(url)

@@ -21,10 +21,10 @@ class Part:
 
 PARTS: Mapping[str, Part] = {
     "throughput": Part(throughput.measure, replace(throughput.DEFAULTS, pairings=1000)),
-    "versus": Part(versus.measure, versus.DEFAULTS),
+    "versus": Part(versus.measure, replace(versus.DEFAULTS, pairings=800)),
     "calls": Part(calls.measure, calls.DEFAULTS),
     "idle": Part(idle.measure, replace(idle.DEFAULTS, pairings=10)),
-    "ending": Part(ending.measure, replace(ending.DEFAULTS, rounds=3)),
+    "ending": Part(ending.measure, replace(ending.DEFAULTS, rounds=2)),
     "crowd": Part(crowd.measure, crowd.SMALLER),
     "asking": Part(asking.measure, asking.DEFAULTS),
     "takeover": Part(takeover.measure, takeover.DEFAULTS),

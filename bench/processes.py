@@ -61,16 +61,22 @@ async def simulator(appliances: int, seed: int, *knobs: str) -> AsyncIterator[di
 
 @asynccontextmanager
 async def service(
-    data_dir: Path, window: int, database_url: str | None = None, role: Role = "all"
+    data_dir: Path,
+    window: int,
+    database_url: str | None = None,
+    role: Role = "all",
+    profile: Path | None = None,
 ) -> AsyncIterator[Child]:
     """The service in a process of its own, described by `{url, token}`.
 
     A worker alone waits to be told before it begins, and says that of its metrics then.
-    Without `database_url` it brings its own PostgreSQL.
+    Without `database_url` it brings its own PostgreSQL. A `profile` is written when it ends.
     """
     arguments = ["-m", "bench.served", str(data_dir), "--window", str(window), "--role", role]
     if database_url is not None:
         arguments += ["--database-url", database_url]
+    if profile is not None:
+        arguments += ["--profile", str(profile)]
     async with started(arguments) as child:
         yield child
 

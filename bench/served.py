@@ -6,10 +6,13 @@ it is imported; then it says that it is ready, and begins when it is told to, by
 
 import argparse
 import asyncio
+import cProfile
 import json
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -27,6 +30,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--role", choices=("all", "api", "worker"), default="all")
     parser.add_argument("--database-url")
+    parser.add_argument("--profile", type=Path, help="where to leave one")
     args = parser.parse_args()
     role: Role = args.role
     settings = Settings(
@@ -38,7 +42,18 @@ def main() -> None:
     )
     with (args.data_dir / f"{role}.log").open("a", encoding="utf-8") as log:
         configure(stream=log)
-        asyncio.run(_serve(settings, Policy(window=args.window), role))
+        with _profiled(args.profile):
+            asyncio.run(_serve(settings, Policy(window=args.window), role))
+
+
+@contextmanager
+def _profiled(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    with cProfile.Profile() as profile:
+        yield
+    profile.dump_stats(path)
 
 
 async def _serve(settings: Settings, policy: Policy, role: Role) -> None:
