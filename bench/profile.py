@@ -1,6 +1,7 @@
 """`python -m bench.profile`: where the worker's time goes under load.
 
-cProfile weighs on small functions more than on others: trust the order, not the times.
+In CPU seconds. cProfile weighs on small functions more than on others: trust the order, not the
+times.
 """
 
 import asyncio

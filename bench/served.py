@@ -11,6 +11,7 @@ import json
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
@@ -51,7 +52,7 @@ def _profiled(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    with cProfile.Profile() as profile:
+    with cProfile.Profile(time.thread_time) as profile:
         yield
     profile.dump_stats(path)
 
