@@ -40,7 +40,7 @@ async def contend(contest: Contest) -> None:
             async with contest.race():
                 tasks.create_task(
                     pgq.run(
-                        batch_size=_BATCH,
+                        batch_size=max(1, min(_BATCH, contest.in_flight // 2)),
                         max_concurrent_tasks=contest.in_flight,
                         dequeue_timeout=timedelta(seconds=1),
                     )

@@ -33,7 +33,7 @@ async def contend(contest: Contest) -> None:
             workers = [
                 asyncio.create_task(
                     app.run_worker_async(
-                        concurrency=contest.in_flight // _WORKERS,
+                        concurrency=max(1, contest.in_flight // _WORKERS),
                         install_signal_handlers=False,
                         delete_jobs="successful",
                     )
