@@ -28,13 +28,16 @@ class Postgres:
 
     @classmethod
     @asynccontextmanager
-    async def started(cls) -> AsyncIterator["Postgres"]:
-        """A server for the time of the block, with nothing but a migrated template in it."""
+    async def started(cls, **settings: str) -> AsyncIterator["Postgres"]:
+        """A server for the time of the block, with nothing but a migrated template in it.
+
+        `settings` are PostgreSQL's own.
+        """
         with tempfile.TemporaryDirectory(prefix="sitepair-bench-") as directory:
             place = Path(directory)
             # PostgreSQL runs as another account when we are root.
             await asyncio.to_thread(place.chmod, 0o755)
-            async with embedded_postgres(place / "server") as url:
+            async with embedded_postgres(place / "server", settings=settings) as url:
                 async with connected(url) as connection:
                     backend = psutil.Process(await connection.fetchval("select pg_backend_pid()"))
                     server = psutil.Process(backend.ppid())
