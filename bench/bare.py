@@ -6,15 +6,17 @@ peers when tasks are over. No record, no retry, no second look: if anything fail
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
-from bench.figures import Round
+from bench.couples import Places
+from bench.rounds import Round
 
 _POLL_S = 0.1
-_VERIFY_S = 10.0
+_VERIFY_S = 60.0
 _CONNECTIONS = 2
 
 
@@ -89,15 +91,25 @@ class _Site:
         return await self.call("GET", "/sites")
 
 
-async def _pair(one: _Site, other: _Site, slots: asyncio.Semaphore) -> float:
-    async with slots:
-        began = time.perf_counter()
+class Sites:
+    """All appliances, logged in."""
+
+    def __init__(self, sites: Sequence[_Site]) -> None:
+        self._sites = sites
+
+    @property
+    def calls(self) -> int:
+        """How many were made, logins included."""
+        return sum(site.calls for site in self._sites)
+
+    async def pair(self, couple: tuple[int, int]) -> None:
+        """Both sides, verified. Raises what goes wrong."""
+        one, other = (self._sites[place] for place in couple)
         async with asyncio.TaskGroup() as both:
             both.create_task(one.pair(other))
             both.create_task(other.pair(one))
         async with asyncio.timeout(_VERIFY_S):
             await _until_both_work(one, other)
-        return time.perf_counter() - began
 
 
 async def _until_both_work(one: _Site, other: _Site) -> None:
@@ -115,32 +127,40 @@ async def _works(site: _Site, peer: _Site) -> bool:
     return False
 
 
-async def measure(
-    appliances: Sequence[dict[str, Any]], couples: Sequence[tuple[int, int]], in_flight: int
-) -> Round:
-    """Pair all `couples`, `in_flight` at once."""
+@asynccontextmanager
+async def logged_in(appliances: Sequence[dict[str, Any]]) -> AsyncIterator[Sites]:
+    """Sessions on all appliances, and their poll loops, for the time of the block."""
     connector = aiohttp.TCPConnector(limit=0, limit_per_host=_CONNECTIONS)
-    async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar()
-    ) as session:
+    async with (
+        aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session,
+        asyncio.TaskGroup() as loops,
+    ):
         sites = [_Site(described, session) for described in appliances]
-        wall, cpu = time.perf_counter(), time.process_time()
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as logins:
             for site in sites:
-                tasks.create_task(site.call("POST", "/sessions", site.described["credentials"]))
+                logins.create_task(site.call("POST", "/sessions", site.described["credentials"]))
+        polls = [loops.create_task(site.poll()) for site in sites]
+        yield Sites(sites)
+        for poll in polls:
+            poll.cancel()
+
+
+async def measure(appliances: Sequence[dict[str, Any]], couples: Places, in_flight: int) -> Round:
+    """Pair all `couples`, `in_flight` at once; the logins count."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    slots = asyncio.Semaphore(in_flight)
+    async with logged_in(appliances) as sites:
+
+        async def pair(couple: tuple[int, int]) -> None:
+            async with slots:
+                await sites.pair(couple)
+
         async with asyncio.TaskGroup() as tasks:
-            polls = [tasks.create_task(site.poll()) for site in sites]
-            slots = asyncio.Semaphore(in_flight)
-            pairs = [
-                tasks.create_task(_pair(sites[one], sites[other], slots)) for one, other in couples
-            ]
-            latencies = [await pair for pair in pairs]
-            for poll in polls:
-                poll.cancel()
+            for couple in couples:
+                tasks.create_task(pair(couple))
         return Round(
             pairings=len(couples),
             wall_s=time.perf_counter() - wall,
             cpu_s=time.process_time() - cpu,
-            calls=sum(site.calls for site in sites),
-            latencies_s=latencies,
+            calls=sites.calls,
         )

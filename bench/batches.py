@@ -4,103 +4,65 @@ Both go into the same tables of the same PostgreSQL, empty each time; rounds are
 batch the time from the first byte sent to the answer is measured; of COPY, the transaction.
 """
 
-import argparse
-import asyncio
 import io
-import itertools
 import json
-import os
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from statistics import median
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import asyncpg
 import uuid_utils.compat
 
-from bench.processes import cpu_s, service
+from bench.figures import Row, Target, alone, ratio
+from bench.options import Options
+from bench.postgres import Postgres
+from bench.processes import service
+from bench.report import command, tell
 from service.store.bulkrows import EVENT, PAIRING, SIDE, Record
-from service.store.embedded import embedded_postgres
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
+DEFAULTS = Options(appliances=320, pairings=50_000)
 _EMPTY = "truncate pairing, side, event, batch, batch_tally, idempotency; vacuum; checkpoint"
 Couple = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What one round measured: pairings per second, and the service's CPU for each."""
-
-    batch: float
-    copy: float
-    cpu_us: float
-
-    @property
-    def ratio(self) -> float:
-        """The batch's speed as a share of COPY's."""
-        return self.batch / self.copy
-
-
-def main() -> None:
-    """Measure and print."""
-    options = _options()
-    rounds = asyncio.run(_measure(options))
-    ratios = [each.ratio for each in rounds]
-    figures = {
-        "accepted per second": (median(r.batch for r in rounds), min(r.batch for r in rounds)),
-        "COPY, rows of so many per second": (median(r.copy for r in rounds), None),
-        "share of COPY": (median(ratios), min(ratios)),
-        "CPU us per item in the service": (
-            median(r.cpu_us for r in rounds),
-            max(r.cpu_us for r in rounds),
-        ),
-    }
-    if options.json:
-        named = {name: {"median": m, "worst": w} for name, (m, w) in figures.items()}
-        print(json.dumps(named, indent=2))
-        return
-    print(f"{'figure':36} {'median':>10} {'worst':>10}")
-    for name, (middle, worst) in figures.items():
-        print(f"{name:36} {middle:10.2f} {'' if worst is None else f'{worst:10.2f}'}")
-
-
-async def _measure(options: argparse.Namespace) -> list[Round]:
+async def measure(options: Options) -> list[Row]:
+    """Accepted durably a second."""
     names = [f"site-{number}" for number in range(options.appliances)]
-    couples = list(itertools.islice(itertools.combinations(names, 2), options.items))
-    if len(couples) < options.items:
-        raise SystemExit(f"{options.appliances} appliances make {len(couples)} couples at most")
-    with tempfile.TemporaryDirectory(prefix="sitepair-bench-") as directory:
-        os.chmod(directory, 0o711)  # noqa: PTH101, S103 - PostgreSQL runs as another account
-        async with (
-            service(Path(directory), 0) as (process, at),
-            embedded_postgres(Path(directory)) as url,
-            aiohttp.ClientSession(
-                at["url"], headers={"Authorization": f"Bearer {at['token']}"}
-            ) as session,
-        ):
-            await _register(session, names)
-            connection = await asyncpg.connect(url)
-            rounds = []
+    couples = list(islice(combinations(names, 2), options.pairings))
+    rounds = []
+    async with (
+        Postgres.started() as postgres,
+        postgres.migrated() as url,
+        postgres.directory() as place,
+        service(place, 1, url, "api") as api,
+        aiohttp.ClientSession(
+            api.described["url"], headers={"Authorization": f"Bearer {api.described['token']}"}
+        ) as session,
+    ):
+        await _register(session, names)
+        connection = await asyncpg.connect(url)
+        try:
             for number in range(options.rounds):
-                before = cpu_s(process)
                 batch_s = await _post(session, couples)
-                cpu = cpu_s(process) - before
                 await _emptied(connection)
                 copy_s = await _copy(connection, couples)
                 await _emptied(connection)
-                count = len(couples)
-                rounds.append(Round(count / batch_s, count / copy_s, 1e6 * cpu / count))
-                sys.stderr.write(f"round {number + 1}: {rounds[-1]}\n")
+                rounds.append((len(couples) / batch_s, len(couples) / copy_s))
+                mine, theirs = rounds[-1]
+                tell(f"batches {number + 1}: accepted {mine:.0f}/s, COPY {theirs:.0f}/s")
+        finally:
             await connection.close()
-            return rounds
+    figure = "POST /v1/batches, pairings accepted/s"
+    return [
+        alone(figure, [mine for mine, _ in rounds], Target(20_000, 40_000, higher_is_better=True)),
+        ratio(figure, "COPY", rounds, Target(0.15, 0.3, higher_is_better=True)),
+    ]
 
 
 async def _register(session: aiohttp.ClientSession, names: Sequence[str]) -> None:
@@ -158,14 +120,5 @@ async def _emptied(connection: "Connection") -> None:
         await connection.execute(statement)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench.batches", description=__doc__)
-    parser.add_argument("--items", type=int, default=50_000)
-    parser.add_argument("--appliances", type=int, default=320)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    command("bench.batches", __doc__, measure, DEFAULTS)

@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.ours import register
+from bench.client import register
 from bench.processes import service, simulator
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -87,11 +87,11 @@ async def _run(
         await asyncio.to_thread(data_dir.chmod, 0o755)
         async with (
             simulator(options.appliances, options.seed) as fleet,
-            service(data_dir, options.in_flight) as (_, described),
+            service(data_dir, options.in_flight) as serving,
         ):
             if way is not None:
                 await _kill(fleet["controlUrl"], fleet["appliances"][0]["name"], way)
-            return await _p99_s(described, fleet, aimed, others)
+            return await _p99_s(serving.described, fleet, aimed, others)
 
 
 async def _kill(control_url: str, name: str, way: str) -> None:

@@ -1,65 +1,108 @@
-"""What a round measured, and what several rounds say together."""
+"""What several rounds say together, and whether it is enough."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import Literal
+
+Judged = Literal["ratio", "difference", "ours"]
+Grade = Literal["aim", "must", "neither"]
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """One round of one contender. Seconds, but for what is named otherwise."""
+class Target:
+    """What is asked of a figure. Without `must` and `aim` it is only shown."""
 
-    pairings: int
-    wall_s: float
-    cpu_s: float
-    calls: int
-    latencies_s: Sequence[float]
+    must: float | None = None
+    aim: float | None = None
+    higher_is_better: bool = False
 
-    @property
-    def figures(self) -> dict[str, float]:
-        """The figures that are compared."""
-        ranked = sorted(self.latencies_s)
-        return {
-            "pairings/s": self.pairings / self.wall_s,
-            "CPU ms per pairing": 1000 * self.cpu_s / self.pairings,
-            "calls per pairing": self.calls / self.pairings,
-            "latency median ms": 1000 * median(ranked),
-            "latency p99 ms": 1000 * ranked[min(len(ranked) - 1, int(len(ranked) * 0.99))],
-        }
+    def grade(self, value: float) -> Grade | None:
+        """How far `value` gets; None if nothing is asked."""
+        for limit, grade in self._limits():
+            if value >= limit if self.higher_is_better else value <= limit:
+                return grade
+        return None if self.must is None and self.aim is None else "neither"
+
+    def worst(self, values: Sequence[float]) -> float:
+        """The value that is furthest from what is asked."""
+        return min(values) if self.higher_is_better else max(values)
+
+    def _limits(self) -> list[tuple[float, Grade]]:
+        limits: list[tuple[float | None, Grade]] = [(self.aim, "aim"), (self.must, "must")]
+        return [(limit, grade) for limit, grade in limits if limit is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure over all rounds: medians, and the ratio of ours to bare with its worst round."""
+    """One figure over all rounds.
+
+    `ours` and `other` are medians; `against` names the other, and is empty where there is none.
+    `median` and `worst` are of what is judged: the ratio or the difference of ours to the other,
+    taken round by round because the machine's speed drifts, or our own value.
+    """
 
     figure: str
-    bare: float
+    against: str
     ours: float
-    ratio: float
-    worst_ratio: float
+    other: float | None
+    judged: Judged
+    median: float
+    worst: float
+    target: Target
+
+    @property
+    def grade(self) -> Grade | None:
+        """By the median."""
+        return self.target.grade(self.median)
 
     def as_json(self) -> dict[str, object]:
         """For `--json`."""
-        return asdict(self)
+        raw = asdict(self)
+        return {**raw, "target": asdict(self.target), "grade": self.grade}
 
 
-def compared(bare: Sequence[Round], ours: Sequence[Round]) -> list[Row]:
-    """Figure by figure; the ratio is taken round by round, because the machine's speed drifts."""
-    rows = []
-    for figure in bare[0].figures:
-        pairs = [
-            (one.figures[figure], other.figures[figure])
-            for one, other in zip(bare, ours, strict=True)
-        ]
-        ratios = [mine / theirs for theirs, mine in pairs]
-        worst: Callable[[Sequence[float]], float] = min if figure == "pairings/s" else max
-        rows.append(
-            Row(
-                figure,
-                median(theirs for theirs, _ in pairs),
-                median(mine for _, mine in pairs),
-                median(ratios),
-                worst(ratios),
-            )
-        )
-    return rows
+def ratio(figure: str, against: str, rounds: Sequence[tuple[float, float]], target: Target) -> Row:
+    """A row that is judged by ours / other; `rounds` holds both of each round."""
+    ours, others = zip(*rounds, strict=True)
+    ratios = [mine / theirs for mine, theirs in rounds]
+    return Row(
+        figure,
+        against,
+        median(ours),
+        median(others),
+        "ratio",
+        median(ratios),
+        target.worst(ratios),
+        target,
+    )
+
+
+def difference(
+    figure: str, against: str, rounds: Sequence[tuple[float, float]], target: Target
+) -> Row:
+    """A row that is judged by ours - other; `rounds` holds both of each round."""
+    ours, others = zip(*rounds, strict=True)
+    gaps = [mine - theirs for mine, theirs in rounds]
+    return Row(
+        figure,
+        against,
+        median(ours),
+        median(others),
+        "difference",
+        median(gaps),
+        target.worst(gaps),
+        target,
+    )
+
+
+def alone(figure: str, values: Sequence[float], target: Target) -> Row:
+    """A row that is judged by our own value of each round."""
+    middle = median(values)
+    return Row(figure, "", middle, None, "ours", middle, target.worst(values), target)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all values do not exceed."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(len(ranked) * share))]

@@ -1,101 +1,140 @@
-"""The service doing the same: asked over its REST API, its own process measured."""
+"""The service doing the same: a backlog that was asked for, and one worker that begins.
+
+Asking is over before the clock starts and the API is stopped then, so that neither the client nor
+the API takes part. How far the worker is, its metrics tell, which touch no database.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import aiohttp
-import psutil
+from bench import truth
+from bench.client import PATIENCE_S, Client
+from bench.couples import Places
+from bench.postgres import Postgres, commits, connected
+from bench.processes import Child, service
+from bench.rounds import Round
+from bench.truth import Couple, Truth
 
-from bench.figures import Round
-from bench.processes import cpu_s
+_START_S = 60.0
+_LOOK_S = 0.25
 
-_ASKING = 32
-_DEADLINE_S = 300.0
+_ENDED = "sitepair_pairings_ended_total{"
+_IN_FLIGHT = "sitepair_pairings_in_flight "
+
+_RESULTS = "select couple_low, couple_high, state, end_time from pairing"
+_FIRST_CLAIM = """
+select extract(epoch from min(at)) from event where type = 'PairingStarted'
+"""
 
 
-async def measure(
-    described: dict[str, Any],
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """What became of a backlog. `ended_ms` is when each pairing was over, by its couple in order;
+    the peaks are of what was seen at the looks."""
+
+    round: Round
+    truth: Truth
+    ended_ms: dict[Couple, int]
+    postgres_cpu_s: float
+    commits: int
+    idle_rss: int
+    peak_rss: int
+    peak_in_flight: int
+
+
+async def drive(
+    postgres: Postgres,
     fleet: dict[str, Any],
-    couples: Sequence[tuple[int, int]],
-    process: psutil.Process,
-) -> Round:
-    """Register the appliances, then ask for all `couples` at once and wait for the last one.
+    couples: Places,
+    window: int,
+    profile: Path | None = None,
+) -> Driven:
+    """One worker pairs all `couples`, `window` at once, under cProfile if there is a `profile`.
 
-    A pairing's latency runs from its acceptance to its end, queueing for a slot included.
+    The wall clock runs from its first claim to the last end, the CPU's from when it was told to
+    begin. Raises RuntimeError unless all succeed.
     """
-    headers = {"Authorization": f"Bearer {described['token']}"}
-    connector = aiohttp.TCPConnector(limit=_ASKING)
-    async with aiohttp.ClientSession(
-        described["url"], headers=headers, connector=connector, raise_for_status=True
-    ) as session:
-        names = [await register(session, appliance) for appliance in fleet["appliances"]]
-        await _reset_counters(fleet["controlUrl"])
-        cpu = cpu_s(process)
-        slots = asyncio.Semaphore(_ASKING)
-        async with asyncio.TaskGroup() as tasks:
-            asked = [
-                tasks.create_task(_ask(session, slots, [names[one], names[other]]))
-                for one, other in couples
-            ]
-        async with asyncio.timeout(_DEADLINE_S):
-            pairings = [await _over(session, task.result()) for task in asked]
-        wall_s = (max(each["endTime"] for each in pairings) / 1000) - _began(pairings)
-        return Round(
-            pairings=len(couples),
-            wall_s=wall_s,
-            cpu_s=cpu_s(process) - cpu,
-            calls=await _calls(fleet["controlUrl"]),
-            latencies_s=[_latency_s(each) for each in pairings],
-        )
-
-
-def _began(pairings: Sequence[dict[str, Any]]) -> float:
-    return float(min(each["startTime"] for each in pairings)) / 1000
-
-
-def _latency_s(pairing: dict[str, Any]) -> float:
-    """From when the first side was asked: before that it waited for a slot, as in the bare run."""
-    begun = min(side["startTime"] for side in pairing["sides"])
-    return float(pairing["endTime"] - begun) / 1000
-
-
-async def register(session: aiohttp.ClientSession, appliance: dict[str, Any]) -> str:
-    """Register a simulated appliance; its name."""
-    body = {
-        name: appliance[name]
-        for name in ("managementUrl", "apiUrl", "thumbprint", "apiThumbprint", "credentials")
-    }
-    async with session.put(f"/v1/appliances/{appliance['name']}", json=body):
-        return str(appliance["name"])
-
-
-async def _ask(session: aiohttp.ClientSession, slots: asyncio.Semaphore, names: list[str]) -> str:
-    async with slots, session.post("/v1/pairings", json={"appliances": names}) as response:
-        return str((await response.json())["id"])
-
-
-async def _over(session: aiohttp.ClientSession, pairing_id: str) -> dict[str, Any]:
-    while True:
-        async with session.get(f"/v1/pairings/{pairing_id}?waitSeconds=60") as response:
-            pairing: dict[str, Any] = await response.json()
-        if pairing["state"] == "SUCCEEDED":
-            return pairing
-        if pairing["endTime"] != -1:
-            raise RuntimeError(f"{pairing_id} ended {pairing['state']}: {pairing['error']}")
-
-
-async def _reset_counters(control_url: str) -> None:
-    async with aiohttp.ClientSession(control_url, raise_for_status=True) as session:
-        await session.delete("/truth")
-
-
-async def _calls(control_url: str) -> int:
-    async with (
-        aiohttp.ClientSession(control_url, raise_for_status=True) as session,
-        session.get("/truth") as response,
-    ):
-        truth = await response.json()
-    return sum(
-        count for each in truth["appliances"].values() for count in each["requests"].values()
+    wanted = truth.names(fleet, couples)
+    async with postgres.migrated() as url:
+        async with postgres.directory() as place:
+            async with (
+                service(place, window, url, "api") as api,
+                Client.of(api.described) as client,
+            ):
+                await client.register(fleet)
+                await client.ask_all(wanted)
+            async with service(place, window, url, "worker", profile) as worker:
+                await truth.reset(fleet)
+                await postgres.settle()
+                committed = await commits(url)
+                before = _Used.by(worker, postgres)
+                await worker.tell()
+                seen = await _until_over(worker, len(couples))
+                after = _Used.by(worker, postgres)
+                known = await truth.read(fleet)
+        committed = await commits(url) - committed
+        ended_ms, began_s = await _results(url)
+    known.insist_on(wanted)
+    wall_s = max(ended_ms.values()) / 1000 - began_s
+    return Driven(
+        round=Round(len(couples), wall_s, after.cpu_s - before.cpu_s, known.calls),
+        truth=known,
+        ended_ms=ended_ms,
+        postgres_cpu_s=after.postgres_cpu_s - before.postgres_cpu_s,
+        commits=committed,
+        idle_rss=before.rss,
+        peak_rss=seen.rss,
+        peak_in_flight=seen.in_flight,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """What was used so far."""
+
+    cpu_s: float
+    postgres_cpu_s: float
+    rss: int
+
+    @classmethod
+    def by(cls, worker: Child, postgres: Postgres) -> "_Used":
+        return cls(worker.cpu_s(), postgres.cpu_s(), worker.rss())
+
+
+@dataclass(slots=True)
+class _Peaks:
+    """The most that was seen."""
+
+    rss: int = 0
+    in_flight: int = 0
+
+
+async def _until_over(worker: Child, pairings: int) -> _Peaks:
+    peaks = _Peaks()
+    described = await worker.hear(_START_S)
+    async with Client.of(described) as client, asyncio.timeout(PATIENCE_S):
+        while True:
+            metrics = await client.metrics()
+            peaks.in_flight = max(peaks.in_flight, _sum(metrics, _IN_FLIGHT))
+            peaks.rss = max(peaks.rss, worker.rss())
+            if _sum(metrics, _ENDED) >= pairings:
+                return peaks
+            await asyncio.sleep(_LOOK_S)
+
+
+def _sum(metrics: list[str], beginning: str) -> int:
+    return sum(
+        int(float(line.rpartition(" ")[2])) for line in metrics if line.startswith(beginning)
+    )
+
+
+async def _results(url: str) -> tuple[dict[Couple, int], float]:
+    """When each pairing was over, in ms, and when the first one began, in seconds."""
+    async with connected(url) as connection:
+        rows = await connection.fetch(_RESULTS)
+        began_s = float(await connection.fetchval(_FIRST_CLAIM))
+    if failed := [row for row in rows if row["state"] != "SUCCEEDED"]:
+        raise RuntimeError(f"{len(failed)} did not succeed, {dict(failed[0])} among them")
+    return {(row["couple_low"], row["couple_high"]): row["end_time"] for row in rows}, began_s

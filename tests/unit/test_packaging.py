@@ -17,7 +17,7 @@ from service.cli import app
 from service.settings import from_environment
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
 
@@ -36,11 +36,17 @@ def test_a_lock_pins_everything_by_hash_and_names_no_index(lock: str) -> None:
     assert not re.search(r"://|--(?:index|extra|find|trusted)|@ ", text)
 
 
-def test_every_dependency_is_locked_and_both_locks_agree() -> None:
-    runtime, dev = (pinned(lock) for lock in LOCKS)
+def test_every_dependency_is_locked_and_all_locks_agree() -> None:
+    runtime, dev, bench = (pinned(lock) for lock in LOCKS)
     named = [re.split(r"[\[<>=]", each)[0].lower() for each in PROJECT["project"]["dependencies"]]
     assert set(named) <= set(runtime)
     assert runtime.items() <= dev.items()
+    assert runtime.items() <= bench.items()
+
+
+def test_whom_we_compare_ourselves_with_nobody_else_installs() -> None:
+    runtime, dev, bench = (pinned(lock) for lock in LOCKS)
+    assert {"pgqueuer", "procrastinate", "dbos"} <= set(bench) - set(runtime) - set(dev)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,32 @@
+"""What `make bench` measures, and in which sizes: fifteen minutes for all together, on two cores.
+
+A part that is added is one line here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bench import asking, batches, calls, crowd, ending, idle, takeover, throughput, versus
+from bench.options import Options
+from bench.report import Measure
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`measure` with the sizes that fit."""
+
+    measure: Measure
+    options: Options
+
+
+PARTS: Mapping[str, Part] = {
+    "throughput": Part(throughput.measure, replace(throughput.DEFAULTS, pairings=1000)),
+    "versus": Part(versus.measure, replace(versus.DEFAULTS, pairings=800)),
+    "calls": Part(calls.measure, calls.DEFAULTS),
+    "idle": Part(idle.measure, replace(idle.DEFAULTS, pairings=10)),
+    "ending": Part(ending.measure, replace(ending.DEFAULTS, rounds=2)),
+    "crowd": Part(crowd.measure, crowd.SMALLER),
+    "asking": Part(asking.measure, asking.DEFAULTS),
+    "batches": Part(batches.measure, replace(batches.DEFAULTS, rounds=3)),
+    "takeover": Part(takeover.measure, takeover.DEFAULTS),
+}

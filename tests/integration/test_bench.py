@@ -1,0 +1,18 @@
+"""The bench measures what it says, in the smallest size: so that it does not rot."""
+
+from bench import throughput
+from bench.options import Options
+
+
+async def test_both_sides_are_measured_end_to_end() -> None:
+    """Three couples by both; neither makes fewer calls than two changes and two looks for each."""
+    rows = await throughput.measure(Options(rounds=1, appliances=3, pairings=3, in_flight=3))
+    figures = {row.figure: row for row in rows}
+    rate, calls = figures["pairings/s"], figures["calls per pairing, as bare"]
+    assert rate.ours > 0
+    assert rate.other is not None
+    assert rate.median == rate.ours / rate.other
+    assert calls.other is not None
+    assert min(calls.ours, calls.other) >= 4
+    assert figures["commits per pairing"].ours > 0
+    assert figures["CPU ms per pairing, PostgreSQL"].ours > 0
