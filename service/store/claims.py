@@ -1,6 +1,6 @@
 """Where a worker's pairings come from. Writes who owns a pairing, never its state."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -34,16 +34,23 @@ class Claims:
 
         Raises StoreUnavailable; what was claimed then, if anything was, is given up by `disown`.
         """
+        began_at = self._since
+        rows = await self._serve(limit)
+        if began_at and not _brought(rows):
+            rows = await self._serve(limit)  # From the first line again.
+        told = rows[0]
+        # Who brings nothing waits, even if lines are left: others are about to serve those.
+        is_more = _brought(rows) and (began_at != "" or told.last_line is not None)
+        assignments = [_assignment(row) for row in rows if row.id is not None]
+        return Claimed(assignments, has_more=told.is_more_behind or is_more)
+
+    async def _serve(self, limit: int) -> Sequence[Row[Any]]:
         parameters = {"worker": self._worker, "limit": limit, "since": self._since, "most": LINES}
         rows = await self._database.run(statement("claim"), parameters)
-        told, began_at = rows[0], self._since
-        assignments = [_assignment(row) for row in rows if row.id is not None]
-        has_found = told.set_aside > 0 or len(assignments) > 0
+        last_line: str | None = rows[0].last_line
         # The first that a line after that one can be.
-        self._since = told.last_line + "\x01" if told.last_line is not None else ""
-        # Who finds nothing goes once around, then waits: others are about to claim what there is.
-        is_more_around = began_at != "" or (has_found and told.last_line is not None)
-        return Claimed(assignments, has_more=told.is_more_behind or is_more_around)
+        self._since = last_line + "\x01" if last_line is not None else ""
+        return rows
 
     async def disown(self, driven: Collection[PairingId]) -> None:
         """Give up whatever this worker owns besides `driven`. Raises StoreUnavailable."""
@@ -59,6 +66,10 @@ class Claims:
         StoreUnavailable."""
         rows = await self._database.run(to_cancel(self._worker))
         return {PairingId(row.id): _wish(row) for row in rows}
+
+
+def _brought(rows: Sequence[Row[Any]]) -> bool:
+    return rows[0].set_aside > 0 or rows[0].id is not None
 
 
 def to_cancel(worker_id: WorkerId) -> Any:

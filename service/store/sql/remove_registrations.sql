@@ -5,8 +5,8 @@
 -- part of it nobody could say that it is sound.
 --
 -- Locks: these events. Nobody else writes to them.
--- Lives on: a walk through the months before :before, of which `remove` has left only what has to
--- stay; pk_event.
+-- Lives on: pk_event, and a walk through the months before :before, of which `remove` has left only
+-- what has to stay.
 with gone as materialized (
   select e.chain
   from event as e
