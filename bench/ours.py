@@ -5,6 +5,8 @@ the API takes part. How far the worker is, its metrics tell, which touch no data
 """
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +52,10 @@ async def drive(
     couples: Places,
     window: int,
     profile: Path | None = None,
+    workers: int = 1,
 ) -> Driven:
-    """One worker pairs all `couples`, `window` at once, under cProfile if there is a `profile`.
+    """So many workers pair all `couples`, each `window` at once; a single one under cProfile if
+    there is a `profile`.
 
     The wall clock runs from its first claim to the last end, the CPU's from when it was told to
     begin. Raises RuntimeError unless all succeed.
@@ -65,14 +69,19 @@ async def drive(
             ):
                 await client.register(fleet)
                 await client.ask_all(wanted)
-            async with service(place, window, url, "worker", profile) as worker:
+            async with AsyncExitStack() as stack:
+                team = [
+                    await stack.enter_async_context(service(place, window, url, "worker", profile))
+                    for _ in range(workers)
+                ]
                 await truth.reset(fleet)
                 await postgres.settle()
                 committed = await commits(url)
-                before = _Used.by(worker, postgres)
-                await worker.tell()
-                seen = await _until_over(worker, len(couples))
-                after = _Used.by(worker, postgres)
+                before = _Used.by(team, postgres)
+                for worker in team:
+                    await worker.tell()
+                seen = await _until_over(team, len(couples))
+                after = _Used.by(team, postgres)
                 known = await truth.read(fleet)
         committed = await commits(url) - committed
         ended_ms, began_s = await _results(url)
@@ -99,8 +108,9 @@ class _Used:
     rss: int
 
     @classmethod
-    def by(cls, worker: Child, postgres: Postgres) -> "_Used":
-        return cls(worker.cpu_s(), postgres.cpu_s(), worker.rss())
+    def by(cls, team: Sequence[Child], postgres: Postgres) -> "_Used":
+        cpu_s, rss = sum(each.cpu_s() for each in team), sum(each.rss() for each in team)
+        return cls(cpu_s, postgres.cpu_s(), rss)
 
 
 @dataclass(slots=True)
@@ -111,14 +121,17 @@ class _Peaks:
     in_flight: int = 0
 
 
-async def _until_over(worker: Child, pairings: int) -> _Peaks:
+async def _until_over(team: Sequence[Child], pairings: int) -> _Peaks:
     peaks = _Peaks()
-    described = await worker.hear(_START_S)
-    async with Client.of(described) as client, asyncio.timeout(PATIENCE_S):
+    async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_S):
+        clients = [
+            await stack.enter_async_context(Client.of(await worker.hear(_START_S)))
+            for worker in team
+        ]
         while True:
-            metrics = await client.metrics()
+            metrics = [line for client in clients for line in await client.metrics()]
             peaks.in_flight = max(peaks.in_flight, _sum(metrics, _IN_FLIGHT))
-            peaks.rss = max(peaks.rss, worker.rss())
+            peaks.rss = max(peaks.rss, sum(worker.rss() for worker in team))
             if _sum(metrics, _ENDED) >= pairings:
                 return peaks
             await asyncio.sleep(_LOOK_S)
