@@ -1,5 +1,7 @@
 """What every test may ask for."""
 
+import pytest
+
 from tests.support.database import (
     database,
     database_url,
@@ -14,6 +16,14 @@ __all__ = [
     "database_url",
     "empty_database_url",
     "reachable_dir",
+    "seed",
     "server_url",
     "sql",
 ]
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """What chance is made of in this run: `Using --randomly-seed=` at its top, an option to
+    repeat it."""
+    return int(pytestconfig.getoption("randomly_seed"))

@@ -1,11 +1,8 @@
 """Many pairings in a storm of faults: each comes to an end, and nothing is done twice."""
 
 import asyncio
-import random
 from collections import Counter
 from itertools import combinations
-
-import pytest
 
 from service.settings import Settings
 from simulator import Fleet, Rule, fault
@@ -43,9 +40,6 @@ def effects(fleet: Fleet) -> Counter[tuple[str, str | None]]:
     )
 
 
-@pytest.mark.parametrize(
-    "seed", [random.SystemRandom().randrange(2**32)], ids=lambda s: f"seed={s}"
-)
 async def test_every_pairing_ends_and_no_side_is_created_twice(
     seed: int, settings: Settings
 ) -> None:
