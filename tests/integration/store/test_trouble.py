@@ -207,6 +207,8 @@ async def test_what_is_accepted_and_written_survives(
             await crowd.step(part * STEPS // 8)
             await disturb(house)
         await at_work
+    # That a pooled connection is dead shows to who asks next; then the whole pool is made anew.
+    await asyncio.gather(*[database.check() for _ in range(10)], return_exceptions=True)
     await verify(database, crowd)
 
 
