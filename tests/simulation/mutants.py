@@ -57,7 +57,7 @@ MUTANTS = {
                 "if row is None:",
             ),
         ),
-        seed=147,
+        seed=347,
     ),
     "task-is-proof": Mutant(
         "a task that succeeded is taken for a pairing that works",
@@ -173,7 +173,7 @@ MUTANTS = {
                 "return _INVERSE.get(self.call) if self.call and self.task_id else None",
             ),
         ),
-        seed=4,
+        seed=22,
     ),
     "doubt-not-disowned": Mutant(
         "what a claim brought whose answer was lost is not given up",
