@@ -369,7 +369,9 @@ async def test_every_request_is_one_line_in_the_log_with_its_pattern(
         await served.client.call("GET", path, headers={"operationID": "order-4711"})
     await served.stranger.call("GET", "/healthz")
 
-    lines = lines_of(log, "request_served")
+    # What a test before this one asked for may end only now.
+    served_now = lines_of(log, "request_served")
+    lines = [line for line in served_now if line["route"] != "/v1/pairings"]
     assert [(line["route"], line["status"], line.get("user")) for line in lines] == [
         ("/v1/appliances/{name}", 404, "admin"),
         ("unmatched", 404, "admin"),
