@@ -32,7 +32,7 @@ async def read_text(request: web.Request) -> str:
         raise BodyTooSlow(ARRIVAL_S) from None
     except HTTPRequestEntityTooLarge:
         raise BodyTooLarge(LIMIT) from None
-    except web.RequestPayloadError as error:
+    except (web.RequestPayloadError, ConnectionError) as error:
         raise MalformedBody("The body broke off, or its chunks are malformed.") from error
     return decode(content)
 

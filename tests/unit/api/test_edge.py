@@ -330,12 +330,39 @@ async def test_a_body_of_malformed_chunks_is_refused(shared: Served) -> None:
     assert SECRET not in body.decode()
 
 
-async def test_who_asks_whether_a_body_is_welcome_hears_that_it_is(shared: Served) -> None:
+async def test_who_asks_whether_a_body_is_welcome_hears_that_it_is(
+    served: Served, log: io.StringIO
+) -> None:
     request = f"{HEAD}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n".encode()
 
-    status, _, _ = await say(shared, request)
+    status, _, _ = await say(served, request)
 
     assert status == b"HTTP/1.1 100 Continue"
+    # Else its line is in the log of the next test.
+    assert await served_line(served, log, "/v1/pairings")
+
+
+@pytest.mark.parametrize("path", ["/v1/pairings", "/v1/batches"])
+async def test_who_leaves_in_the_middle_of_a_body_is_no_defect_of_ours(
+    served: Served, log: io.StringIO, path: str
+) -> None:
+    _, writer = await asyncio.open_connection(served.host, served.port)
+    head = HEAD.replace("/v1/pairings", path)
+    writer.write(f"{head}Content-Length: 9\r\n\r\n{{".encode())
+    await writer.drain()
+    writer.close()
+    assert (await served_line(served, log, path))["status"] == 400
+    assert lines_of(log, "request_crashed") == []
+
+
+async def served_line(served: Served, log: io.StringIO, path: str) -> Any:
+    """The line of the request for `path`, once it is over."""
+    async with asyncio.timeout(10):
+        while True:
+            for line in lines_of(log, "request_served"):
+                if line["route"] == path:
+                    return line
+            await served.stranger.call("GET", "/healthz")
 
 
 async def test_any_other_expectation_is_ignored(shared: Served) -> None:
@@ -369,9 +396,7 @@ async def test_every_request_is_one_line_in_the_log_with_its_pattern(
         await served.client.call("GET", path, headers={"operationID": "order-4711"})
     await served.stranger.call("GET", "/healthz")
 
-    # What a test before this one asked for may end only now.
-    served_now = lines_of(log, "request_served")
-    lines = [line for line in served_now if line["route"] != "/v1/pairings"]
+    lines = lines_of(log, "request_served")
     assert [(line["route"], line["status"], line.get("user")) for line in lines] == [
         ("/v1/appliances/{name}", 404, "admin"),
         ("unmatched", 404, "admin"),
