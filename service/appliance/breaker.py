@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from service.appliance.classify import error_in, judge_failure
 from service.appliance.exchange import Failure, FailureKind, Outcome

@@ -1,10 +1,12 @@
 """What an appliance is told and what it says, in our own values (h4-api 2 and 3)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import urlsplit
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from service.domain.ids import ApplianceName, TaskId
 from service.domain.thumbprint import Thumbprint, same_thumbprint
@@ -13,8 +15,7 @@ Json = Mapping[str, object]
 """A JSON object as it came: kept for the record, never decided on."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApiError:
+class ApiError(Struct, frozen=True):
     """An error in H4's shape (h4-api 7). Ours have the same shape, so that callers read one."""
 
     code: str
@@ -23,8 +24,7 @@ class ApiError:
     stacktrace: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """How the peers of an appliance reach it: what `POST /sites` tells them.
 
     `version` grows whenever the registration is replaced; with `registration`, which is another
@@ -40,8 +40,7 @@ class Endpoint:
     former_api_url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """One row of an appliance's `GET /sites` (ManagerPeerInfo, h4-api 2.2)."""
 
     id: str | None
@@ -52,13 +51,14 @@ class Peer:
     is_local: bool = False
     incoming_error: ApiError | None = None
     outgoing_error: ApiError | None = None
-    as_sent: Json = field(default_factory=dict, compare=False, repr=False)
-    _known_at: frozenset[str] = field(init=False, compare=False, repr=False)
+    as_sent: Json = {}
+    known_at: frozenset[str] = frozenset()
+    """Its URLs in one spelling, made when it is: a peer is compared with many endpoints."""
 
     def __post_init__(self) -> None:
-        """Both URLs are spelt alike once: a peer is compared with many endpoints."""
+        """Spell the URLs."""
         spelt = {_normalized_if_any(url) for url in (self.api_public_url, self.api_url)}
-        object.__setattr__(self, "_known_at", frozenset(spelt - {None}))
+        force_setattr(self, "known_at", frozenset(spelt - {None}))
 
     def trusts(self, endpoint: Endpoint) -> bool:
         """Whether this record pins the certificate that `endpoint` is registered with."""
@@ -67,11 +67,10 @@ class Peer:
     def is_known_at(self, url: str) -> bool:
         """Whether this record is of the endpoint `url`, in whatever spelling: `apiUrl` is often an
         internal tunnel name, and the slash at the end comes and goes (h4-api 2.2)."""
-        return normalized_url(url) in self._known_at
+        return normalized_url(url) in self.known_at
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """An appliance's long-running task (h4-api 3.1). Every field but the id may be missing."""
 
     id: TaskId
@@ -101,8 +100,7 @@ class Task:
         return self.succeeded or self.failed
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(Struct, frozen=True):
     """When an appliance last answered, in ms since the epoch; and what the latest call failed
     with, if it was not answered."""
 

@@ -8,10 +8,12 @@ pairing or the appliance's registration.
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import get_args
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from service.domain.events import (
     ApplianceEvent,
@@ -26,6 +28,7 @@ from service.domain.ids import ApplianceName, OperationId
 from service.domain.pairing import ChainPosition
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+_spelt = json.encoder.encode_basestring_ascii
 
 
 def append(
@@ -59,17 +62,15 @@ def entry_hash(entry: Entry, before: bytes) -> bytes:
 
 def canonical(entry: Entry) -> bytes:
     """The one spelling of an entry's content: JSON, keys sorted, no spaces, ASCII only."""
-    content = {
-        "chain": str(entry.chain),
-        "seq": entry.seq,
-        "at": entry.at,
-        "type": entry.type,
-        "appliance": entry.appliance,
-        "actor": entry.actor,
-        "operationID": entry.operation_id,
-        "detail": entry.detail,
-    }
-    return _CANONICAL.encode(content).encode()
+    # Put together by hand, because it is made for each event: a third of the time.
+    appliance = "null" if entry.appliance is None else _spelt(entry.appliance)
+    text = (
+        f'{{"actor":{_spelt(entry.actor)},"appliance":{appliance},"at":{entry.at},'
+        f'"chain":"{entry.chain}","detail":{_CANONICAL.encode(entry.detail)},'
+        f'"operationID":{_spelt(entry.operation_id)},"seq":{entry.seq},'
+        f'"type":{_spelt(entry.type)}}}'
+    )
+    return text.encode()
 
 
 class Openings:

@@ -1,8 +1,10 @@
 """What can happen to a pairing. Each event is one line of the audit trail."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from functools import cache
 from uuid import UUID
+
+from msgspec import Struct
 
 from service.domain.appliance import ApiError, Json
 from service.domain.ids import ApplianceName, OperationId, TaskId
@@ -10,8 +12,7 @@ from service.domain.pairing import OnFailure
 from service.domain.thumbprint import Thumbprint
 
 
-@dataclass(frozen=True, slots=True)
-class PairingAccepted:
+class PairingAccepted(Struct, frozen=True):
     """A caller was promised an end to this pairing."""
 
     appliances: tuple[ApplianceName, ApplianceName]
@@ -23,69 +24,59 @@ class PairingAccepted:
     batch: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PairingStarted:
+class PairingStarted(Struct, frozen=True):
     """A worker took the pairing, for the first time or from another one."""
 
     worker: str
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class PairingHandedBack:
+class PairingHandedBack(Struct, frozen=True):
     """A worker that shuts down left the pairing to the next one."""
 
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class PairingParked:
+class PairingParked(Struct, frozen=True):
     """Nothing can be done until the breaker of `appliance` closes; a worker then goes on."""
 
     appliance: ApplianceName
     error: ApiError
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+class CancelRequested(Struct, frozen=True):
     """A caller wants no more of it: no new step begins, what was done is undone."""
 
     user: str
     operation_id: OperationId
 
 
-@dataclass(frozen=True, slots=True)
-class VerificationStarted:
+class VerificationStarted(Struct, frozen=True):
     """Both sides are through; now to see whether it works from both ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackStarted:
+class RollbackStarted(Struct, frozen=True):
     """The pairing will not succeed, because of `error`: what it did is undone."""
 
     error: ApiError
     timeout_s: int
 
 
-@dataclass(frozen=True, slots=True)
-class PairingSucceeded:
+class PairingSucceeded(Struct, frozen=True):
     """Both appliances were seen to be as the operation wants them."""
 
 
-@dataclass(frozen=True, slots=True)
-class PairingFailed:
+class PairingFailed(Struct, frozen=True):
     """The pairing is over, and the two appliances are not known to be as it wanted them."""
 
     error: ApiError
 
 
-@dataclass(frozen=True, slots=True)
-class PairingCanceled:
+class PairingCanceled(Struct, frozen=True):
     """The pairing is over because a caller wanted it to be."""
 
 
-@dataclass(frozen=True, slots=True)
-class PairingRetried:
+class PairingRetried(Struct, frozen=True):
     """A caller wants it again: from the start, or what is left of its rollback."""
 
     user: str
@@ -93,23 +84,20 @@ class PairingRetried:
     timeout_s: int
 
 
-@dataclass(frozen=True, slots=True)
-class PeerFound:
+class PeerFound(Struct, frozen=True):
     """The appliance lists its peer, with the expected thumbprint, and not by this job's doing."""
 
     side: ApplianceName
     result: Json
 
 
-@dataclass(frozen=True, slots=True)
-class PeerGone:
+class PeerGone(Struct, frozen=True):
     """The appliance does not list its peer, and not by this job's doing: nothing to unpair."""
 
     side: ApplianceName
 
 
-@dataclass(frozen=True, slots=True)
-class PairRequested:
+class PairRequested(Struct, frozen=True):
     """The intent to call `POST /sites`, on record before the call, and what it will tell."""
 
     side: ApplianceName
@@ -117,8 +105,7 @@ class PairRequested:
     thumbprint: Thumbprint | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RepairRequested:
+class RepairRequested(Struct, frozen=True):
     """The intent to call `PUT /sites/{id}`, on record before the call, likewise."""
 
     side: ApplianceName
@@ -126,24 +113,21 @@ class RepairRequested:
     thumbprint: Thumbprint | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UnpairRequested:
+class UnpairRequested(Struct, frozen=True):
     """The intent to call `DELETE /sites/{id}`, on record before the call."""
 
     side: ApplianceName
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerLost:
+class AnswerLost(Struct, frozen=True):
     """The call was sent and no readable answer came: what it did has to be found out."""
 
     side: ApplianceName
     error: ApiError
 
 
-@dataclass(frozen=True, slots=True)
-class RequestDeferred:
+class RequestDeferred(Struct, frozen=True):
     """Nothing was asked of the appliance, or it did not act; the next try follows after a pause."""
 
     side: ApplianceName
@@ -151,8 +135,7 @@ class RequestDeferred:
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallLost:
+class CallLost(Struct, frozen=True):
     """The call, or its task, left no trace on the appliance; it is made again after a pause."""
 
     side: ApplianceName
@@ -160,31 +143,27 @@ class CallLost:
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskAccepted:
+class TaskAccepted(Struct, frozen=True):
     """The appliance answered with a task."""
 
     side: ApplianceName
     task_id: TaskId
 
 
-@dataclass(frozen=True, slots=True)
-class SidePaired:
+class SidePaired(Struct, frozen=True):
     """The appliance holds the record: its task says so, or its list of peers."""
 
     side: ApplianceName
     result: Json
 
 
-@dataclass(frozen=True, slots=True)
-class SideUnpaired:
+class SideUnpaired(Struct, frozen=True):
     """The appliance holds no record of its peer any more."""
 
     side: ApplianceName
 
 
-@dataclass(frozen=True, slots=True)
-class SideFailed:
+class SideFailed(Struct, frozen=True):
     """This side will not get where the operation wants it. `refused`: the appliance said no to
     the call, which therefore had no effect."""
 
@@ -193,23 +172,20 @@ class SideFailed:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PeerVerified:
+class PeerVerified(Struct, frozen=True):
     """The record on this side works in both directions."""
 
     side: ApplianceName
     result: Json
 
 
-@dataclass(frozen=True, slots=True)
-class AbsenceVerified:
+class AbsenceVerified(Struct, frozen=True):
     """This side was seen to list its peer no more."""
 
     side: ApplianceName
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackRequested:
+class RollbackRequested(Struct, frozen=True):
     """The intent to undo what was done on this side by `call`, on record before the call."""
 
     side: ApplianceName
@@ -217,8 +193,7 @@ class RollbackRequested:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackDelayed:
+class RollbackDelayed(Struct, frozen=True):
     """The appliance could not be asked to undo it; the next try follows after a pause."""
 
     side: ApplianceName
@@ -226,30 +201,26 @@ class RollbackDelayed:
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class SideRolledBack:
+class SideRolledBack(Struct, frozen=True):
     """The appliance is as it was before this job, as far as its peer goes."""
 
     side: ApplianceName
 
 
-@dataclass(frozen=True, slots=True)
-class NothingToUndo:
+class NothingToUndo(Struct, frozen=True):
     """The call on this side, whose effect was not known, was seen to have had none."""
 
     side: ApplianceName
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackFailed:
+class RollbackFailed(Struct, frozen=True):
     """What this job did on this side could not be undone, or is not known to be."""
 
     side: ApplianceName
     error: ApiError
 
 
-@dataclass(frozen=True, slots=True)
-class SideReopened:
+class SideReopened(Struct, frozen=True):
     """This side begins anew."""
 
     side: ApplianceName
@@ -290,8 +261,7 @@ SideEvent = (
 Event = PairingAccepted | PairingEvent | SideEvent
 
 
-@dataclass(frozen=True, slots=True)
-class ApplianceRegistered:
+class ApplianceRegistered(Struct, frozen=True):
     """An appliance was registered, or registered anew (`version` > 1). Never with credentials."""
 
     name: ApplianceName
@@ -303,8 +273,7 @@ class ApplianceRegistered:
     credentials_changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ApplianceRemoved:
+class ApplianceRemoved(Struct, frozen=True):
     """An appliance was taken out of the registry."""
 
     name: ApplianceName
@@ -313,8 +282,7 @@ class ApplianceRemoved:
 ApplianceEvent = ApplianceRegistered | ApplianceRemoved
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An event in its chain, as it is stored and shown.
 
     `chain` is the id of the pairing, or of the appliance's registration.
@@ -347,11 +315,14 @@ def appliance_of(event: Event | ApplianceEvent) -> ApplianceName | None:
 
 def detail_of(event: Event | ApplianceEvent) -> dict[str, object]:
     """What the audit trail keeps of an event besides its name, as JSON with camelCase keys."""
-    return {
-        _camel(field.name): _plain(getattr(event, field.name))
-        for field in fields(event)
-        if field.name not in {"side", "name"}
-    }
+    return {key: _plain(getattr(event, name)) for name, key in _told_of(type(event))}
+
+
+@cache
+def _told_of(kind: type[Struct]) -> tuple[tuple[str, str], ...]:
+    """The fields that are told of such events, and under which key."""
+    names = [name for name in kind.__struct_fields__ if name not in {"side", "name"}]
+    return tuple([(name, _camel(name)) for name in names])
 
 
 _NOT_IN_THE_TRAIL = frozenset({"peertunnelcert", "stacktrace"})
@@ -359,7 +330,12 @@ _NOT_IN_THE_TRAIL = frozenset({"peertunnelcert", "stacktrace"})
 here rather than when shown: who reads an event must be able to compute its hash."""
 
 
+_SCALARS = (str, int, float, bool, type(None))
+
+
 def _plain(value: object) -> object:
+    if isinstance(value, _SCALARS):
+        return value
     if isinstance(value, ApiError):
         return {"code": value.code, "msg": value.msg, "args": list(value.args)}
     if isinstance(value, tuple | list):

@@ -1,8 +1,10 @@
 """A pairing and its two sides, as values."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from service.domain.appliance import ApiError, Endpoint, Json
 from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId, TaskId
@@ -76,16 +78,14 @@ _INVERSE = {SiteCall.PAIR: SiteCall.UNPAIR, SiteCall.UNPAIR: SiteCall.PAIR}
 """What undoes a call. A record that was repaired was there before, and stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChainPosition:
+class ChainPosition(Struct, frozen=True):
     """The last event of a chain: its number and hash. The next event is built on it."""
 
     seq: int = 0
     hash: bytes = bytes(32)
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """One half of a pairing: what happens on `appliance` about `peer`.
 
     `call` is the last call of this pairing that may have taken effect there; None as long as
@@ -107,7 +107,7 @@ class Side:
     call: SiteCall | None = None
     losses: int = 0
     asked_thumbprint: Thumbprint | None = None
-    is_verified: bool = field(default=False, compare=False)
+    is_verified: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -143,8 +143,7 @@ _SIDE_PROGRESS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Pairing:
+class Pairing(Struct, frozen=True):
     """One job over two appliances. `epoch` says under which claim it may be written.
 
     `deadline` (ms) is when the present attempt, or its rollback, has to be over. While it is
@@ -171,7 +170,7 @@ class Pairing:
     error: ApiError | None = None
     warnings: tuple[ApiError, ...] = ()
     is_canceling: bool = False
-    is_unwanted: bool = field(default=False, compare=False)
+    is_unwanted: bool = False
     epoch: int = 0
     position: ChainPosition = ChainPosition()
     batch: BatchId | None = None
@@ -220,16 +219,14 @@ class Pairing:
         return tuple([side for side in self.sides if side.state is SideState.ROLLBACK_FAILED])
 
 
-@dataclass(frozen=True, slots=True)
-class CancelWish:
+class CancelWish(Struct, frozen=True):
     """Who asked for a pairing to be canceled, and under which operationID."""
 
     user: str
     operation_id: OperationId
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Struct, frozen=True):
     """A pairing handed to a worker: the endpoints as registered at that moment, in the order of
     its sides, how long it still has by the database's clock, and whether it is to be canceled."""
 
@@ -239,8 +236,7 @@ class Assignment:
     cancel: CancelWish | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """What a claim brought. `has_more`: another one would find more at once."""
 
     assignments: Sequence[Assignment]

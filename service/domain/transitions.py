@@ -1,8 +1,9 @@
 """Which event may follow which state, and what it makes of it. The one place states change."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TypeVar, assert_never
+
+from msgspec.structs import replace
 
 from service.domain import events as e
 from service.domain.appliance import ApiError
@@ -129,8 +130,7 @@ def _apply_to_pairing(pairing: Pairing, event: e.PairingEvent, at: int) -> Pairi
             _need(pairing.phase is Phase.PAIRING, event, f"the phase {Phase.PAIRING}")
             _need(not pairing.is_canceling, event, "nobody who wants it canceled")
             _need_standing(pairing, event)
-            one, other = [replace(side, is_verified=False) for side in pairing.sides]
-            after = replace(after, phase=Phase.VERIFYING, sides=(one, other))
+            after = replace(after, phase=Phase.VERIFYING, sides=_unverified(pairing))
         case e.RollbackStarted(error=error, timeout_s=timeout_s):
             _need(pairing.phase is not Phase.ROLLING_BACK, event, "a pairing that goes forward")
             _need(pairing.is_to_be_undone, event, "something to undo")
@@ -177,6 +177,12 @@ def _ended(
             return ended
         case _:
             assert_never(event)
+
+
+def _unverified(pairing: Pairing) -> tuple[Side, Side]:
+    """Its sides; what was seen of them counts for one verification."""
+    one, other = pairing.sides
+    return replace(one, is_verified=False), replace(other, is_verified=False)
 
 
 def _apply_to_side(pairing: Pairing, event: e.SideEvent, at: int) -> Pairing:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from service.domain.advance import advance
 from service.domain.appliance import ApiError, Endpoint
 from service.domain.decisions import deadline_exceeded
@@ -42,8 +44,7 @@ class Author:
     permit: Permit
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """An entry that is not durable yet, and the state that it led to."""
 
     entry: Entry

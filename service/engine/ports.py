@@ -5,14 +5,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from service.domain.appliance import ApiError, Endpoint, Peer, Task
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName, PairingId, TaskId
 from service.domain.pairing import CancelWish, Claimed, Pairing, SiteCall
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A pairing as it is after `entries`, which were appended to its chain one after another.
 
     `release` gives the pairing up: any worker may claim it from then on, or, with `waits_for`,

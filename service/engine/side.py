@@ -4,7 +4,7 @@ Every step begins from the recorded state alone, so a side is resumed by running
 appliance does where its vendor leaves it open is never assumed: the list of its peers decides.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from service.domain.appliance import ApiError, Task
 from service.domain.decisions import Call, Step, next_step

@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 import uuid_utils
+from msgspec import Struct
 
 from service.domain.ids import OperationId
 
 
-@dataclass(frozen=True, slots=True)
-class WorkContext:
+class WorkContext(Struct, frozen=True):
     """The fields that every log line and every call to an appliance carries."""
 
     operation_id: OperationId | None = None

@@ -4,21 +4,20 @@ The names and fields are a contract with whoever reads the logs; `docs/observabi
 them and a test compares the two.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from msgspec import Struct
 
 Level = Literal["debug", "info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class LogEvent:
+class LogEvent(Struct, frozen=True):
     """Base of all: `level` is how loud, the class name in snake case is the line's `event`."""
 
     level: ClassVar[Level] = "info"
 
 
-@dataclass(frozen=True, slots=True)
-class ApplianceCalled(LogEvent):
+class ApplianceCalled(LogEvent, frozen=True):
     """One call to an appliance, answered or not. `status` is None when no answer came.
 
     `also` lists further operationIDs that a shared read served.
@@ -33,8 +32,7 @@ class ApplianceCalled(LogEvent):
     also: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RequestServed(LogEvent):
+class RequestServed(LogEvent, frozen=True):
     """One request of a caller. `route` is the pattern, never the raw path."""
 
     method: str
@@ -44,8 +42,7 @@ class RequestServed(LogEvent):
     user: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RequestCrashed(LogEvent):
+class RequestCrashed(LogEvent, frozen=True):
     """A request met a defect of ours; the traceback follows."""
 
     level: ClassVar[Level] = "error"
@@ -53,8 +50,7 @@ class RequestCrashed(LogEvent):
     route: str
 
 
-@dataclass(frozen=True, slots=True)
-class PairingMoved(LogEvent):
+class PairingMoved(LogEvent, frozen=True):
     """An event of a pairing is durable."""
 
     type: str
@@ -63,8 +59,7 @@ class PairingMoved(LogEvent):
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PairingEnded(LogEvent):
+class PairingEnded(LogEvent, frozen=True):
     """A pairing is over, `seconds` after it was accepted."""
 
     operation: str
@@ -73,8 +68,7 @@ class PairingEnded(LogEvent):
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackIncomplete(LogEvent):
+class RollbackIncomplete(LogEvent, frozen=True):
     """What a pairing did on `side` could not be undone: somebody has to look at that appliance."""
 
     level: ClassVar[Level] = "error"
@@ -82,30 +76,26 @@ class RollbackIncomplete(LogEvent):
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class PairingDropped(LogEvent):
+class PairingDropped(LogEvent, frozen=True):
     """A worker stopped driving a pairing without bringing it to its end."""
 
     level: ClassVar[Level] = "warning"
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class PairingCrashed(LogEvent):
+class PairingCrashed(LogEvent, frozen=True):
     """Driving a pairing met a defect of ours; the traceback follows."""
 
     level: ClassVar[Level] = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDeclaredDead(LogEvent):
+class WorkerDeclaredDead(LogEvent, frozen=True):
     """This process's worker beat too late; its pairings went to others. A new one begins."""
 
     level: ClassVar[Level] = "warning"
 
 
-@dataclass(frozen=True, slots=True)
-class WorkersBuried(LogEvent):
+class WorkersBuried(LogEvent, frozen=True):
     """Other workers did not beat any more; their `pairings` are due again."""
 
     level: ClassVar[Level] = "warning"
@@ -113,8 +103,7 @@ class WorkersBuried(LogEvent):
     pairings: int
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerOpened(LogEvent):
+class BreakerOpened(LogEvent, frozen=True):
     """An appliance did not answer this worker for a while; nobody calls it until a probe gets
     through."""
 
@@ -123,15 +112,13 @@ class BreakerOpened(LogEvent):
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerClosed(LogEvent):
+class BreakerClosed(LogEvent, frozen=True):
     """A probe of this worker got through: the appliance is called again."""
 
     appliance: str
 
 
-@dataclass(frozen=True, slots=True)
-class JournalUnsure(LogEvent):
+class JournalUnsure(LogEvent, frozen=True):
     """What became of a commit for so many `pairings` is not known: it is looked up first."""
 
     level: ClassVar[Level] = "warning"
@@ -139,8 +126,7 @@ class JournalUnsure(LogEvent):
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreTroubled(LogEvent):
+class StoreTroubled(LogEvent, frozen=True):
     """The database did not do what it was asked to."""
 
     level: ClassVar[Level] = "warning"
@@ -148,8 +134,7 @@ class StoreTroubled(LogEvent):
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceStarted(LogEvent):
+class ServiceStarted(LogEvent, frozen=True):
     """The process is ready."""
 
     roles: tuple[str, ...]
@@ -157,15 +142,13 @@ class ServiceStarted(LogEvent):
     database: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceStopped(LogEvent):
+class ServiceStopped(LogEvent, frozen=True):
     """The process is through with its clean shutdown."""
 
     handed_back: int
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseStarting(LogEvent):
+class DatabaseStarting(LogEvent, frozen=True):
     """Our own PostgreSQL is being started; after a crash it recovers first."""
 
     data_dir: str

@@ -3,19 +3,22 @@
 import logging
 import re
 import sys
-from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import fields
-from functools import cache, lru_cache
-from typing import IO, TextIO, cast
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import IO
 
 import msgspec
 import structlog
+from structlog.processors import JSONRenderer, TimeStamper, add_log_level
 
 from service.observe.context import current
-from service.observe.events import LogEvent
+from service.observe.events import Level, LogEvent
 
-_SECRET = re.compile(r"pass|secret|token|credential|authorization|x-vcav-auth", re.IGNORECASE)
+_SECRET = re.compile(r"pass|secret|token|credential|authorization|x.vcav.auth", re.IGNORECASE)
+_CONSOLE = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 # Local variables, which are shown by default, would put passwords into the log.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -26,29 +29,14 @@ def configure(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
     """Send our lines and every library's to `stream` (stderr), one JSON object a line unless it
     is a terminal."""
     out = stream if stream is not None else sys.stderr
-    shared: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_context,
-        _redact,
-    ]
-    render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if out.isatty()
-        else [_TRACEBACKS, structlog.processors.JSONRenderer(serializer=_to_json)]
-    )
-    # Our lines do not pass through the standard library, which costs more than all the rest:
-    # there are twenty of them for each pairing.
-    structlog.configure(
-        processors=[*shared, *render],
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", out)),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=False,
-    )
+    is_terminal = out.isatty()
+    _OUTPUT.write = _console(out) if is_terminal else _lines_of_json(out)
+    _OUTPUT.threshold = logging.getLevelNamesMapping()[level]
+    render = [_CONSOLE] if is_terminal else [_TRACEBACKS, JSONRenderer(serializer=_to_json)]
     target = logging.StreamHandler(out)
     target.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[add_log_level, TimeStamper(fmt="iso", utc=True), _add_context],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -59,6 +47,41 @@ def configure(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
     logging.getLogger("alembic").setLevel(max(logging.WARNING, root.level))
 
 
+Line = MutableMapping[str, object]
+
+
+def _console(out: IO[str]) -> Callable[[Line], None]:
+    def write(line: Line) -> None:
+        out.write(f"{_CONSOLE(None, str(line['level']), line)}\n")
+        out.flush()
+
+    return write
+
+
+def _lines_of_json(out: IO[str]) -> Callable[[Line], None]:
+    def write(line: Line) -> None:
+        if "exc_info" in line:
+            line = _TRACEBACKS(None, "error", line)
+        out.write(f"{_to_json(line)}\n")
+        out.flush()
+
+    return write
+
+
+@dataclass(slots=True)
+class _Output:
+    """Where our lines go. They do not pass through any library's chain, which costs more than all
+    the rest: there are twenty of them for each pairing."""
+
+    write: Callable[[Line], None]
+    threshold: int = logging.INFO
+
+
+def _to_stderr(line: Line) -> None:
+    _console(sys.stderr)(line)
+
+
+_OUTPUT = _Output(_to_stderr)
 _LISTENERS: list[Callable[[LogEvent], None]] = []
 
 
@@ -76,26 +99,42 @@ def emit(event: LogEvent, *, error: BaseException | None = None) -> None:
     """Log `event`, with the traceback of `error` if given."""
     for listener in _LISTENERS:
         listener(event)
-    values = ((name, getattr(event, name)) for name in _field_names(cast("Hashable", type(event))))
-    present = {name: value for name, value in values if value is not None and value != ()}
+    if _LEVELS[event.level] < _OUTPUT.threshold:
+        return
+    kind = type(event)
+    line: Line = {"event": event_name(kind), "level": event.level, "timestamp": _now()}
+    for name, is_secret in _told_of(kind):
+        value = getattr(event, name)
+        if value is not None and value != ():
+            line[name] = "[redacted]" if is_secret else value
+    _add_context(None, "", line)
     if error is not None:
-        present["exc_info"] = error
-    getattr(structlog.get_logger(), event.level)(event_name(type(event)), **present)
+        line["exc_info"] = error
+    _OUTPUT.write(line)
 
 
+_LEVELS: Mapping[Level, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+@cache
 def event_name(kind: type[LogEvent]) -> str:
     """The `event` field of the lines that `kind` makes."""
-    return _snake_case(kind.__name__)
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 @cache
-def _field_names(kind: Hashable) -> tuple[str, ...]:
-    return tuple([field.name for field in fields(cast("type[LogEvent]", kind))])
-
-
-@cache
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+def _told_of(kind: type[LogEvent]) -> tuple[tuple[str, bool], ...]:
+    """Its fields, and whether their values are nobody's business."""
+    return tuple([(name, _SECRET.search(name) is not None) for name in kind.__struct_fields__])
 
 
 def _add_context(
@@ -111,20 +150,6 @@ def _add_context(
         if value is not None:
             line.setdefault(key, value)
     return line
-
-
-def _redact(
-    _logger: object, _method: str, line: MutableMapping[str, object]
-) -> MutableMapping[str, object]:
-    for key in line:
-        if _is_secret(key):
-            line[key] = "[redacted]"
-    return line
-
-
-@lru_cache(maxsize=1024)
-def _is_secret(key: str) -> bool:
-    return _SECRET.search(key) is not None
 
 
 def _to_json(line: object, **_: object) -> str:

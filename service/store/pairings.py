@@ -1,9 +1,10 @@
 """Reading pairings. Each question is one statement, so what it returns is of one moment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import (
     ColumnElement,
     FromClause,

@@ -24,12 +24,13 @@ from service.domain.pairing import (
 from service.domain.thumbprint import Thumbprint
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ASCII = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 def to_json(value: object) -> str:
     """`value` for a `json` column: ASCII only, so that no character can be refused."""
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return _ASCII.encode(value)
 
 
 def to_text(value: str) -> str:

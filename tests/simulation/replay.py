@@ -1,8 +1,9 @@
 """A pairing's state made anew from nothing but its audit trail."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from typing import Any, get_args
+
+from msgspec.structs import replace
 
 from service.domain import chain, events, transitions
 from service.domain.appliance import ApiError
@@ -99,9 +100,9 @@ def _first(stored: Pairing, entry: Entry) -> Pairing:
 def _event(entry: Entry) -> Any:
     kind = _EVENTS[entry.type]
     values = {
-        field.name: _value(entry.detail[_camel(field.name)])
-        for field in fields(kind)
-        if field.name != "side"
+        name: _value(entry.detail[_camel(name)])
+        for name in kind.__struct_fields__
+        if name != "side"
     }
     return kind(**values, **({"side": entry.appliance} if issubclass(kind, _ON_A_SIDE) else {}))
 

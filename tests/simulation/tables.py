@@ -6,11 +6,13 @@ Nothing here waits. Every method is one transaction, at the database's own time.
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from service.domain import chain
 from service.domain.appliance import ApiError, Endpoint

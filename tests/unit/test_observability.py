@@ -1,13 +1,13 @@
 """What is logged is a contract: the document and the code name the same lines."""
 
-import dataclasses
 import io
 import json
 import re
 from pathlib import Path
+from typing import cast
 
+import msgspec
 import pytest
-import structlog
 
 from service.domain.ids import OperationId
 from service.observe import events
@@ -38,10 +38,7 @@ def tabled() -> set[Row]:
 
 
 def test_the_document_tables_every_line_with_its_level_and_fields() -> None:
-    coded = {
-        (event_name(kind), kind.level, tuple(field.name for field in dataclasses.fields(kind)))
-        for kind in kinds()
-    }
+    coded = {(event_name(kind), kind.level, kind.__struct_fields__) for kind in kinds()}
     assert {row for row in tabled() if not row[0].startswith("sitepair_")} == coded
 
 
@@ -93,10 +90,11 @@ def test_a_crash_is_logged_without_the_values_of_variables() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["password", "localPassword", "X-VCAV-Auth", "Authorization", "admin_token", "secret"]
+    "name", ["password", "localPassword", "x_vcav_auth", "Authorization", "admin_token", "secret"]
 )
 def test_a_field_that_is_named_like_a_secret_is_redacted(name: str) -> None:
+    kind = msgspec.defstruct("Careless", [(name, str)], bases=(LogEvent,), frozen=True)
     with captured_logs() as stream:
-        structlog.get_logger("any").warning("line", **{name: "hunter2"})
+        emit(cast("LogEvent", kind("hunter2")))
     assert "hunter2" not in stream.getvalue()
     assert "[redacted]" in stream.getvalue()

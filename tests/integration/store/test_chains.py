@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from service.domain import chain
 from service.domain.chain import Verdict, Wrong
@@ -213,7 +214,9 @@ async def test_an_event_appended_behind_the_head_is_named(
 ) -> None:
     victim, _ = await paired(database, ("a", "b"), ("b", "c"))
     (*_, last) = await Pairings(database).events(victim.id)
-    await write(sql, rehashed(replace(last, seq=EVENTS + 1, type="PairingRetried"), last.hash))
+    await write(
+        sql, rehashed(structs.replace(last, seq=EVENTS + 1, type="PairingRetried"), last.hash)
+    )
 
     assert await found_at(database) == (victim.id, Wrong.HEAD_DIFFERS, EVENTS + 1)
 
@@ -232,7 +235,7 @@ async def test_a_forgery_that_was_hashed_anew_no_longer_fits_its_successor(
 ) -> None:
     victim, _ = await paired(database, ("a", "b"), ("b", "c"))
     entries = await Pairings(database).events(victim.id)
-    forgery = rehashed(replace(entries[3], actor="mallory"), entries[2].hash)
+    forgery = rehashed(structs.replace(entries[3], actor="mallory"), entries[2].hash)
     await sql.execute("delete from event where chain = $1 and seq = 4", victim.id)
     await write(sql, forgery)
 
@@ -247,7 +250,7 @@ async def test_a_tail_that_was_forged_as_a_whole_does_not_end_at_the_head(
     await sql.execute("delete from event where chain = $1 and seq > 4", victim.id)
     before = entries[3].hash
     for entry in entries[4:]:
-        forgery = rehashed(replace(entry, actor="mallory"), before)
+        forgery = rehashed(structs.replace(entry, actor="mallory"), before)
         await write(sql, forgery)
         before = forgery.hash
 
@@ -356,7 +359,7 @@ async def renumber(sql: "Connection", chain_id: UUID, numbers: dict[int, int]) -
 
 def rehashed(entry: Entry, before: bytes) -> Entry:
     """`entry` with the hash that fits behind `before`."""
-    return replace(entry, hash=chain.entry_hash(entry, before))
+    return structs.replace(entry, hash=chain.entry_hash(entry, before))
 
 
 async def write(sql: "Connection", entry: Entry) -> None:

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections import Counter
-from dataclasses import replace
 from itertools import combinations, islice
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from service.domain.ids import OperationId
 from service.domain.pairing import CancelWish, Claimed

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
+from msgspec.structs import replace
 
 from service.domain.appliance import Json
 from service.domain.chain import first_misfit
@@ -19,6 +19,7 @@ from service.store.database import Database
 from service.store.journal import Journal
 from service.store.pairings import Pairings
 from tests.integration.store.values import (
+    as_stored,
     claim,
     claimed,
     claims_on,
@@ -84,7 +85,7 @@ async def test_several_changes_of_one_pairing_in_one_group_leave_its_last_state_
     async with journal_on(database) as journal, as_one_group(journal, sql, held, way) as waiting:
         assert [await task for task in waiting] == [None] * len(way)
     assert await transactions(sql) == before + 2
-    assert await Pairings(database).get(pairing.id) == way[-1].pairing
+    assert await Pairings(database).get(pairing.id) == as_stored(way[-1].pairing)
     chain = await Pairings(database).events(pairing.id)
     assert [entry for change in way for entry in change.entries] == list(chain[1:])
     assert first_misfit(chain) is None

@@ -3,12 +3,12 @@
 import asyncio
 import random
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from service.domain.errors import LeaseLost, NotRetryable
 from service.domain.events import CancelRequested, PairingCanceled, PairingStarted

@@ -24,6 +24,7 @@ from tests.integration.store.proxy import Loss, Proxy, proxy_to
 from tests.integration.store.values import (
     AUTHOR,
     accepted,
+    as_stored,
     claim,
     claimed,
     claims_on,
@@ -77,7 +78,7 @@ async def entrance(database_url: str) -> AsyncIterator[tuple[Proxy, Intake]]:
 
 async def written_once(database: Database, pairing: Pairing) -> None:
     """`pairing` is what is stored, and its chain is whole."""
-    assert await Pairings(database).get(pairing.id) == pairing
+    assert await Pairings(database).get(pairing.id) == as_stored(pairing)
     chain = await Pairings(database).events(pairing.id)
     assert len(chain) == pairing.position.seq
     assert first_misfit(chain) is None

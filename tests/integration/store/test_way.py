@@ -4,7 +4,7 @@ from service.domain.chain import first_misfit
 from service.domain.pairing import PairingState
 from service.store.database import Database
 from service.store.pairings import Pairings
-from tests.integration.store.values import accepted, claim, journal_on, way_to_success
+from tests.integration.store.values import accepted, as_stored, claim, journal_on, way_to_success
 
 
 async def test_a_pairing_goes_from_acceptance_to_success_and_reads_back_as_it_was_written(
@@ -22,7 +22,7 @@ async def test_a_pairing_goes_from_acceptance_to_success_and_reads_back_as_it_wa
     async with journal_on(database) as journal:
         for change in changes:
             await journal.append(change)
-            assert await pairings.get(pairing.id) == change.pairing
+            assert await pairings.get(pairing.id) == as_stored(change.pairing)
 
     stored = await pairings.get(pairing.id)
     assert stored.state is PairingState.SUCCEEDED

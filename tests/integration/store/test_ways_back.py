@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
+from msgspec import structs
 
 from service.domain.appliance import ApiError
 from service.domain.chain import first_misfit
@@ -123,14 +124,14 @@ async def test_a_parked_pairing_is_due_when_its_appliance_opens_and_not_before(
     await Health(database).report({B: ERROR})
     began = step(pairing, PairingStarted("worker-test", 1), PairingParked(B, ERROR))
     async with journal_on(database) as journal:
-        await journal.append(replace(began, release=True, waits_for=B))
+        await journal.append(structs.replace(began, release=True, waits_for=B))
     row = await sql.fetchrow("select worker, waits_for from pairing")
     assert row is not None
     assert tuple(row) == (None, "b")
     assert await claim(database) == []
     await Health(database).reopen(B)
     [again] = await claim(database)
-    assert again.pairing == replace(began.pairing, epoch=2)
+    assert again.pairing == structs.replace(began.pairing, epoch=2)
 
 
 async def test_a_pairing_that_somebody_wants_canceled_is_not_parked(
@@ -142,7 +143,7 @@ async def test_a_pairing_that_somebody_wants_canceled_is_not_parked(
     async with journal_on(database) as journal:
         await Cancels(database).request(pairing.id, AUTHOR)
         async with listening(database_url) as listener:
-            await journal.append(replace(parked, release=True, waits_for=B))
+            await journal.append(structs.replace(parked, release=True, waits_for=B))
             await woken(listener)
     [again] = await claim(database)
     assert again.cancel is not None
@@ -154,7 +155,7 @@ async def test_a_wish_to_cancel_wakes_who_drives_and_frees_what_waits(
     pairing = await claimed_now(database)
     parked = step(pairing, PairingStarted("worker-test", 1), PairingParked(B, ERROR))
     async with journal_on(database) as journal:
-        await journal.append(replace(parked, release=True, waits_for=B))
+        await journal.append(structs.replace(parked, release=True, waits_for=B))
     async with listening(database_url) as listener:
         await listener.cancels.wait(60)
         await Cancels(database).request(pairing.id, AUTHOR)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+from msgspec import structs
+
 from service.domain import chain, transitions
 from service.domain.appliance import ApiError
 from service.domain.events import (
@@ -185,6 +187,12 @@ def failed(pairing: Pairing) -> Change:
     """It came to nothing."""
     failure = PairingFailed(ApiError("Nope", "No.", ("x",), "at Nope.java:1"))
     return step(pairing, PairingStarted("worker-test", pairing.epoch), failure)
+
+
+def as_stored(pairing: Pairing) -> Pairing:
+    """What is read back of it: what was seen of its sides counts only for who saw it."""
+    one, other = [structs.replace(side, is_verified=False) for side in pairing.sides]
+    return structs.replace(pairing, sides=(one, other))
 
 
 def way_to_success(pairing: Pairing) -> list[Change]:

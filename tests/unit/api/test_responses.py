@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from uuid import UUID
 
+from msgspec import structs
+
 from service.api import responses
 from service.appliance.check import CheckReport
 from service.domain.appliance import ApiError
@@ -102,7 +104,7 @@ def test_stack_traces_of_appliances_stay_inside() -> None:
         error=error,
         attempts=2,
     )
-    pairing = replace(
+    pairing = structs.replace(
         FRESH,
         state=PairingState.FAILED,
         phase=Phase.VERIFYING,
@@ -120,16 +122,20 @@ def test_stack_traces_of_appliances_stay_inside() -> None:
 def test_a_pairing_shows_what_it_warns_of_without_stack_traces() -> None:
     warning = ApiError("RollbackFailed", "left", ("a", "b"), "at com.vmware.Internal")
 
-    shown = responses.pairing(replace(FRESH, warnings=(warning,), on_failure=OnFailure.KEEP))
+    shown = responses.pairing(
+        structs.replace(FRESH, warnings=(warning,), on_failure=OnFailure.KEEP)
+    )
 
     assert shown["warnings"] == [{"code": "RollbackFailed", "msg": "left", "args": ["a", "b"]}]
     assert shown["onFailure"] == "keep"
 
 
 def test_a_pairing_shows_that_it_is_being_canceled_until_it_is_over() -> None:
-    wanted = replace(FRESH, is_unwanted=True)
-    taken_up = replace(wanted, state=PairingState.RUNNING, phase=Phase.PAIRING, is_canceling=True)
-    over = replace(taken_up, state=PairingState.CANCELED, phase=None, end_time=5)
+    wanted = structs.replace(FRESH, is_unwanted=True)
+    taken_up = structs.replace(
+        wanted, state=PairingState.RUNNING, phase=Phase.PAIRING, is_canceling=True
+    )
+    over = structs.replace(taken_up, state=PairingState.CANCELED, phase=None, end_time=5)
 
     assert [responses.pairing(each)["canceling"] for each in (FRESH, wanted, taken_up, over)] == [
         False,
@@ -142,7 +148,7 @@ def test_a_pairing_shows_that_it_is_being_canceled_until_it_is_over() -> None:
 def test_an_event_names_its_side_only_if_it_has_one() -> None:
     entry = Entry(ID, 1, 7, "PairingStarted", None, "w", OperationId("o"), {"epoch": 1}, b"\0" * 32)
 
-    assert responses.events([entry, replace(entry, appliance=A)]) == {
+    assert responses.events([entry, structs.replace(entry, appliance=A)]) == {
         "items": [
             {
                 "seq": 1,

@@ -1,8 +1,7 @@
 """What an appliance's list of peers says."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from service.domain.appliance import ApiError, Endpoint, Peer, find_peer, normalized_url
 from service.domain.decisions import (

@@ -1,8 +1,7 @@
 """What is done next on a side, by what its appliance lists and by what was done before."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from service.domain import events as e
 from service.domain.appliance import ApiError, Endpoint, Peer

@@ -1,7 +1,8 @@
 """Values that the tests of the domain begin with."""
 
-from dataclasses import replace
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from service.domain.appliance import ApiError, Endpoint, Peer
 from service.domain.ids import ApplianceName, OperationId, PairingId

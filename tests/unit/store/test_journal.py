@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 from sqlalchemy import TextClause
 
 from service.domain.advance import advance
@@ -105,7 +106,7 @@ def gone() -> StoreUnavailable:
 
 def numbered(number: int) -> Pairing:
     """A pairing that was claimed."""
-    return replace(a_pairing(), id=PairingId(UUID(int=number)), epoch=1)
+    return structs.replace(a_pairing(), id=PairingId(UUID(int=number)), epoch=1)
 
 
 def started(before: Pairing) -> Handed:
@@ -207,7 +208,7 @@ def test_a_lost_answer_to_the_look_up_is_no_answer_either() -> None:
 
 def test_of_a_group_only_those_that_are_really_lost_are_lost() -> None:
     fenced, written_before = numbered(1), numbered(2)
-    lane = table(replace(fenced, epoch=2), written_before)
+    lane = table(structs.replace(fenced, epoch=2), written_before)
     lane.after = [gone()]
     answers = run(written(lane, [started(fenced), started(written_before)]))
     assert [type(each) for each in answers] == [LeaseLost, type(None)]
