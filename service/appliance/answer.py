@@ -16,7 +16,8 @@ class AnswerReader:
     """Reads one answer at a time, which `begin` announces. Interim ones are skipped.
 
     A bad status stays an answer when its body cannot be read: the status alone says what happened.
-    Memory is bounded: `MAX_HEAD` for the head, and as much on top of `max_body` for the framing.
+    Memory is bounded: `MAX_HEAD` for the head, and as much on top of `max_body` for the framing,
+    which is why the body is one growing piece, however small those are that it comes in.
     """
 
     is_keepable: bool
@@ -36,8 +37,7 @@ class AnswerReader:
         self._has_head = False
         self._lines: list[tuple[bytes, bytes]] = []
         self._headers: dict[str, str] = {}
-        self._size = 0
-        self._pieces: list[bytes] = []
+        self._body = bytearray()
 
     def feed(self, data: bytes) -> Outcome | None:
         """What came of the call, as soon as that is known."""
@@ -84,6 +84,7 @@ class AnswerReader:
         if status < 100 or status == 101:
             self._stop(FailureKind.GARBLED, f"status {status}")
         if status < 200:
+            self._lines.clear()
             return
         if sum([len(name) + len(value) for name, value in self._lines]) > MAX_HEAD:
             self._stop(FailureKind.GARBLED, f"headers of more than {MAX_HEAD} bytes")
@@ -98,10 +99,9 @@ class AnswerReader:
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
-        self._size += len(body)
-        if self._size > self._max_body:
+        if len(self._body) + len(body) > self._max_body:
             self._stop(FailureKind.TOO_LARGE, f"more than {self._max_body} bytes")
-        self._pieces.append(body)
+        self._body += body
 
     def on_message_complete(self) -> None:
         """Called by the parser, for interim answers too."""
@@ -110,7 +110,7 @@ class AnswerReader:
             self._outcome = self._answer()
 
     def _answer(self) -> Answer:
-        return Answer(self._status, self._headers, b"".join(self._pieces))
+        return Answer(self._status, self._headers, bytes(self._body))
 
     def _check_size(self) -> None:
         """What the parser holds back and tells nobody of is bounded as well."""

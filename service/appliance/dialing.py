@@ -28,13 +28,11 @@ class Dialer:
         try:
             async with asyncio.timeout_at(by):
                 return await self._dial(by, make)
-        except PinMismatch as mismatch:
-            kind, expected, presented = (
-                FailureKind.PIN_MISMATCH,
-                mismatch.expected,
-                mismatch.presented,
-            )
-            return Failure(kind, "", expected=expected, presented=presented)
+        except TimeoutError:
+            return Failure(FailureKind.CONNECT_TIMEOUT, f"'{self._host}', port {self._port}")
+        except PinMismatch as found:
+            kind = FailureKind.PIN_MISMATCH
+            return Failure(kind, "", expected=found.expected, presented=found.presented)
         except (OSError, ValueError) as error:
             kind = next(kind for known, kind in _KINDS if isinstance(error, known))
             words = str(error).strip() or type(error).__name__
@@ -99,7 +97,6 @@ _KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
     (EgressForbidden, FailureKind.FORBIDDEN),
     (ssl.SSLCertVerificationError, FailureKind.UNTRUSTED),
     (ssl.SSLError, FailureKind.TLS_FAILED),
-    (TimeoutError, FailureKind.CONNECT_TIMEOUT),
     (OSError, FailureKind.UNREACHABLE),
     (ValueError, FailureKind.INVALID_URL),
 )
