@@ -21,6 +21,7 @@ class Dialer:
         self._trust = trust
         self._egress = egress
         self._proven = ""
+        """The address that led to a connection last; it is tried first."""
 
     async def dial(self, by: float, make: Callable[[], Connection]) -> Connection | Failure:
         """A new connection, made by `make`, whose certificate was checked; why there is none by
