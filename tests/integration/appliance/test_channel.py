@@ -330,8 +330,20 @@ async def test_closing_ends_calls_and_allows_no_more(request_: Request) -> None:
         await until(lambda: len(server.arrivals) == 1)
         await channel.close()
         assert kind_of(await call) is FailureKind.CUT
-        assert kind_of(await look(channel)) is FailureKind.UNREACHABLE
+        late = asyncio.ensure_future(look(channel))
+        await asyncio.sleep(0)
+        assert late.done()  # It does not even try.
+        assert kind_of(await late) is FailureKind.UNREACHABLE
         assert server.connections == 1
+
+
+async def test_closing_sees_the_connections_gone() -> None:
+    async with raw_server(echo) as server, channel_to(server) as channel:
+        await asyncio.gather(look(channel), look(channel))
+        assert len(channel._pool._open) == 2
+        await channel.close()
+        assert not channel._pool._open
+        await until(lambda: server.open == 0)
 
 
 async def test_closing_does_not_let_a_connection_through_that_is_still_being_made() -> None:

@@ -169,6 +169,11 @@ def test_what_is_no_answer_is_garbled(data: bytes) -> None:
     assert not reading.is_keepable
 
 
+def test_a_connection_that_changes_its_protocol_is_told_of() -> None:
+    outcome = read(b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nabc")
+    assert outcome == Failure(FailureKind.GARBLED, "status 101")
+
+
 def test_a_head_has_its_limits() -> None:
     line = b"x: " + b"y" * (MAX_HEAD // 2)
     assert isinstance(read(OK + line + b"\r\ncontent-length: 0\r\n\r\n"), Answer)
