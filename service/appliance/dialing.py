@@ -69,8 +69,8 @@ class Dialer:
         except BaseException as error:
             if isinstance(error, ValueError) and not isinstance(error, OSError):
                 sock.close()  # Not even a name for TLS: nobody has it yet.
-            # Else its transport has it, which asyncio may forget to close if it is cancelled
-            # before the first turn. Closing it under that would free a number still in use.
+            # Else its transport has it, and closes it. If the handshake was just over, that would
+            # wait half a minute for the other side's good-bye.
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             raise

@@ -226,13 +226,14 @@ async def test_a_change_that_is_cancelled_is_cut_off() -> None:
         assert server.resets == 1
 
 
-async def test_a_call_that_is_cancelled_leaves_nothing_behind_whenever_that_is() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_call_that_is_cancelled_leaves_nothing_behind_whenever_that_is(host: str) -> None:
     """At every turn of the loop, from resolving the name to the answer."""
     asked: list[None] = []
     done = 0
     async with raw_server(echo) as server:
         for turns in range(150):
-            async with channel_to(server, "localhost", PATIENT) as channel:
+            async with channel_to(server, host, PATIENT) as channel:
                 call = asyncio.ensure_future(channel.send(CHANGE, {}, lambda: asked.append(None)))
                 for _ in range(turns):
                     await asyncio.sleep(0)

@@ -8,11 +8,13 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from service.appliance.connection import Connection
+from service.appliance.dialing import Dialer
 from service.appliance.egress import EgressPolicy, parse_networks
 from service.appliance.exchange import Answer, Failure, FailureKind, Outcome, Request, granted
 from service.appliance.http import HttpsChannel
 from service.appliance.limits import CallTimeouts, Limits
-from service.appliance.tls import Trust, trust_of
+from service.appliance.tls import Trust, trust_of, unverified
 from service.domain.thumbprint import thumbprint_of
 from tests.integration.appliance.raw_server import (
     Arrival,
@@ -21,7 +23,7 @@ from tests.integration.appliance.raw_server import (
     response,
     server_context,
 )
-from tests.integration.appliance.rigs import LOOPBACK, QUICK, channel_to
+from tests.integration.appliance.rigs import LOOPBACK, QUICK, channel_to, until
 
 LOOK = Request("GET", "/look")
 CHANGE = Request("POST", "/change", body=b"{}", mutating=True)
@@ -216,6 +218,42 @@ async def test_what_is_said_before_anything_was_asked_ends_the_connection() -> N
     assert failed(outcome).kind is FailureKind.UNREACHABLE
     assert not asked
     assert not Hasty.heard
+
+
+async def test_a_call_that_is_cancelled_as_the_handshake_ends_says_no_long_good_bye() -> None:
+    """Though the other side does not answer the good-bye."""
+
+    class Doomed(Connection):
+        """Whoever wanted it is gone as it is there."""
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            dialing.cancel()
+
+    def shake_hands_and_listen() -> bytes:
+        accepted, _ = listener.accept()
+        with context.wrap_socket(accepted, server_side=True) as secured:
+            secured.recv(1)
+            with socket.socket(fileno=secured.detach()) as plain:
+                plain.settimeout(5)
+                return plain.recv(1)
+
+    with server_context() as context, socket.create_server(("127.0.0.1", 0)) as listener:
+        listening = asyncio.create_task(asyncio.to_thread(shake_hands_and_listen))
+        trust = Trust(unverified(), thumbprint_of(b""))
+        dialer = Dialer("127.0.0.1", listener.getsockname()[1], trust, LOOPBACK)
+        by = asyncio.get_running_loop().time() + 5
+        doomed: list[Connection] = []
+
+        def make() -> Connection:
+            doomed.append(Doomed(1000, doomed.remove))
+            return doomed[0]
+
+        dialing = asyncio.create_task(dialer.dial(by, make))
+        with pytest.raises(asyncio.CancelledError):
+            await dialing
+        assert await listening == b""  # The end of the connection, not of TLS alone.
+        await until(lambda: not doomed)
 
 
 async def test_an_ipv6_literal_is_called() -> None:
