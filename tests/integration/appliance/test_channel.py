@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import socket
+import struct
 import warnings
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -137,6 +139,19 @@ async def test_an_answer_may_end_with_its_connection() -> None:
     async with raw_server(answer) as server, channel_to(server) as channel:
         assert await body(channel.send(CHANGE, {}, granted)) == b"abcd"
         assert server.count("POST") == 1
+
+
+async def test_an_answer_does_not_end_with_a_connection_that_breaks() -> None:
+    async def answer(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nab")
+        await until(lambda: all(each._reader._has_head for each in channel._pool._open))
+        lingering = struct.pack("ii", 1, 0)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
+        writer.transport.abort()
+
+    async with raw_server(answer) as server, channel_to(server) as channel:
+        assert kind_of(await channel.send(CHANGE, {}, granted)) is FailureKind.CUT
 
 
 async def test_interim_answers_are_skipped() -> None:
