@@ -353,6 +353,21 @@ async def test_closing_ends_calls_and_allows_no_more(request_: Request) -> None:
         assert server.connections == 1
 
 
+async def test_closing_ends_no_answer() -> None:
+    """Though it is one that ends with its connection."""
+
+    async def begin(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nab")
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with raw_server(begin) as server, channel_to(server) as channel:
+        call = asyncio.ensure_future(channel.send(CHANGE, {}, granted))
+        await until(lambda: any(each._reader._has_head for each in channel._pool._open))
+        await channel.close()
+        assert kind_of(await call) is FailureKind.CUT
+
+
 async def test_closing_sees_the_connections_gone() -> None:
     async with raw_server(echo) as server, channel_to(server) as channel:
         await asyncio.gather(look(channel), look(channel))
