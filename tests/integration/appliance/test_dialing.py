@@ -134,7 +134,8 @@ async def test_of_several_addresses_only_the_permitted_are_called(
     async with raw_server(echo, "127.0.0.2") as server:
         only = EgressPolicy(parse_networks("127.0.0.1"))
         with resolving(monkeypatch, "127.0.0.2", "127.0.0.1"):
-            assert failed(await send(server, egress=only)).kind is FailureKind.UNREACHABLE
+            # Whoever may listen there.
+            assert failed(await send(server, egress=only)).kind is not FailureKind.FORBIDDEN
         with resolving(monkeypatch, "127.0.0.2"):
             assert failed(await send(server, egress=only)).kind is FailureKind.FORBIDDEN
         assert server.connections == 0
