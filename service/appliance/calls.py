@@ -29,7 +29,7 @@ class Calls:
         self.name = name
         self._channel = channel
         self._breaker = breaker
-        # Waiting for a connection here, not in aiohttp's pool, so that one knows when it ended.
+        # Waiting for a connection here, not in the channel, so that one knows when it ended.
         self._turns = asyncio.Semaphore(connections)
 
     async def send(

@@ -6,6 +6,7 @@ loopback, `0.0.0.0/0` does not. A denied network always wins. If any network is 
 allowed ones are.
 """
 
+import asyncio
 import socket
 from dataclasses import dataclass
 from ipaddress import (
@@ -16,9 +17,6 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -48,7 +46,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class EgressForbidden(OSError):
-    """The policy forbids the address. An OSError, for resolvers may raise nothing else."""
+    """The policy forbids the address. An OSError, like all that keeps from connecting."""
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
@@ -95,37 +93,19 @@ class EgressPolicy:
         )
 
 
-class GuardedResolver(AbstractResolver):
-    """Resolves names to permitted addresses only.
-
-    aiohttp connects to exactly the addresses that this returns, so a name that changes its mind
-    between check and use gains nothing.
-    """
-
-    def __init__(self, policy: EgressPolicy) -> None:
-        self._policy = policy
-        self._inner = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """The permitted addresses of `host`. Raises OSError, EgressForbidden if none is left."""
-        found = await self._inner.resolve(host, port, family)
-        permitted = [each for each in found if self._policy.permits(each["host"])]
-        if found and not permitted:
-            raise forbidden(host, tuple([each["host"] for each in found]))
-        return permitted
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-
 async def addresses_of(host: str, policy: EgressPolicy) -> tuple[str, ...]:
-    """The permitted addresses of a name or literal. Raises OSError, EgressForbidden among them,
-    and UnicodeError for what can be no name."""
+    """The permitted addresses of a name or literal, in the resolver's order.
+
+    To be connected to as they are, so that a name that changes its mind between check and use
+    gains nothing. Raises OSError, EgressForbidden among them, and UnicodeError for what can be no
+    name.
+    """
     policy.check_literal(host)
-    found = await GuardedResolver(policy).resolve(host)
-    return tuple(dict.fromkeys(each["host"] for each in found))
+    found = await _resolved(host)
+    permitted = tuple([address for address in found if policy.permits(address)])
+    if found and not permitted:
+        raise forbidden(host, found)
+    return permitted
 
 
 def forbidden(host: str, addresses: tuple[str, ...]) -> EgressForbidden:
@@ -134,6 +114,23 @@ def forbidden(host: str, addresses: tuple[str, ...]) -> EgressForbidden:
         f"'{host}' leads to {', '.join(addresses)}, which this service may not call; see "
         "SITEPAIR_EGRESS_ALLOW and SITEPAIR_EGRESS_DENY"
     )
+
+
+async def _resolved(host: str) -> tuple[str, ...]:
+    try:
+        return (str(ip_address(host.strip("[]"))),)
+    except ValueError:
+        pass
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+    )
+    return tuple(dict.fromkeys([_spelt(address) for _, _, _, _, address in found]))
+
+
+def _spelt(address: tuple[object, ...]) -> str:
+    """An address of `getaddrinfo`, with the scope of a link-local one."""
+    scope = address[3] if len(address) == 4 else 0
+    return f"{address[0]}%{scope}" if scope else str(address[0])
 
 
 def _meanings(address: Address) -> tuple[Address, ...]:

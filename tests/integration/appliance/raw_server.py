@@ -87,7 +87,7 @@ def accepted() -> bytes:
 
 
 @asynccontextmanager
-async def raw_server(script: Script) -> AsyncIterator[RawServer]:
+async def raw_server(script: Script, host: str = "127.0.0.1") -> AsyncIterator[RawServer]:
     """A server that logs everybody in and leaves every other request to `script`."""
     server = RawServer(thumbprint_of(_identity()[2]), _identity()[1].decode())
     handlers: set[asyncio.Task[None]] = set()
@@ -105,8 +105,8 @@ async def raw_server(script: Script) -> AsyncIterator[RawServer]:
             server.open -= 1
             writer.transport.abort()
 
-    with _context() as context:
-        listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    with server_context() as context:
+        listener = await asyncio.start_server(serve, host, 0, ssl=context)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server
@@ -195,7 +195,8 @@ def _identity() -> tuple[bytes, bytes, bytes]:
 
 
 @contextmanager
-def _context() -> Iterator[ssl.SSLContext]:
+def server_context() -> Iterator[ssl.SSLContext]:
+    """TLS with the certificate of `RawServer`."""
     key, certificate, _ = _identity()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,9 @@ from service.appliance.client import ApplianceClient
 from service.appliance.conditions import Conditions
 from service.appliance.egress import EgressPolicy, parse_networks
 from service.appliance.fleet import ApplianceFleet
+from service.appliance.http import HttpsChannel
 from service.appliance.limits import CallTimeouts, Limits
+from service.appliance.tls import trust_of
 from service.domain.appliance import Endpoint
 from service.domain.errors import UnknownAppliance
 from service.domain.ids import ApplianceName
@@ -23,6 +25,7 @@ from service.domain.registration import ApplianceSpec, LocalUser, Registration
 from service.domain.thumbprint import parse_thumbprint
 from service.observe.logging import configure
 from simulator import Fleet, FleetOptions, Knobs, SimulatedAppliance
+from tests.integration.appliance.raw_server import RawServer
 
 LOOPBACK = EgressPolicy(parse_networks("127.0.0.0/8 ::1"))
 QUICK = CallTimeouts(connect_s=1.0, answer_s=1.0, total_s=2.0, logout_s=1.0)
@@ -86,6 +89,23 @@ async def client_of(
         fleet.use(registered(spec).endpoint) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def channel_to(
+    server: RawServer,
+    host: str = "127.0.0.1",
+    timeouts: CallTimeouts = QUICK,
+    limits: Limits | None = None,
+) -> AsyncIterator[HttpsChannel]:
+    """The way to a raw server, and nothing above it."""
+    url = f"https://{host}:{server.port}"
+    trust = trust_of(server.thumbprint)
+    channel = HttpsChannel(url, trust, LOOPBACK, timeouts, limits or Limits())
+    try:
+        yield channel
+    finally:
+        await channel.close()
 
 
 @dataclass(slots=True)

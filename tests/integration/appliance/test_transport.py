@@ -40,10 +40,7 @@ async def hang_up_on_reuse(arrival: Arrival, writer: asyncio.StreamWriter) -> No
 def open_connections(client: ApplianceClient) -> int:
     """Kept connections that the client takes for open."""
     assert isinstance(client._channel, HttpsChannel)
-    connector = client._channel._session.connector
-    assert connector is not None
-    kept = [each for connections in connector._conns.values() for each, _ in connections]
-    return sum(each.is_connected() for each in kept)
+    return sum(each.is_open for each in client._channel._pool._idle)
 
 
 @pytest.mark.parametrize(("method", "body"), MUTATING)

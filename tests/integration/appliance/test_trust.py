@@ -8,7 +8,7 @@ import pytest
 
 from service.appliance.egress import EgressPolicy, parse_networks
 from service.appliance.exchange import granted
-from service.appliance.tls import system_ca, trust_of
+from service.appliance.tls import Trust, system_ca, trust_of
 from service.domain.appliance import Endpoint
 from service.domain.errors import NotSent, Rejected
 from service.domain.ids import ApplianceName
@@ -84,7 +84,7 @@ def test_a_context_that_lets_everybody_pass_is_refused() -> None:
 
 def test_without_a_pin_the_systems_cas_are_asked() -> None:
     ca = system_ca()
-    assert trust_of(None, ca) is ca
+    assert trust_of(None, ca) == Trust(ca)
     assert ca.verify_mode is ssl.CERT_REQUIRED
     assert ca.check_hostname
 

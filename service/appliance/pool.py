@@ -1,0 +1,109 @@
+"""The few connections to one appliance, kept for whoever comes next."""
+
+import asyncio
+
+from service.appliance.connection import Connection
+from service.appliance.dialing import Dialer
+from service.appliance.exchange import Failure, FailureKind
+from service.appliance.limits import Limits
+
+
+class Pool:
+    """At most `limits.connections` at once, each idle for at most `limits.keep_alive_s`."""
+
+    def __init__(self, dialer: Dialer, limits: Limits, connect_s: float) -> None:
+        self._dialer = dialer
+        self._connect_s = connect_s
+        self._keep_alive_s = limits.keep_alive_s
+        self._max_body = limits.max_body
+        self._turns = asyncio.Semaphore(limits.connections)
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        """Those longest idle first."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    async def take(self, until: float) -> Connection | Failure:
+        """A connection that is fit for a call, to be given back; why there is none, otherwise."""
+        by = min(asyncio.get_running_loop().time() + self._connect_s, until)
+        if not await self._turn(by):
+            return Failure(FailureKind.CONNECT_TIMEOUT, "all connections are in use")
+        connection: Connection | Failure | None = None
+        try:
+            connection = self._kept() or await self._dial(by)
+        finally:
+            if not isinstance(connection, Connection):
+                self._turns.release()
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """The call is over. What is still open is kept."""
+        self._turns.release()
+        if not connection.is_open:
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._idle.append(connection)
+        if self._timer is None:
+            self._timer = loop.call_later(self._keep_alive_s, self._sweep)
+
+    async def close(self) -> None:
+        """Close all connections, also under a call, and see them gone."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        closing = list(self._open)
+        for connection in closing:
+            connection.close()
+        for connection in closing:
+            await connection.lost.wait()
+
+    async def _turn(self, by: float) -> bool:
+        if not self._turns.locked():
+            return await self._turns.acquire()
+        try:
+            async with asyncio.timeout_at(by):
+                return await self._turns.acquire()
+        except TimeoutError:
+            return False
+
+    def _kept(self) -> Connection | None:
+        eldest = asyncio.get_running_loop().time() - self._keep_alive_s
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since > eldest and connection.is_fit:
+                return connection
+            connection.close()
+        return None
+
+    async def _dial(self, by: float) -> Connection | Failure:
+        connection: Connection | Failure | None = None
+        if not self._is_closed:
+            connection = await self._dialer.dial(by, self._make)
+        if isinstance(connection, Failure):
+            return connection
+        if connection is None or self._is_closed:
+            if connection is not None:
+                connection.close()
+            return Failure(FailureKind.UNREACHABLE, "the channel was closed")
+        if not connection.lost.is_set():
+            self._open.add(connection)
+        return connection
+
+    def _make(self) -> Connection:
+        return Connection(self._max_body, self._lost)
+
+    def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _sweep(self) -> None:
+        """One timer for all: it comes back for those that were not idle long enough yet."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        eldest = loop.time() - self._keep_alive_s
+        while self._idle and self._idle[0].idle_since <= eldest:
+            self._idle.pop(0).close()
+        if self._idle:
+            self._timer = loop.call_at(self._idle[0].idle_since + self._keep_alive_s, self._sweep)
