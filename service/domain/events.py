@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from uuid import UUID
 
 from service.domain.appliance import ApiError, Json
@@ -347,11 +348,14 @@ def appliance_of(event: Event | ApplianceEvent) -> ApplianceName | None:
 
 def detail_of(event: Event | ApplianceEvent) -> dict[str, object]:
     """What the audit trail keeps of an event besides its name, as JSON with camelCase keys."""
-    return {
-        _camel(field.name): _plain(getattr(event, field.name))
-        for field in fields(event)
-        if field.name not in {"side", "name"}
-    }
+    return {key: _plain(getattr(event, name)) for name, key in _keys(type(event))}
+
+
+@cache
+def _keys(kind: type[Event | ApplianceEvent]) -> tuple[tuple[str, str], ...]:
+    """The fields that a detail has, and how it spells them."""
+    names = [field.name for field in fields(kind) if field.name not in {"side", "name"}]
+    return tuple([(name, _camel(name)) for name in names])
 
 
 _NOT_IN_THE_TRAIL = frozenset({"peertunnelcert", "stacktrace"})
@@ -360,6 +364,9 @@ here rather than when shown: who reads an event must be able to compute its hash
 
 
 def _plain(value: object) -> object:
+    # Most are, and to find that one is no Mapping takes longer than all the rest.
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, ApiError):
         return {"code": value.code, "msg": value.msg, "args": list(value.args)}
     if isinstance(value, tuple | list):

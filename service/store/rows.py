@@ -25,11 +25,12 @@ from service.domain.thumbprint import Thumbprint
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
 def to_json(value: object) -> str:
     """`value` for a `json` column: ASCII only, so that no character can be refused."""
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return _JSON.encode(value)
 
 
 def to_text(value: str) -> str:
