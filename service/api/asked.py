@@ -48,7 +48,7 @@ def parameters_of(request: web.Request) -> tuple[dict[str, Scalar], list[Fault]]
     operation = operation_of(request)
     headers = {
         name: request.headers.getall(name)
-        for name in operation.names("header")
+        for name in operation.headers
         if name in request.headers
     }
     return read_parameters(operation, request.rel_url.raw_query_string, headers)
