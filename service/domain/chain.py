@@ -83,8 +83,9 @@ class Openings:
         self._start = hashlib.sha256(ChainPosition().hash + start.encode())
         self._end = f',"operationID":{operation},"seq":{seq},"type":{type_}}}'
 
-    def hash(self, chain: UUID, detail: str) -> bytes:
-        """The hash of the first entry of `chain`; `detail` is its detail in canonical spelling."""
+    def hash(self, chain: str, detail: str) -> bytes:
+        """The hash of the first entry of the chain of this id; `detail` is its detail in canonical
+        spelling."""
         digest = self._start.copy()
         digest.update(f'{chain}","detail":{detail}{self._end}'.encode())
         return digest.digest()

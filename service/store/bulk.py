@@ -5,7 +5,7 @@ slow caller holds nothing up. While the database writes some, the next ones are 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -34,8 +34,9 @@ from service.store.patience import Patience
 from service.store.statements import statement
 from service.store.tables import batch
 
-CHUNK = 1000
-"""How many items are written at once."""
+CHUNK = 2000
+"""How many items are written at once. Each time is a savepoint, and of more than 64 in a transaction
+all who read meanwhile have to ask the disk."""
 _BREATH = 50
 """After so many items made, everybody else of this process gets a turn."""
 _PATIENCE_S = 5.0
@@ -247,18 +248,28 @@ class _Writing:
         return candidates if count else None
 
     async def _store(self, candidates: Sequence[Candidate]) -> None:
-        free = await self._free(candidates)
-        self.accepted += len(free)
-        records = [each.records for each in free]
-        await self._copy("pairing", PAIRING, [pairing for pairing, _, _, _ in records])
-        await self._copy("side", SIDE, [side for _, *sides, _ in records for side in sides])
-        await self._copy("event", EVENT, [event for _, _, _, event in records])
-
-    async def _free(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Those that nothing is against; the others are rejected."""
         await self._learn(candidates)
-        rivals = await self._rivals(candidates)
+        # As if no couple were taken, which would be found out in any case: to ask for each takes
+        # the database a seventh of all that it does.
+        free, refused = self._judged(candidates, {})
+        try:
+            await self._copy_alone("pairing", PAIRING, [each.records[0] for each in free])
+        except Exception as error:
+            if sqlstate(error) != UNIQUE_VIOLATION:
+                raise
+            free, refused = self._judged(candidates, await self._rivals(candidates))
+            await self._copy("pairing", PAIRING, [each.records[0] for each in free])
+        await self._copy("side", SIDE, [side for each in free for side in each.records[1:3]])
+        await self._copy("event", EVENT, [each.records[3] for each in free])
+        self.accepted += len(free)
+        self._rejected += refused
+
+    def _judged(
+        self, candidates: Sequence[Candidate], rivals: Mapping[int, Row[Any]]
+    ) -> tuple[list[Candidate], list[Rejection]]:
+        """Those that nothing is against, as far as is known, and why the others are refused."""
         free: list[Candidate] = []
+        refused: list[Rejection] = []
         taken: set[Couple] = set()
         for place, each in enumerate(candidates, start=1):
             refusal = self._refusal(each, rivals.get(place), taken)
@@ -266,8 +277,8 @@ class _Writing:
                 free.append(each)
                 taken.add(each.couple)
             else:
-                self._rejected.append(Rejection(each.index, type(refusal).__name__, str(refusal)))
-        return free
+                refused.append(Rejection(each.index, type(refusal).__name__, str(refusal)))
+        return free, refused
 
     def _refusal(
         self, candidate: Candidate, rival: Row[Any] | None, taken: set[Couple]
@@ -293,6 +304,13 @@ class _Writing:
         }
         rows = await self._connection.execute(statement("rivals"), couples)
         return {row.place: row for row in rows}
+
+    async def _copy_alone(
+        self, table: str, columns: Sequence[str], records: Sequence[Record]
+    ) -> None:
+        """Copies all of them or, if that raises, none, and the transaction goes on as it was."""
+        async with self._connection.begin_nested():
+            await self._copy(table, columns, records)
 
     async def _copy(self, table: str, columns: Sequence[str], records: Sequence[Record]) -> None:
         driver = (await self._connection.get_raw_connection()).driver_connection
