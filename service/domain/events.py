@@ -1,8 +1,9 @@
 """What can happen to a pairing. Each event is one line of the audit trail."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import cast
 from uuid import UUID
 
 from service.domain.appliance import ApiError, Json
@@ -348,13 +349,17 @@ def appliance_of(event: Event | ApplianceEvent) -> ApplianceName | None:
 
 def detail_of(event: Event | ApplianceEvent) -> dict[str, object]:
     """What the audit trail keeps of an event besides its name, as JSON with camelCase keys."""
-    return {key: _plain(getattr(event, name)) for name, key in _keys(type(event))}
+    return {key: _plain(getattr(event, name)) for name, key in _keys(cast("Hashable", type(event)))}
 
 
 @cache
-def _keys(kind: type[Event | ApplianceEvent]) -> tuple[tuple[str, str], ...]:
+def _keys(kind: Hashable) -> tuple[tuple[str, str], ...]:
     """The fields that a detail has, and how it spells them."""
-    names = [field.name for field in fields(kind) if field.name not in {"side", "name"}]
+    names = [
+        field.name
+        for field in fields(cast("type[Event]", kind))
+        if field.name not in {"side", "name"}
+    ]
     return tuple([(name, _camel(name)) for name in names])
 
 

@@ -54,6 +54,17 @@ class RequestCrashed(LogEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class BatchAccepted(LogEvent):
+    """A batch is durable, `seconds` after all of it had arrived; not again when it is replayed."""
+
+    batch: str
+    total: int
+    accepted: int
+    rejected: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class PairingMoved(LogEvent):
     """An event of a pairing is durable."""
 

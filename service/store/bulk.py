@@ -26,6 +26,8 @@ from service.domain.errors import (
 )
 from service.domain.ids import ApplianceName, BatchId, PairingId
 from service.domain.registration import Author
+from service.observe.events import BatchAccepted
+from service.observe.logging import emit
 from service.store.bulkrows import EVENT, PAIRING, SIDE, Candidate, Couple, Record, Rows
 from service.store.database import Database
 from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
@@ -35,8 +37,8 @@ from service.store.statements import statement
 from service.store.tables import batch
 
 CHUNK = 2000
-"""How many items are written at once. Each time is a savepoint, and of more than 64 in a transaction
-all who read meanwhile have to ask the disk."""
+"""How many items are written at once. Each time is a savepoint: more than 64 in one transaction
+make everybody's snapshots slow."""
 _BREATH = 50
 """After so many items made, everybody else of this process gets a turn."""
 _PATIENCE_S = 5.0
@@ -100,10 +102,15 @@ class BulkIntake:
         with another fingerprint before, StoreUnavailable when it could not be learnt whether the
         batch was accepted.
         """
+        clock = asyncio.get_running_loop().time
+        began = clock()
         opening = _Opening(BatchId(uuid_utils.compat.uuid7()), author, self._clock(), key)
         patience = Patience("accepting a batch", self._patience_s)
         async with self._turns:
-            return await patience.see_through(lambda: self._attempt(request, opening))
+            acceptance = await patience.see_through(lambda: self._attempt(request, opening))
+        if not acceptance.replayed:
+            emit(_told_of(acceptance, clock() - began))
+        return acceptance
 
     async def _attempt(self, request: BatchRequest, opening: "_Opening") -> BatchAcceptance:
         try:
@@ -114,6 +121,16 @@ class BulkIntake:
                 raise
             # One of the couples was taken meanwhile: what was committed is seen now.
             raise RolledBack("a couple was taken meanwhile") from error
+
+
+def _told_of(acceptance: BatchAcceptance, seconds: float) -> BatchAccepted:
+    return BatchAccepted(
+        batch=str(acceptance.id),
+        total=acceptance.total,
+        accepted=acceptance.accepted,
+        rejected=len(acceptance.rejected),
+        seconds=round(seconds, 3),
+    )
 
 
 @dataclass(frozen=True, slots=True)
