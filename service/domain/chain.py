@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from json.encoder import encode_basestring_ascii as quoted
 from typing import get_args
 from uuid import UUID
 
@@ -77,11 +78,10 @@ class Openings:
     time, with the same type of event. What `append` would say, in a tenth of the time."""
 
     def __init__(self, kind: str, *, at: int, actor: str, operation_id: OperationId) -> None:
-        said = [_CANONICAL.encode(value) for value in (actor, None, at, operation_id, 1, kind)]
-        by, appliance, time, operation, seq, type_ = said
-        start = f'{{"actor":{by},"appliance":{appliance},"at":{time},"chain":"'
+        by, operation, type_ = map(quoted, (actor, operation_id, kind))
+        start = f'{{"actor":{by},"appliance":null,"at":{at},"chain":"'
         self._start = hashlib.sha256(ChainPosition().hash + start.encode())
-        self._end = f',"operationID":{operation},"seq":{seq},"type":{type_}}}'
+        self._end = f',"operationID":{operation},"seq":1,"type":{type_}}}'
 
     def hash(self, chain: str, detail: str) -> bytes:
         """The hash of the first entry of the chain of this id; `detail` is its detail in canonical

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 import uuid_utils.compat
@@ -20,12 +21,13 @@ from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
 from service.store.group import GroupCommit
 from service.store.pairings import as_accepted
 from service.store.patience import Patience
-from service.store.rows import line_of, to_json, to_text
+from service.store.rows import line_of, to_text
 from service.store.statements import statement
 
 PATIENCE_S = 5.0
 """Callers wait that long."""
 
+_KIND = PairingAccepted.__name__
 _TRIES = 5
 """How often a group may find that another process was quicker with one of its couples or keys."""
 
@@ -57,6 +59,18 @@ class Acceptance:
 
     pairing: Pairing
     replayed: bool
+
+
+def accepted_detail(request: PairingRequest, description: str, batch: str | None = None) -> str:
+    """The detail of `PairingAccepted`, in canonical spelling; `description` is as it is stored."""
+    one, other = request.appliances
+    return (
+        f'{{"appliances":[{quoted(one)},{quoted(other)}],'
+        f'"batch":{"null" if batch is None else quoted(batch)},'
+        f'"description":{quoted(description)},"onFailure":"{request.on_failure}",'
+        f'"operation":"{request.operation}","priority":{request.priority},'
+        f'"timeoutS":{request.timeout_s}}}'
+    )
 
 
 class Intake:
@@ -169,22 +183,8 @@ def _candidate(
     one, other = request.appliances
     id_ = PairingId(uuid_utils.compat.uuid7())
     description = to_text(request.description)
-    accepted = PairingAccepted(
-        request.appliances,
-        str(request.operation),
-        description,
-        request.timeout_s,
-        request.priority,
-        str(request.on_failure),
-    )
-    entry = chain.append(
-        accepted,
-        ChainPosition(),
-        chain=id_,
-        at=now,
-        actor=author.user,
-        operation_id=author.operation_id,
-    )
+    detail = accepted_detail(request, description)
+    openings = chain.Openings(_KIND, at=now, actor=author.user, operation_id=author.operation_id)
     pairing = Pairing(
         id=id_,
         operation=request.operation,
@@ -198,9 +198,9 @@ def _candidate(
         on_failure=request.on_failure,
         description=description,
         priority=request.priority,
-        position=ChainPosition(entry.seq, entry.hash),
+        position=ChainPosition(1, openings.hash(str(id_), detail)),
     )
-    return _Candidate(pairing, to_json(entry.detail), key)
+    return _Candidate(pairing, detail, key)
 
 
 def _without_rivals(
@@ -263,7 +263,7 @@ def _parameters(candidates: Sequence[_Candidate]) -> dict[str, object]:
     pairings = [each.pairing for each in candidates]
     couples = [sorted(each.names) for each in candidates]
     return {
-        "kind": PairingAccepted.__name__,
+        "kind": _KIND,
         "ids": [pairing.id for pairing in pairings],
         "operations": [str(pairing.operation) for pairing in pairings],
         "ones": [each.names[0] for each in candidates],
