@@ -266,8 +266,8 @@ class _Writing:
 
     async def _store(self, candidates: Sequence[Candidate]) -> None:
         await self._learn(candidates)
-        # As if no couple were taken, which would be found out in any case: to ask for each takes
-        # the database a seventh of all that it does.
+        # As if no couple were taken, which would be found out in any case: to ask for each is work
+        # that is nearly always in vain.
         free, refused = self._judged(candidates, {})
         try:
             await self._copy_alone("pairing", PAIRING, [each.records[0] for each in free])
