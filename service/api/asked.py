@@ -47,9 +47,7 @@ def parameters_of(request: web.Request) -> tuple[dict[str, Scalar], list[Fault]]
     """The parameters of `request` that are well-formed, and the faults of the others."""
     operation = operation_of(request)
     headers = {
-        name: request.headers.getall(name)
-        for name in operation.names("header")
-        if name in request.headers
+        name: request.headers.getall(name) for name in operation.headers if name in request.headers
     }
     return read_parameters(operation, request.rel_url.raw_query_string, headers)
 

@@ -57,15 +57,12 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One call of the contract. Without `body` it takes none."""
+    """One call of the contract. Without `body` it takes none. `headers` are those it knows."""
 
     id: str
     parameters: Mapping[tuple[Place, str], Parameter]
+    headers: tuple[str, ...]
     body: Schema | None
-
-    def names(self, place: Place) -> frozenset[str]:
-        """The parameters that may stand in `place`."""
-        return frozenset(name for where, name in self.parameters if where == place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +108,7 @@ class _Compiler:
         return Operation(
             id=operation["operationId"],
             parameters={(parameter.place, parameter.name): parameter for parameter in compiled},
+            headers=tuple([each.name for each in compiled if each.place == "header"]),
             body=self.schema(body["content"]["application/json"]["schema"]) if body else None,
         )
 

@@ -37,13 +37,7 @@ def parse(text: str) -> Parsed:
     other encoder takes, are replaced and named among the faults, as are duplicate keys.
     """
     try:
-        tree = json.loads(
-            text,
-            object_pairs_hook=_Object,
-            parse_constant=_no_constant,
-            parse_float=_float,
-            parse_int=_int,
-        )
+        tree = _DECODER.decode(text)
     except RecursionError:
         raise NotJson(f"The body is nested deeper than {DEPTH} levels.") from None
     except json.JSONDecodeError as error:
@@ -114,3 +108,8 @@ def _int(digits: str) -> int:
     if len(digits) > _DIGITS:
         raise NotJson("The body has a number that is too large.")
     return int(digits)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_Object, parse_constant=_no_constant, parse_float=_float, parse_int=_int
+)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from json.encoder import encode_basestring_ascii as quoted
 from typing import get_args
 from uuid import UUID
 
@@ -28,7 +29,6 @@ from service.domain.ids import ApplianceName, OperationId
 from service.domain.pairing import ChainPosition
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-_spelt = json.encoder.encode_basestring_ascii
 
 
 def append(
@@ -63,12 +63,12 @@ def entry_hash(entry: Entry, before: bytes) -> bytes:
 def canonical(entry: Entry) -> bytes:
     """The one spelling of an entry's content: JSON, keys sorted, no spaces, ASCII only."""
     # Put together by hand, because it is made for each event: a third of the time.
-    appliance = "null" if entry.appliance is None else _spelt(entry.appliance)
+    appliance = "null" if entry.appliance is None else quoted(entry.appliance)
     text = (
-        f'{{"actor":{_spelt(entry.actor)},"appliance":{appliance},"at":{entry.at},'
+        f'{{"actor":{quoted(entry.actor)},"appliance":{appliance},"at":{entry.at},'
         f'"chain":"{entry.chain}","detail":{_CANONICAL.encode(entry.detail)},'
-        f'"operationID":{_spelt(entry.operation_id)},"seq":{entry.seq},'
-        f'"type":{_spelt(entry.type)}}}'
+        f'"operationID":{quoted(entry.operation_id)},"seq":{entry.seq},'
+        f'"type":{quoted(entry.type)}}}'
     )
     return text.encode()
 
@@ -78,14 +78,14 @@ class Openings:
     time, with the same type of event. What `append` would say, in a tenth of the time."""
 
     def __init__(self, kind: str, *, at: int, actor: str, operation_id: OperationId) -> None:
-        said = [_CANONICAL.encode(value) for value in (actor, None, at, operation_id, 1, kind)]
-        by, appliance, time, operation, seq, type_ = said
-        start = f'{{"actor":{by},"appliance":{appliance},"at":{time},"chain":"'
+        by, operation, type_ = map(quoted, (actor, operation_id, kind))
+        start = f'{{"actor":{by},"appliance":null,"at":{at},"chain":"'
         self._start = hashlib.sha256(ChainPosition().hash + start.encode())
-        self._end = f',"operationID":{operation},"seq":{seq},"type":{type_}}}'
+        self._end = f',"operationID":{operation},"seq":1,"type":{type_}}}'
 
-    def hash(self, chain: UUID, detail: str) -> bytes:
-        """The hash of the first entry of `chain`; `detail` is its detail in canonical spelling."""
+    def hash(self, chain: str, detail: str) -> bytes:
+        """The hash of the first entry of the chain of this id; `detail` is its detail in canonical
+        spelling."""
         digest = self._start.copy()
         digest.update(f'{chain}","detail":{detail}{self._end}'.encode())
         return digest.digest()

@@ -1,7 +1,7 @@
 """On whose behalf the current task works. Travels with asyncio tasks, lands in every log line."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 import uuid_utils
@@ -38,14 +38,13 @@ def new_operation_id() -> OperationId:
     return OperationId(f"sitepair-{uuid_utils.uuid7()}")
 
 
-@contextmanager
 def working_on(
     *,
     operation_id: OperationId | None = None,
     pairing: str | None = None,
     appliance: str | None = None,
     task: str | None = None,
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Within, the fields given replace those in force."""
     before = _CURRENT.get()
     within = WorkContext(
@@ -54,8 +53,7 @@ def working_on(
         appliance=appliance or before.appliance,
         task=task or before.task,
     )
-    with working_as(within):
-        yield
+    return working_as(within)
 
 
 @contextmanager

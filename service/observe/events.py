@@ -50,6 +50,16 @@ class RequestCrashed(LogEvent, frozen=True):
     route: str
 
 
+class BatchAccepted(LogEvent, frozen=True):
+    """A batch is durable, `seconds` after all of it had arrived; not again when it is replayed."""
+
+    batch: str
+    total: int
+    accepted: int
+    rejected: int
+    seconds: float
+
+
 class PairingMoved(LogEvent, frozen=True):
     """An event of a pairing is durable."""
 

@@ -52,10 +52,10 @@ class Batches:
         }
         after = _FIRST
         while True:
-            found = await self._database.run(statement("cancel_batch"), wish | {"after": after})
-            if len(found) < CANCELED_AT_ONCE:
+            [row] = await self._database.run(statement("cancel_batch"), wish | {"after": after})
+            if row.noted < CANCELED_AT_ONCE:
                 return await self.get(batch_id)
-            after = max(row.id for row in found)
+            after = row.last
 
 
 def one(batch_id: BatchId) -> Select[Any]:

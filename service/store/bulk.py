@@ -5,7 +5,7 @@ slow caller holds nothing up. While the database writes some, the next ones are 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -26,6 +26,8 @@ from service.domain.errors import (
 )
 from service.domain.ids import ApplianceName, BatchId, PairingId
 from service.domain.registration import Author
+from service.observe.events import BatchAccepted
+from service.observe.logging import emit
 from service.store.bulkrows import EVENT, PAIRING, SIDE, Candidate, Couple, Record, Rows
 from service.store.database import Database
 from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
@@ -34,8 +36,9 @@ from service.store.patience import Patience
 from service.store.statements import statement
 from service.store.tables import batch
 
-CHUNK = 1000
-"""How many items are written at once."""
+CHUNK = 2000
+"""How many items are written at once. Each time is a savepoint: more than 64 in one transaction
+make everybody's snapshots slow."""
 _BREATH = 50
 """After so many items made, everybody else of this process gets a turn."""
 _PATIENCE_S = 5.0
@@ -99,10 +102,15 @@ class BulkIntake:
         with another fingerprint before, StoreUnavailable when it could not be learnt whether the
         batch was accepted.
         """
+        clock = asyncio.get_running_loop().time
+        began = clock()
         opening = _Opening(BatchId(uuid_utils.compat.uuid7()), author, self._clock(), key)
         patience = Patience("accepting a batch", self._patience_s)
         async with self._turns:
-            return await patience.see_through(lambda: self._attempt(request, opening))
+            acceptance = await patience.see_through(lambda: self._attempt(request, opening))
+        if not acceptance.replayed:
+            emit(_told_of(acceptance, clock() - began))
+        return acceptance
 
     async def _attempt(self, request: BatchRequest, opening: "_Opening") -> BatchAcceptance:
         try:
@@ -113,6 +121,16 @@ class BulkIntake:
                 raise
             # One of the couples was taken meanwhile: what was committed is seen now.
             raise RolledBack("a couple was taken meanwhile") from error
+
+
+def _told_of(acceptance: BatchAcceptance, seconds: float) -> BatchAccepted:
+    return BatchAccepted(
+        batch=str(acceptance.id),
+        total=acceptance.total,
+        accepted=acceptance.accepted,
+        rejected=len(acceptance.rejected),
+        seconds=round(seconds, 3),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,18 +265,28 @@ class _Writing:
         return candidates if count else None
 
     async def _store(self, candidates: Sequence[Candidate]) -> None:
-        free = await self._free(candidates)
-        self.accepted += len(free)
-        records = [each.records for each in free]
-        await self._copy("pairing", PAIRING, [pairing for pairing, _, _, _ in records])
-        await self._copy("side", SIDE, [side for _, *sides, _ in records for side in sides])
-        await self._copy("event", EVENT, [event for _, _, _, event in records])
-
-    async def _free(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Those that nothing is against; the others are rejected."""
         await self._learn(candidates)
-        rivals = await self._rivals(candidates)
+        # As if no couple were taken, which would be found out in any case: to ask for each is work
+        # that is nearly always in vain.
+        free, refused = self._judged(candidates, {})
+        try:
+            await self._copy_alone("pairing", PAIRING, [each.records[0] for each in free])
+        except Exception as error:
+            if sqlstate(error) != UNIQUE_VIOLATION:
+                raise
+            free, refused = self._judged(candidates, await self._rivals(candidates))
+            await self._copy("pairing", PAIRING, [each.records[0] for each in free])
+        await self._copy("side", SIDE, [side for each in free for side in each.records[1:3]])
+        await self._copy("event", EVENT, [each.records[3] for each in free])
+        self.accepted += len(free)
+        self._rejected += refused
+
+    def _judged(
+        self, candidates: Sequence[Candidate], rivals: Mapping[int, Row[Any]]
+    ) -> tuple[list[Candidate], list[Rejection]]:
+        """Those that nothing is against, as far as is known, and why the others are refused."""
         free: list[Candidate] = []
+        refused: list[Rejection] = []
         taken: set[Couple] = set()
         for place, each in enumerate(candidates, start=1):
             refusal = self._refusal(each, rivals.get(place), taken)
@@ -266,8 +294,8 @@ class _Writing:
                 free.append(each)
                 taken.add(each.couple)
             else:
-                self._rejected.append(Rejection(each.index, type(refusal).__name__, str(refusal)))
-        return free
+                refused.append(Rejection(each.index, type(refusal).__name__, str(refusal)))
+        return free, refused
 
     def _refusal(
         self, candidate: Candidate, rival: Row[Any] | None, taken: set[Couple]
@@ -293,6 +321,13 @@ class _Writing:
         }
         rows = await self._connection.execute(statement("rivals"), couples)
         return {row.place: row for row in rows}
+
+    async def _copy_alone(
+        self, table: str, columns: Sequence[str], records: Sequence[Record]
+    ) -> None:
+        """Copies all of them or, if that raises, none, and the transaction goes on as it was."""
+        async with self._connection.begin_nested():
+            await self._copy(table, columns, records)
 
     async def _copy(self, table: str, columns: Sequence[str], records: Sequence[Record]) -> None:
         driver = (await self._connection.get_raw_connection()).driver_connection

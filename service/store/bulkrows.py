@@ -1,16 +1,15 @@
 """Items of a batch as the rows that are copied into the tables."""
 
 from dataclasses import dataclass
-from json.encoder import encode_basestring_ascii as quoted
 
-import uuid_utils.compat
+import uuid_utils
 
 from service.domain.chain import Openings
 from service.domain.events import PairingAccepted
 from service.domain.ids import ApplianceName, BatchId
 from service.domain.pairing import PairingState, SideState
 from service.domain.registration import Author
-from service.store.intake import PairingRequest
+from service.store.intake import PairingRequest, accepted_detail
 from service.store.rows import line_of, to_text, to_time
 
 PAIRING = (
@@ -46,6 +45,7 @@ class Rows:
     def __init__(self, batch: BatchId, author: Author, now: int) -> None:
         """`now` (ms) is when all of them are accepted."""
         self._batch = batch
+        self._batch_text = str(batch)
         self._author = author
         self._now = now
         self._at = to_time(now)
@@ -58,10 +58,11 @@ class Rows:
         """What `request`, the item at `index`, becomes if nothing is against it."""
         one, other = request.appliances
         couple = (one, other) if one < other else (other, one)
-        id_ = uuid_utils.compat.uuid7()
+        # Not the standard library's kind, which takes ten times as long to make and to spell.
+        id_ = uuid_utils.uuid7()
         description = to_text(request.description)
-        detail = self._detail(request, description)
-        hash_ = self._openings.hash(id_, detail)
+        detail = accepted_detail(request, description, self._batch_text)
+        hash_ = self._openings.hash(str(id_), detail)
         user, operation_id = self._author.user, self._author.operation_id
         pairing = (
             id_, str(request.operation), _QUEUED, *couple, operation_id, user,
@@ -75,16 +76,6 @@ class Rows:
             (id_, 1, self._at, _KIND, user, operation_id, detail, hash_),
         )
         return Candidate(index, request.appliances, couple, records)
-
-    def _detail(self, request: PairingRequest, description: str) -> str:
-        """The canonical spelling of `PairingAccepted`; names and enums have nothing to escape."""
-        one, other = request.appliances
-        return (
-            f'{{"appliances":["{one}","{other}"],"batch":"{self._batch}",'
-            f'"description":{quoted(description)},"onFailure":"{request.on_failure}",'
-            f'"operation":"{request.operation}","priority":{request.priority},'
-            f'"timeoutS":{request.timeout_s}}}'
-        )
 
     def _line(self, priority: int) -> str:
         line = self._lines.get(priority)

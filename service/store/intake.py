@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 import uuid_utils.compat
@@ -11,13 +12,12 @@ from sqlalchemy.exc import IntegrityError
 
 from service.domain import chain
 from service.domain.errors import IdempotencyKeyReused, PairingActive, UnknownAppliance
-from service.domain.events import Entry, PairingAccepted
+from service.domain.events import PairingAccepted
 from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import ChainPosition, OnFailure, Operation, Pairing, Side
 from service.domain.registration import Author
 from service.store.database import Database
 from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
-from service.store.folds import entry_columns
 from service.store.group import GroupCommit
 from service.store.pairings import as_accepted
 from service.store.patience import Patience
@@ -27,6 +27,7 @@ from service.store.statements import statement
 PATIENCE_S = 5.0
 """Callers wait that long."""
 
+_KIND = PairingAccepted.__name__
 _TRIES = 5
 """How often a group may find that another process was quicker with one of its couples or keys."""
 
@@ -58,6 +59,18 @@ class Acceptance:
 
     pairing: Pairing
     replayed: bool
+
+
+def accepted_detail(request: PairingRequest, description: str, batch: str | None = None) -> str:
+    """The detail of `PairingAccepted`, in canonical spelling; `description` is as it is stored."""
+    one, other = request.appliances
+    return (
+        f'{{"appliances":[{quoted(one)},{quoted(other)}],'
+        f'"batch":{"null" if batch is None else quoted(batch)},'
+        f'"description":{quoted(description)},"onFailure":"{request.on_failure}",'
+        f'"operation":"{request.operation}","priority":{request.priority},'
+        f'"timeoutS":{request.timeout_s}}}'
+    )
 
 
 class Intake:
@@ -142,7 +155,8 @@ class _Candidate:
     """A request as the pairing that it becomes if nothing is against it."""
 
     pairing: Pairing
-    entry: Entry
+    detail: str
+    """Of its first event, of which the pairing says all the rest."""
     key: IdempotencyKey | None
 
     @property
@@ -167,8 +181,12 @@ def _candidate(
     request: PairingRequest, author: Author, key: IdempotencyKey | None, now: int
 ) -> _Candidate:
     one, other = request.appliances
+    id_ = PairingId(uuid_utils.compat.uuid7())
+    description = to_text(request.description)
+    detail = accepted_detail(request, description)
+    openings = chain.Openings(_KIND, at=now, actor=author.user, operation_id=author.operation_id)
     pairing = Pairing(
-        id=PairingId(uuid_utils.compat.uuid7()),
+        id=id_,
         operation=request.operation,
         sides=(Side(one, other), Side(other, one)),
         operation_id=author.operation_id,
@@ -178,26 +196,11 @@ def _candidate(
         timeout_s=request.timeout_s,
         deadline=now + request.timeout_s * 1000,
         on_failure=request.on_failure,
-        description=to_text(request.description),
+        description=description,
         priority=request.priority,
+        position=ChainPosition(1, openings.hash(str(id_), detail)),
     )
-    accepted = PairingAccepted(
-        request.appliances,
-        str(request.operation),
-        pairing.description,
-        request.timeout_s,
-        request.priority,
-        str(request.on_failure),
-    )
-    entry = chain.append(
-        accepted,
-        pairing.position,
-        chain=pairing.id,
-        at=now,
-        actor=author.user,
-        operation_id=author.operation_id,
-    )
-    return _Candidate(pairing.at_position(ChainPosition(entry.seq, entry.hash)), entry, key)
+    return _Candidate(pairing, detail, key)
 
 
 def _without_rivals(
@@ -259,9 +262,8 @@ def _settle(
 def _parameters(candidates: Sequence[_Candidate]) -> dict[str, object]:
     pairings = [each.pairing for each in candidates]
     couples = [sorted(each.names) for each in candidates]
-    entries = entry_columns([each.entry for each in candidates])
-    entries["entry_operation_ids"] = entries.pop("operation_ids")
-    return entries | {
+    return {
+        "kind": _KIND,
         "ids": [pairing.id for pairing in pairings],
         "operations": [str(pairing.operation) for pairing in pairings],
         "ones": [each.names[0] for each in candidates],
@@ -276,6 +278,7 @@ def _parameters(candidates: Sequence[_Candidate]) -> dict[str, object]:
         "on_failures": [str(pairing.on_failure) for pairing in pairings],
         "times": [pairing.start_time for pairing in pairings],
         "heads": [pairing.position.hash for pairing in pairings],
+        "details": [each.detail for each in candidates],
         "lines": [line_of(pairing.priority, pairing.user) for pairing in pairings],
         "keys": [each.key.key if each.key is not None else None for each in candidates],
         "fingerprints": [

@@ -28,12 +28,13 @@ with wanted as materialized (
     cast(:on_failures as text[]),
     cast(:times as bigint[]),
     cast(:heads as bytea[]),
+    cast(:details as json[]),
     cast(:lines as text[]),
     cast(:keys as text[]),
     cast(:fingerprints as bytea[])
   ) as w (
     id, operation, one, other, low, high, operation_id, user_name, description, priority,
-    timeout_s, on_failure, start_time, head, line, key, fingerprint
+    timeout_s, on_failure, start_time, head, detail, line, key, fingerprint
   )
 ),
 known as materialized (
@@ -98,20 +99,13 @@ kept as (
   where w.key is not null
 ),
 recorded as (
-  insert into event (chain, seq, at, type, appliance, actor, operation_id, detail, hash)
-  select e.*
-  from unnest(
-    cast(:chains as uuid[]),
-    cast(:entry_seqs as bigint[]),
-    cast(:ats as timestamptz[]),
-    cast(:types as text[]),
-    cast(:appliances as text[]),
-    cast(:actors as text[]),
-    cast(:entry_operation_ids as text[]),
-    cast(:details as json[]),
-    cast(:hashes as bytea[])
-  ) as e (chain, seq, at, type, appliance, actor, operation_id, detail, hash)
-  join made on made.id = e.chain
+  insert into event (chain, seq, at, type, actor, operation_id, detail, hash)
+  select
+    -- The hash is over milliseconds: times them, so that nothing is rounded.
+    w.id, 1, timestamptz 'epoch' + w.start_time * interval '1 millisecond',
+    cast(:kind as text), w.user_name, w.operation_id, w.detail, w.head
+  from made
+  join wanted as w on w.id = made.id
 ),
 told as (
   select pg_notify('sitepair_due', '') where exists (select from made)

@@ -1,4 +1,5 @@
--- Notes that up to :limit of a batch's pairings, those behind :after, are not wanted any more.
+-- Notes that up to :limit of a batch's pairings, those behind :after, are not wanted any more; how
+-- many they were, and the last one's id.
 --
 -- Why it is right: each wish is what it is for a single pairing (cancels.py): it is noted beside the
 -- pairing, and who drives it takes it into the chain. Whoever asks again, or when one is over,
@@ -27,4 +28,7 @@ told as (
   from unnest(array['sitepair_due', 'sitepair_cancel']) as channel
   where exists (select from noted)
 )
-select noted.id, (select count(*) from told) as told from noted
+select
+  (select count(*) from noted) as noted,
+  (select id from noted order by id desc limit 1) as last,
+  (select count(*) from told) as told

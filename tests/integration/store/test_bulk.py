@@ -11,6 +11,8 @@ import pytest
 from service.domain.errors import BatchRejected, IdempotencyKeyReused
 from service.domain.ids import PairingId
 from service.domain.pairing import OnFailure, Operation
+from service.observe.events import BatchAccepted, LogEvent
+from service.observe.logging import listening
 from service.store import bulk
 from service.store.batches import Batches
 from service.store.bulk import BatchRequest, BulkIntake, Item, Unacceptable
@@ -132,6 +134,51 @@ async def test_a_couple_that_is_taken_meanwhile_is_rejected(
     assert (answer.accepted, [each.code for each in answer.rejected]) == (1, ["PairingActive"])
     assert str(rival) in answer.rejected[0].detail
     assert (await Batches(database).get(answer.id)).counts.queued == 1
+
+
+async def test_a_rejection_says_the_same_wherever_in_its_chunk_the_item_is(
+    database: Database, sql: "Connection"
+) -> None:
+    """Of two that want a couple which somebody has, neither is the other's duplicate."""
+    await register(database, "a", "b", "c")
+    rival = await insert_rival(sql, "a", "b")
+    couples = ["bc", "ab", "ax", "ba", "cb"]
+    batch = await taken_in(database, [request(*couple) for couple in couples])
+    told = [(each.index, each.code) for each in batch.rejected]
+    assert told == [
+        (1, "PairingActive"),
+        (2, "UnknownAppliance"),
+        (3, "PairingActive"),
+        (4, "DuplicateInBatch"),
+    ]
+    assert str(rival) in batch.rejected[0].detail
+    [made] = await sql.fetch("select id from pairing where batch is not null")
+    assert batch.accepted == 1
+    assert await sql.fetchval("select count(*) from side where pairing_id = $1", made["id"]) == 2
+    assert await sql.fetchval("select count(*) from event where chain = $1", made["id"]) == 1
+
+
+async def test_the_log_tells_of_a_batch_once_it_is_durable_and_not_again(
+    database: Database,
+) -> None:
+    await register(database, "a", "b")
+    key = IdempotencyKey("k", b"one")
+    told: list[BatchAccepted] = []
+
+    def hear(event: LogEvent) -> None:
+        if isinstance(event, BatchAccepted):
+            told.append(event)
+
+    with listening(hear):
+        with pytest.raises(BatchRejected):
+            await taken_in(database, [request("a", "x")], is_atomic=True)
+        assert told == []
+        items = [request("a", "b"), request("a", "x"), request("b", "a")]
+        batch = await taken_in(database, items, key=key)
+        await taken_in(database, items, key=key)
+    [event] = told
+    assert event == BatchAccepted(str(batch.id), 3, 1, 2, event.seconds)
+    assert 0 < event.seconds < 60
 
 
 async def test_two_batches_that_want_the_same_are_both_answered(database: Database) -> None:

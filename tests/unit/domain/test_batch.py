@@ -52,5 +52,5 @@ def test_an_opening_hashes_as_an_entry_does(actor: str, description: str, at: in
     )
     openings = Openings("PairingAccepted", at=at, actor=actor, operation_id=operation_id)
     spelt = json.dumps(entry.detail, sort_keys=True, separators=(",", ":"))
-    assert openings.hash(chain_id, spelt) == entry.hash
-    assert openings.hash(uuid4(), spelt) != entry.hash
+    assert openings.hash(str(chain_id), spelt) == entry.hash
+    assert openings.hash(str(uuid4()), spelt) != entry.hash
