@@ -33,7 +33,14 @@ from service.appliance.readers import SharedRead
 from service.appliance.rounds import TaskRounds
 from service.appliance.tasklist import TaskList
 from service.appliance.turns import Turns
-from service.appliance.wire import Unreadable, pair_body, read_object, read_peers, read_task
+from service.appliance.wire import (
+    PeerList,
+    Unreadable,
+    pair_body,
+    read_object,
+    read_peers,
+    read_task,
+)
 from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task
 from service.domain.errors import Ambiguous, ApplianceClosed, ApplianceError, Rejected
 from service.domain.ids import TaskId
@@ -71,6 +78,7 @@ class ApplianceClient:
             spec.credentials, self._calls, self._tasks, gate or OwnGate(), self.breaker
         )
         self._mutating = Turns(spec.max_in_flight)
+        self._peer_list = PeerList()
         self._peers = SharedRead(self._read_peers, self._tasks, limits.spacing_s)
         self._rounds = TaskRounds(
             TaskInquiry(self.ask, limits), self._tasks, conditions.pace(), conditions.jitter
@@ -217,7 +225,7 @@ class ApplianceClient:
         return _understood(request, await self.ask(request, callers), read)
 
     async def _read_peers(self, callers: Callers) -> Sequence[Peer]:
-        return await self._read(Request("GET", "/sites"), read_peers, callers)
+        return await self._read(Request("GET", "/sites"), self._peer_list.read, callers)
 
 
 def _understood(request: Request, answer: Answer, read: Callable[[bytes], Value]) -> Value:

@@ -53,6 +53,12 @@ class Peer:
     incoming_error: ApiError | None = None
     outgoing_error: ApiError | None = None
     as_sent: Json = field(default_factory=dict, compare=False, repr=False)
+    _known_at: frozenset[str] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Both URLs are spelt alike once: a peer is compared with many endpoints."""
+        spelt = {_normalized_if_any(url) for url in (self.api_public_url, self.api_url)}
+        object.__setattr__(self, "_known_at", frozenset(spelt - {None}))
 
     def trusts(self, endpoint: Endpoint) -> bool:
         """Whether this record pins the certificate that `endpoint` is registered with."""
@@ -61,8 +67,7 @@ class Peer:
     def is_known_at(self, url: str) -> bool:
         """Whether this record is of the endpoint `url`, in whatever spelling: `apiUrl` is often an
         internal tunnel name, and the slash at the end comes and goes (h4-api 2.2)."""
-        wanted = normalized_url(url)
-        return any(_spells(each, wanted) for each in (self.api_public_url, self.api_url))
+        return normalized_url(url) in self._known_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +129,20 @@ def find_peer(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = N
     Known by its id where an earlier answer told it, else by its public URL, else by the one that
     was registered before. The local site may be listed and is never a peer (h4-api 2.2).
     """
-    remote = [peer for peer in peers if not peer.is_local]
     if peer_id is not None:
-        for peer in remote:
-            if peer.id == peer_id:
+        for peer in peers:
+            if peer.id == peer_id and not peer.is_local:
                 return peer
     for url in (endpoint.api_url, endpoint.former_api_url):
-        for peer in remote:
-            if url and peer.is_known_at(url):
-                return peer
+        if url:
+            for peer in peers:
+                if not peer.is_local and peer.is_known_at(url):
+                    return peer
     return None
 
 
-def _spells(url: str | None, wanted: str) -> bool:
-    if not url:
-        return False
+def _normalized_if_any(url: str | None) -> str | None:
     try:
-        return normalized_url(url) == wanted
+        return normalized_url(url) if url else None
     except ValueError:
-        return False
+        return None

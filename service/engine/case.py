@@ -19,7 +19,14 @@ from service.domain.events import (
     SideEvent,
 )
 from service.domain.ids import ApplianceName
-from service.domain.pairing import Assignment, CancelWish, Pairing, Side
+from service.domain.pairing import (
+    Assignment,
+    CancelWish,
+    Pairing,
+    PairingState,
+    Side,
+    SideState,
+)
 from service.engine.ports import Change, Journal, Permit
 from service.observe.events import PairingEnded, PairingMoved, RollbackIncomplete
 from service.observe.logging import emit
@@ -35,12 +42,21 @@ class Author:
     permit: Permit
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An entry that is not durable yet, and the state that it led to."""
+
+    entry: Entry
+    state: PairingState | SideState
+
+
 class Case:
     """Both sides of a saga share one case, so that their events form one chain.
 
-    `record` changes the value at once and returns when the change is durable. If it raises
-    LeaseLost or StoreUnavailable, the value is ahead of the store and the case must not be used
-    any more.
+    `record` changes the value at once and returns when the change is durable. `note` changes it
+    only: what was noted becomes durable together with what is recorded next, in its order, or by
+    `write_notes`. If either raises LeaseLost or StoreUnavailable, the value is ahead of the store
+    and the case must not be used any more.
     """
 
     def __init__(self, assignment: Assignment, journal: Journal, author: Author) -> None:
@@ -51,6 +67,9 @@ class Case:
         self._endpoints = {endpoint.name: endpoint for endpoint in assignment.endpoints}
         self._journal = journal
         self._author = author
+        self._written = self.pairing
+        self._notes: list[Note] = []
+        self._noted_at = float("inf")
         self._wish = assignment.cancel
         self._wished = asyncio.Event()
         if self._wish is not None:
@@ -110,52 +129,76 @@ class Case:
 
         Raises LeaseLost, StoreUnavailable, IllegalTransition.
         """
-        await self._append(events, release=release)
+        self.note(*events)
+        await self._write(release=release)
 
     async def set_aside(self) -> None:
         """Give the pairing up until the appliance that is `closed` answers again. Raises like
         `record`."""
         name, error = next(iter(self.closed.items()))
-        await self._append([PairingParked(name, error)], release=True, waits_for=name)
+        self.note(PairingParked(name, error))
+        await self._write(release=True, waits_for=name)
 
-    async def _append(
-        self,
-        events: "list[PairingParked] | tuple[PairingEvent | SideEvent, ...]",
-        *,
-        release: bool,
-        waits_for: ApplianceName | None = None,
-    ) -> None:
+    def note(self, *events: PairingEvent | SideEvent) -> None:
+        """Apply `events` in their order. For what whoever takes over would find out again by
+        looking, and never for what a call to an appliance has to follow.
+
+        Raises IllegalTransition.
+        """
         before = self.pairing
         try:
-            entries = tuple([self._enter(event) for event in events])
-            await self._journal.append(Change(self.pairing, entries, release, waits_for))
+            notes = [self._enter(event) for event in events]
+        except Exception:
+            self.pairing = before
+            raise
+        if not self._notes:
+            self._noted_at = asyncio.get_running_loop().time()
+        self._notes += notes
+
+    def has_notes(self, since_s: float) -> bool:
+        """Whether something was noted that long ago, and is not durable nor about to be."""
+        return self._noted_at <= asyncio.get_running_loop().time() - since_s
+
+    async def write_notes(self) -> None:
+        """Make durable what was only noted. Raises like `record`."""
+        if self._notes:
+            await self._write()
+
+    async def _write(
+        self, *, release: bool = False, waits_for: ApplianceName | None = None
+    ) -> None:
+        before, after = self._written, self.pairing
+        self._written = after
+        notes, self._notes = self._notes, []
+        self._noted_at = float("inf")
+        entries = tuple([note.entry for note in notes])
+        try:
+            await self._journal.append(Change(after, entries, release, waits_for))
         except (LeaseLost, StoreUnavailable):
             raise
         except Exception:
             # A defect, and nothing of it is stored: what is recorded next builds on what was.
-            self.pairing = before
+            self.pairing = self._written = before
+            self._notes = []
             raise
-        for entry in entries:
-            emit(self._line(entry))
-            if entry.type == RollbackFailed.__name__ and entry.appliance is not None:
-                emit(RollbackIncomplete(entry.appliance, str(self._code(entry))))
-        if self.pairing.is_over:
-            emit(ended(self.pairing))
+        for note in notes:
+            self._tell(note)
+        if after.is_over:
+            emit(ended(after))
 
-    def _enter(self, event: PairingEvent | SideEvent) -> Entry:
+    def _enter(self, event: PairingEvent | SideEvent) -> Note:
         author = self._author
         self.pairing, entry = advance(self.pairing, event, at=author.clock(), actor=author.name)
         if isinstance(event, RollbackStarted):
             self.deadline = asyncio.get_running_loop().time() + event.timeout_s
-        return entry
+        name = entry.appliance
+        return Note(entry, self.pairing.state if name is None else self.side(name).state)
 
-    def _line(self, entry: Entry) -> PairingMoved:
-        return PairingMoved(
-            type=entry.type,
-            side=entry.appliance,
-            state=self.side(entry.appliance).state if entry.appliance else self.pairing.state,
-            code=self._code(entry),
-        )
+    def _tell(self, note: Note) -> None:
+        entry, code = note.entry, self._code(note.entry)
+        emit(PairingMoved(entry.type, entry.appliance, note.state, code))
+        if entry.type == RollbackFailed.__name__ and entry.appliance is not None:
+            emit(RollbackIncomplete(entry.appliance, str(code)))
 
     @staticmethod
     def _code(entry: Entry) -> str | None:

@@ -21,6 +21,8 @@ class Policy:
     gets to finish in when the worker stops. `rollback_s` is the time for undoing what was done,
     once the pairing's own is over or not needed any more.
 
+    What is only noted about a pairing is durable after twice `note_s` at the latest.
+
     `lease_s` is how long after its last beat a worker counts as alive; it beats every `beat_s`,
     and sends no call that changes something unless the lease outlasts `call_s`, the longest that
     such a call can be on its way. `doubt_s` is how long a claim whose answer was lost may still
@@ -36,6 +38,7 @@ class Policy:
     grace_s: float = 4.0
     rollback_s: int = 300
     max_losses: int = 3
+    note_s: float = 0.5
     lease_s: float = 20.0
     beat_s: float = 1.5
     call_s: float = 12.0

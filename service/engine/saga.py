@@ -28,7 +28,7 @@ async def drive(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
     Raises UnknownAppliance, and, in an exception group, LeaseLost or StoreUnavailable when the
     case has to be dropped.
     """
-    await case.record(PairingStarted(worker=worker, epoch=case.pairing.epoch))
+    case.note(PairingStarted(worker=worker, epoch=case.pairing.epoch))
     await case.heed_cancel()
     one, other = (case.endpoint(side.appliance) for side in case.pairing.sides)
     gone = [endpoint.name for endpoint in (one, other) if not endpoint.api_url]

@@ -22,6 +22,8 @@ from service.domain.events import (
     CallLost,
     CallRequested,
     PairRequested,
+    PeerFound,
+    PeerGone,
     RepairRequested,
     RequestDeferred,
     SideEvent,
@@ -40,6 +42,9 @@ from service.engine.uninterrupted import uninterrupted
 
 Seconds = float
 AT_ONCE: Seconds = 0.0
+
+_SEEN = (SidePaired, SideUnpaired, PeerFound, PeerGone)
+"""What the task or the list would say again: noted, and durable with what comes of it."""
 
 
 class SideSaga:
@@ -234,5 +239,8 @@ class SideSaga:
         return await self._record(SideFailed(self._name, error, refused))
 
     async def _record(self, event: SideEvent) -> Seconds:
-        await self._case.record(event)
+        if isinstance(event, _SEEN):
+            self._case.note(event)
+        else:
+            await self._case.record(event)
         return AT_ONCE

@@ -31,7 +31,7 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
     could not look has seen nothing, and tries until the deadline. That one is everybody's.
     """
     if case.pairing.phase is not Phase.VERIFYING:
-        await case.record(VerificationStarted())
+        case.note(VerificationStarted())
     clock = asyncio.get_running_loop().time
     began, waited_s = clock(), 0.0
     for look in itertools.count(1):
@@ -54,6 +54,7 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
             pause_s = min(pause_s, policy.verify_timeout_s - waited_s)
             # Pauses, not the clock: a worker that was stopped meanwhile has to look again.
             waited_s += pause_s
+        await case.write_notes()
         await case.pause_unless_canceled(pause_s)
     raise AssertionError("it never stops counting")
 

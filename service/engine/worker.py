@@ -82,6 +82,7 @@ class Worker:
                 tasks.create_task(self._breakers.run())
                 tasks.create_task(self._hear_of_work())
                 tasks.create_task(self._hear_of_wishes())
+                tasks.create_task(self._write_notes())
                 while True:
                     self._nudge.clear()
                     for case in await self._claim_all():
@@ -116,6 +117,26 @@ class Worker:
         except StoreUnavailable as trouble:
             emit(StoreTroubled(doing="looking for what is to be canceled", error=str(trouble)))
             return {}
+
+    async def _write_notes(self) -> None:
+        """One round for all: what a pairing waits with, because it waits itself, is written."""
+        while True:
+            await asyncio.sleep(self._policy.note_s)
+            late = [case for case in self._cases.values() if case.has_notes(self._policy.note_s)]
+            if late:
+                async with asyncio.TaskGroup() as writing:
+                    for case in late:
+                        writing.create_task(self._write_notes_of(case))
+
+    async def _write_notes_of(self, case: Case) -> None:
+        pairing = case.pairing
+        with working_on(operation_id=pairing.operation_id, pairing=str(pairing.id)):
+            try:
+                await case.write_notes()
+            except SitepairError:
+                pass  # Who drives it meets the same at the next step.
+            except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
+                emit(PairingCrashed(), error=crash)
 
     async def _claim_all(self) -> Sequence[Case]:
         """Claim as long as there is something due and room for it.

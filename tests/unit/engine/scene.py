@@ -86,11 +86,13 @@ class Scene:
         self.loop = self.stage.loop
         self.tables = self.stage.database.tables
         self.world = self.stage.air.world
-        self.on_event: Callable[[str], None] = lambda _: None
-        """Told the type of each event, as it becomes durable."""
+        self.on_written: Callable[[Written], None] = lambda _: None
+        """Told of each change, as it becomes durable."""
+        self.on_look: Callable[[], None] = lambda: None
+        """Told when somebody reads a list of peers."""
         self._callers = Callers(self.stage)
         self._calls: list[Departure] = []
-        self.stage.air.watch = self._calls.append
+        self.stage.air.watch = self._departed
         self.tables.watch = self._written
         self._callers.arrange()
 
@@ -99,6 +101,12 @@ class Scene:
         """The last one that was accepted."""
         *_, row = self.tables.pairings.values()
         return row.pairing
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether a worker owns it."""
+        *_, row = self.tables.pairings.values()
+        return row.worker is not None
 
     @property
     def events(self) -> list[str]:
@@ -147,9 +155,13 @@ class Scene:
         self.until(lambda: bool(self.tables.pairings) and self._callers.are_content, within_s)
         return self.pairing
 
+    def _departed(self, departure: Departure) -> None:
+        self._calls.append(departure)
+        if departure.request.method == "GET" and departure.request.path == "/sites":
+            self.on_look()
+
     def _written(self, written: Written) -> None:
-        for entry in written.entries:
-            self.on_event(entry.type)
+        self.on_written(written)
         self._callers.saw(written)
 
 

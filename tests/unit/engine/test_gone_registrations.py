@@ -34,7 +34,8 @@ def test_also_when_it_is_made_anew_before_the_worker_looks_for_it(name: str) -> 
     with scene() as here:
         here.until(lambda: bool(here.events))
         registration = removed(here, name)
-        here.on_event = lambda _: here.tables.register(registration)
+        here.until(lambda: here.is_claimed)
+        here.tables.register(registration)
         pairing = here.until_over()
         assert (pairing.state, pairing.error and pairing.error.code) == (
             PairingState.FAILED,

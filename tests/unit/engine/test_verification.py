@@ -17,19 +17,26 @@ def blinded(here: Scene, appliance: str, until_s: float = float("inf")) -> None:
         "GET",
         "/sites",
         CallFault.FAILS_AFTERWARDS,
-        when=lambda: here.pairing.phase is Phase.VERIFYING and here.loop.instant < until_s,
+        when=lambda: is_looked_at(here) and here.loop.instant < until_s,
     )
+
+
+def is_looked_at(here: Scene) -> bool:
+    """Whether whoever reads the list of peers now does so to verify."""
+    is_called = here.events.count("TaskAccepted") == 2
+    return is_called and here.pairing.phase is not Phase.ROLLING_BACK
 
 
 def darkened(here: Scene, until_s: float) -> None:
     """Let both see, from when they are looked at, that one does not reach the other."""
 
-    def darken(event: str) -> None:
-        if event == "VerificationStarted":
+    def darken() -> None:
+        if is_looked_at(here):
+            here.on_look = lambda: None
             left_ms = int((until_s - here.loop.instant) * 1000)
             here.world.darken(OTHER, here.stage.now_ms, left_ms)
 
-    here.on_event = darken
+    here.on_look = darken
 
 
 def test_who_could_not_look_for_longer_than_a_verification_takes_fails_nothing() -> None:
@@ -87,6 +94,7 @@ def test_an_appliance_that_stays_closed_holds_a_verification_up_until_the_deadli
     timeout_s: int,
 ) -> None:
     with scene(a_pairing(timeout_s=timeout_s)) as here:
+        blinded(here, ONE)
         here.until(lambda: "VerificationStarted" in here.events)
         here.stage.air.down.add(ONE)
         here.until(lambda: "PairingParked" in here.events)

@@ -1,0 +1,81 @@
+"""A list of peers that is read again and again says what one that is read once says."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.appliance.wire import PeerList, Unreadable, read_peers
+from service.domain.appliance import Peer
+from tests.unit.appliance.test_wire import FIELDS, JSON
+from tests.unit.appliance.values import as_json
+
+BODIES = st.binary(max_size=40) | st.lists(
+    JSON | st.dictionaries(st.sampled_from(FIELDS.split()), JSON, max_size=5), max_size=5
+).map(as_json)
+STRANGE = [
+    b'[{"id": "1"}, 7]',
+    b'{"items": [{"id": "1"}], "total": 2}',
+    b'{"items": [{"id": "1"}], "total": 1}',
+    b"<html>",
+    b"",
+    b"[" * 100_000,
+    b'[{"site": "\xff"}]',
+    b'[{"site": "\\ud800"}]',
+    b'[{"site": "a\\u0000b"}]',
+    b'[{"id": NaN}]',
+    b'[{"id": "1"},]',
+    b"[]",
+    b" [ {} , {} ] ",
+]
+
+
+def told(peers: Sequence[Peer]) -> list[tuple[Peer, object]]:
+    """All that is known of them, what does not count for equality too."""
+    return [(peer, peer.as_sent) for peer in peers]
+
+
+def agrees(peers: PeerList, body: bytes) -> None:
+    """See that `peers` reads `body` as whoever reads it for the first time does."""
+    try:
+        expected = told(read_peers(body))
+    except Unreadable:
+        with pytest.raises(Unreadable):
+            peers.read(body)
+    else:
+        assert told(peers.read(body)) == expected
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(BODIES, max_size=4))
+def test_each_answer_is_read_as_if_it_were_the_first(bodies: list[bytes]) -> None:
+    peers = PeerList()
+    for body in [*bodies, *bodies]:
+        agrees(peers, body)
+
+
+@pytest.mark.parametrize("body", STRANGE)
+def test_strange_answers_too(body: bytes) -> None:
+    peers = PeerList()
+    agrees(peers, b'[{"id": "1"}, {"id": "2"}]')
+    agrees(peers, body)
+    agrees(peers, b'[{"id": "1"}]')
+
+
+def test_a_row_that_was_there_before_is_not_read_again_and_one_that_is_gone_not_kept() -> None:
+    peers = PeerList()
+    stays, goes = peers.read(b'[{"id": "1"}, {"id": "2"}]')
+    (again,) = peers.read(b'[{"id": "1"}]')
+    assert again is stays
+    _, back = peers.read(b'[{"id": "1"}, {"id": "2"}]')
+    assert back == goes
+    assert back is not goes
+
+
+def test_a_row_whose_state_has_changed_is_another_one() -> None:
+    peers = PeerList()
+    (before,) = peers.read(b'[{"id": "1", "state": {"outgoingCommError": {"code": "Down"}}}]')
+    (after,) = peers.read(b'[{"id": "1", "state": {"outgoingCommError": null}}]')
+    assert before.outgoing_error is not None
+    assert after.outgoing_error is None
