@@ -23,7 +23,7 @@
 --
 -- Locks: the worker's row, then the rows taken, in the order of the index; for those nobody waits.
 -- Lives on: ix_pairing_due, which holds nothing but the backlog; `lines` steps in it from one line
--- to the next. pk_worker.
+-- to the next. pk_pairing, pk_side, pk_worker, uq_appliance_name, uq_appliance_api_url_normalized.
 with recursive alive as materialized (
   select id from worker where id = :worker for key share
 ),
@@ -91,8 +91,11 @@ due as materialized (
     where p.worker is null
       and p.waits_for is null
       and p.state in ('QUEUED', 'RUNNING')
-      and p.line = s.line
-    order by p.id
+      -- Said so, and not as `=`, no index but its own has this order. With the primary key's the
+      -- planner would try its luck while most of what it knows of is due, and pass by all history.
+      and p.line >= s.line
+      and p.line <= s.line
+    order by p.line, p.id
     limit s.size
     for update of p skip locked
   ) as first
@@ -119,16 +122,16 @@ judged as materialized (
 ),
 set_aside as (
   update pairing as p
-  set waits_for = j.waits_for, deadline = j.deadline
-  from judged as j
-  where p.id = j.id and j.waits_for is not null
+  set waits_for = (select j.waits_for from judged as j where j.id = p.id),
+      deadline = (select j.deadline from judged as j where j.id = p.id)
+  -- An array keeps to the index, however many the planner takes them for.
+  where p.id = any(array(select id from judged where waits_for is not null))
   returning p.id
 ),
 taken as (
   update pairing as p
   set worker = :worker, epoch = p.epoch + 1
-  from judged as j
-  where p.id = j.id and j.waits_for is null
+  where p.id = any(array(select id from judged where waits_for is null))
   returning p.*
 )
 select
@@ -145,9 +148,20 @@ select
   b.error as b_error, b.attempts as b_attempts, b.call as b_call, b.losses as b_losses,
   b.asked_thumbprint as b_asked_thumbprint,
   x.id as a_registration, x.api_url as a_api_url, x.api_thumbprint as a_api_thumbprint,
-  x.version as a_version, xf.url as a_former_api_url,
+  x.version as a_version,
+  -- What another appliance has as its URL by now says nothing about this one any more.
+  case
+    when x.former_api_url is not null and not exists (
+      select from appliance as o where o.api_url_normalized = x.former_api_url
+    ) then x.former_api_url
+  end as a_former_api_url,
   y.id as b_registration, y.api_url as b_api_url, y.api_thumbprint as b_api_thumbprint,
-  y.version as b_version, yf.url as b_former_api_url,
+  y.version as b_version,
+  case
+    when y.former_api_url is not null and not exists (
+      select from appliance as o where o.api_url_normalized = y.former_api_url
+    ) then y.former_api_url
+  end as b_former_api_url,
   -- By the database's clock, which is the same for all workers.
   (coalesce(t.deadline, t.start_time + t.timeout_s * 1000) - clock.now) / 1000.0 as remaining_s
 from clock
@@ -160,13 +174,4 @@ left join side as b on b.pairing_id = t.id and b.ordinal = 1
 -- an end all the same, and the others that were taken with it must not suffer.
 left join appliance as x on x.name = a.appliance
 left join appliance as y on y.name = b.appliance
--- What another appliance has as its URL by now says nothing about this one any more.
-left join lateral (
-  select x.former_api_url as url
-  where not exists (select from appliance as o where o.api_url_normalized = x.former_api_url)
-) as xf on true
-left join lateral (
-  select y.former_api_url as url
-  where not exists (select from appliance as o where o.api_url_normalized = y.former_api_url)
-) as yf on true
 order by t.id

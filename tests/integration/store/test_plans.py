@@ -175,6 +175,33 @@ async def test_a_claim_lives_on_the_backlog(full: "Connection") -> None:
     assert 3 <= plan.most_rows <= 10
 
 
+ALL_DUE = """
+    insert into pairing (id, operation, state, couple_low, couple_high, operation_id, user_name,
+      description, priority, timeout_s, start_time, last_updated, epoch, seq, head)
+    select overlay(gen_random_uuid()::text placing lpad(to_hex(n), 8, '0') from 1)::uuid, 'pair',
+      'QUEUED', 'y' || n, 'z', 'x', 'u', '', 0, 600, 1, 2, 0, 1, decode(repeat('00', 32), 'hex')
+    from generate_series(1, 3000) as n;
+    analyze pairing;
+    update pairing set state = 'SUCCEEDED', end_time = 2 where couple_low not like 'y29%'
+"""
+
+
+async def test_a_claim_passes_by_history_though_all_was_due_when_it_was_counted(
+    server_url: str,
+) -> None:
+    async with database_like(server_url, TEMPLATE) as url:
+        async with Database.connect(url) as database:
+            await Heartbeat(database, ALIVE).join(20)
+        connection = await asyncpg.connect(url)
+        await connection.execute(ALL_DUE, timeout=60)
+        limits = {"limit": 16, "worker": ALIVE, "since": "", "most": 64}
+        plan = await plan_of(connection, statement("claim"), limits)
+        await connection.close(timeout=10)
+    assert "ix_pairing_due" in plan.indexes
+    assert "pairing" not in plan.whole_tables
+    assert plan.most_rows <= 40
+
+
 async def test_what_is_given_up_or_to_be_canceled_is_found_by_its_worker(
     crowded: "Connection",
 ) -> None:
