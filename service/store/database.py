@@ -164,7 +164,13 @@ def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
     pool: dict[str, Any] = (
         {"poolclass": NullPool}
         if pool_size is None or url.pgbouncer
-        else {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": CONNECT_TIMEOUT_S}
+        else {
+            "pool_size": pool_size,
+            "max_overflow": 0,
+            "pool_timeout": CONNECT_TIMEOUT_S,
+            # The one that was used last has its plans.
+            "pool_use_lifo": True,
+        }
     )
     return create_async_engine(
         "postgresql+asyncpg://", connect_args=arguments, hide_parameters=True, **pool
