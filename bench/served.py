@@ -20,6 +20,7 @@ from pathlib import Path
 from bench.processes import Role
 from service.app import running
 from service.engine.policy import Policy
+from service.garbage import collect_seldom
 from service.observe.logging import configure
 from service.settings import Settings
 
@@ -43,6 +44,7 @@ def main() -> None:
     )
     with (args.data_dir / f"{role}.log").open("a", encoding="utf-8") as log:
         configure(stream=log)
+        collect_seldom()
         with _profiled(args.profile):
             asyncio.run(_serve(settings, Policy(window=args.window), role))
 

@@ -41,7 +41,11 @@ class Calls:
     ) -> Outcome:
         """Wait for a free connection, then send `request` once. Raises ApplianceClosed, and what
         `permit` raises: then nothing was sent."""
-        async with self._breaker.unless_open():
+        self._breaker.check()
+        if self._turns.locked():
+            async with self._breaker.unless_open():
+                await self._turns.acquire()
+        else:
             await self._turns.acquire()
         try:
             self._breaker.check()  # It may have opened as the turn came.

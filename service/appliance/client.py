@@ -1,8 +1,8 @@
 """One appliance: what may be asked of it, over one session and few connections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -168,18 +168,17 @@ class ApplianceClient:
 
     async def _change(self, method: str, path: str, body: bytes | None, permit: Permit) -> Task:
         request = Request(method, path, body=body, mutating=True)
-        async with self._turn_to_change():
-            answer = await self.ask(request, permit=permit)
-        return _understood(request, answer, read_task)
-
-    @asynccontextmanager
-    async def _turn_to_change(self) -> AsyncIterator[None]:
-        async with self.breaker.unless_open():
+        self.breaker.check()
+        if self._mutating.are_taken:
+            async with self.breaker.unless_open():
+                await self._mutating.acquire()
+        else:
             await self._mutating.acquire()
         try:
-            yield
+            answer = await self.ask(request, permit=permit)
         finally:
             self._mutating.release()
+        return _understood(request, answer, read_task)
 
     def _turn_away(self, closed: ApplianceClosed) -> None:
         self._peers.abandon(closed)

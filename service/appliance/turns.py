@@ -16,6 +16,11 @@ class Turns:
         self._free = at_once
         self._lines: OrderedDict[OperationId, deque[asyncio.Future[None]]] = OrderedDict()
 
+    @property
+    def are_taken(self) -> bool:
+        """Whether who asks now has to wait."""
+        return self._free <= 0
+
     async def acquire(self) -> None:
         """Wait for a turn."""
         if self._free > 0:

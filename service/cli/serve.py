@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from service.app import serve_until_stopped
 from service.cli.status import Exit, run, say, tell
+from service.garbage import collect_seldom
 from service.observe.logging import configure
 from service.settings import from_environment
 from service.upkeep import migrate as migrate_database
@@ -37,6 +38,7 @@ async def _serve(*, api: bool, worker: bool) -> Exit:
     configure(level=settings.log_level)
     if api and settings.admin_token is None:
         tell(f"The token for the API is in {settings.data_dir / 'admin.token'}.")
+    collect_seldom()
     await serve_until_stopped(settings, api=api, worker=worker)
     return Exit.OK
 

@@ -204,7 +204,10 @@ class Pairing(Struct, frozen=True):
     @property
     def failed_side(self) -> Side | None:
         """The first side that failed, if any did."""
-        return next((side for side in self.sides if side.state is SideState.FAILED), None)
+        one, other = self.sides
+        if one.state is SideState.FAILED:
+            return one
+        return other if other.state is SideState.FAILED else None
 
     @property
     def is_to_be_undone(self) -> bool:

@@ -12,7 +12,7 @@ class Policy:
     """Waiting times in seconds, and limits. `jitter` gives numbers in [0, 1).
 
     `window` is how many pairings one worker drives at once, `claim_size` how many it takes at a
-    time; once the window was full, it claims again when a sixteenth of it is free.
+    time; once the window was full, it claims again when an eighth of it is free.
     `verify_timeout_s` is how long the appliances may take to clear their communication
     errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two looks that must
     both miss what a call whose answer was lost should have done, before it is made again.
@@ -52,7 +52,7 @@ class Policy:
     @property
     def lot(self) -> int:
         """How much of a window that was full has to be free before it is worth a claim."""
-        return max(1, min(self.claim_size, self.window // 16))
+        return max(1, min(self.claim_size, self.window // 8))
 
     def pause_s(self, attempt: int, at_least_s: float | None = None) -> float:
         """How long to wait after the `attempt`-th failure."""
