@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from service.domain.errors import StoreUnavailable
@@ -13,6 +14,9 @@ Answer = TypeVar("Answer")
 
 LARGEST_GROUP = 1000
 """Bounds how long a transaction lasts, and so how long the next caller waits."""
+
+CROWD = 8
+"""So many in one group tell that many more are coming."""
 
 
 class GroupCommit(Generic[Item, Answer]):
@@ -26,17 +30,23 @@ class GroupCommit(Generic[Item, Answer]):
         self,
         commit: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
         close: Callable[[], Awaitable[None]],
+        *,
+        rest_s: float = 0.0,
     ) -> None:
         """`commit` makes a group durable in one transaction and answers each item, with an
         exception for one that was refused by itself. If it raises StoreUnavailable the whole
         group gets that; if it raises anything else nothing of the group may have been committed:
         each item is then tried alone, so that it fails for nobody but the one to blame. `close`
-        lets go of what `commit` holds, at the very end."""
+        lets go of what `commit` holds, at the very end. After a crowd the next group begins
+        `rest_s` after that one began, so that more share it: a transaction costs the database as
+        much as dozens of changes. Where few are about nobody waits."""
         self._commit = commit
         self._close = close
+        self._rest_s = rest_s
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._work = asyncio.Event()
         self._closed = False
+        self._closing = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
 
@@ -59,7 +69,9 @@ class GroupCommit(Generic[Item, Answer]):
             ready.set()
         try:
             while await self._has_work():
-                await self._commit_next()
+                began = asyncio.get_running_loop().time()
+                if await self._commit_next() >= CROWD:
+                    await self._rest_until(began + self._rest_s)
         finally:
             self._closed = True
             _give_up([answer for _, answer in self._waiting])
@@ -72,6 +84,7 @@ class GroupCommit(Generic[Item, Answer]):
     async def stop(self) -> None:
         """Take nothing more, and return when all that was handed over is through and `run` is."""
         self._closed = True
+        self._closing.set()
         self._work.set()
         await self._ended.wait()
 
@@ -81,7 +94,12 @@ class GroupCommit(Generic[Item, Answer]):
             await self._work.wait()
         return bool(self._waiting)
 
-    async def _commit_next(self) -> None:
+    async def _rest_until(self, instant: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(instant):
+                await self._closing.wait()
+
+    async def _commit_next(self) -> int:
         size = min(len(self._waiting), LARGEST_GROUP)
         group = [self._waiting.popleft() for _ in range(size)]
         try:
@@ -96,6 +114,7 @@ class GroupCommit(Generic[Item, Answer]):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+        return size
 
     async def _answers(self, items: Sequence[Item]) -> Sequence[Answer | Exception]:
         try:

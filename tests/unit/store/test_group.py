@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.errors import StoreUnavailable
 from service.store.errors import RolledBack
-from service.store.group import LARGEST_GROUP, GroupCommit
+from service.store.group import CROWD, LARGEST_GROUP, GroupCommit
 
 
 class Commits:
@@ -63,6 +63,34 @@ async def test_what_was_handed_over_during_a_commit_shares_the_next_one_in_order
         commits.may_end.set()
         assert [await task for task in [first, *others]] == [10, 20, 30, 40, 50, 60]
     assert commits.groups == [[1], [2, 3, 4, 5, 6]]
+
+
+async def test_after_a_crowd_more_gather_and_who_stops_does_not_wait_for_them() -> None:
+    commits = Commits()
+    group: GroupCommit[int, int] = GroupCommit(commits, nothing, rest_s=3600)
+    async with asyncio.TaskGroup() as tasks:
+        async with at_work(group):
+            crowd = await submitted(tasks, group, range(CROWD))
+            await asyncio.gather(*crowd)
+            one = await submitted(tasks, group, [100])
+            other = await submitted(tasks, group, [101])
+        assert [await task for task in [*one, *other]] == [1000, 1010]
+    assert commits.groups == [list(range(CROWD)), [100, 101]]
+
+
+async def test_a_rest_comes_to_an_end() -> None:
+    group: GroupCommit[int, int] = GroupCommit(Commits(), nothing, rest_s=0.001)
+    async with at_work(group), asyncio.TaskGroup() as tasks:
+        await asyncio.gather(*await submitted(tasks, group, range(CROWD)))
+        assert await group.submit(7) == 70
+
+
+async def test_where_few_are_about_nobody_waits() -> None:
+    commits = Commits()
+    group: GroupCommit[int, int] = GroupCommit(commits, nothing, rest_s=3600)
+    async with at_work(group), asyncio.TaskGroup() as tasks:
+        await asyncio.gather(*await submitted(tasks, group, range(CROWD - 1)))
+        assert await group.submit(7) == 70
 
 
 async def test_one_refused_item_fails_for_its_caller_alone() -> None:
