@@ -1,12 +1,14 @@
 """`python -m bench.calls`: calls to appliances for a pairing, where there is little to share.
 
-One alone, after one that brought the logins; and long tasks, many in flight, where a script that
+One alone, where sessions are there already; and long tasks, many in flight, where a script that
 looks at each task every second makes sixty.
 """
 
+from dataclasses import replace
+
 from bench import ours, truth
 from bench.client import Client
-from bench.couples import chosen
+from bench.couples import chosen, warmed_up
 from bench.figures import Row, Target, alone
 from bench.options import Options
 from bench.postgres import Postgres
@@ -15,7 +17,8 @@ from bench.report import command, tell
 
 DEFAULTS = Options(rounds=1, pairings=1000, in_flight=1000)
 
-_ALONE = 5
+_ALONE = 9
+_FEW = Options(appliances=10, pairings=1)
 _LONG_TASKS = "task_ms=[28000,32000]"
 
 
@@ -43,18 +46,21 @@ async def measure(options: Options) -> list[Row]:
 async def _one_by_one(postgres: Postgres, options: Options, seed: int) -> list[float]:
     counts = []
     async with (
-        simulator(2 * (_ALONE + 1), seed) as fleet,
+        simulator(_FEW.appliances, seed) as fleet,
         postgres.migrated() as url,
         postgres.directory() as place,
         service(place, options.in_flight, url) as serving,
         Client.of(serving.described) as client,
     ):
         await client.register(fleet)
-        for couple in truth.names(fleet, [(0, other) for other in range(1, _ALONE + 2)]):
+        warmup, lonely = warmed_up(replace(_FEW, seed=seed), _ALONE)
+        for couple in truth.names(fleet, warmup):
+            await client.over(await client.ask(couple))
+        for couple in truth.names(fleet, lonely):
             await truth.reset(fleet)
             await client.over(await client.ask(couple))
             counts.append(float((await truth.read(fleet)).calls))
-    return counts[1:]
+    return counts
 
 
 if __name__ == "__main__":

@@ -13,3 +13,11 @@ def chosen(options: Options, count: int | None = None) -> Places:
     couples = list(itertools.combinations(range(options.appliances), 2))
     random.Random(options.seed).shuffle(couples)
     return couples[: options.pairings if count is None else count]
+
+
+def warmed_up(options: Options, count: int) -> tuple[Places, Places]:
+    """Couples that bring all appliances their sessions, and `count` others, of two of those each:
+    the bare calls are logged in before they begin, too."""
+    first = [(place, place + 1) for place in range(0, options.appliances - 1, 2)]
+    others = [couple for couple in chosen(options, options.appliances**2) if couple not in first]
+    return first, others[:count]

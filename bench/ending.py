@@ -22,6 +22,9 @@ _SHARE = 0.99
 _TASKS = "task_ms=[4000,12000]"
 """Long enough for all to be in flight at once, and random."""
 
+_CROWD = 16
+"""Tasks that are waited for at an appliance, or more."""
+
 
 async def measure(options: Options) -> list[Row]:
     """The 99th percentile of the delay, whole and above one poll round."""
@@ -53,7 +56,7 @@ def _delays(driven: Driven) -> list[tuple[float, float]]:
 
 
 def _round_ms(task: Task) -> float:
-    return 1000 * Pace().pause_s(task.took_ms / 1000)
+    return 1000 * Pace().pause_s(task.took_ms / 1000, _CROWD)
 
 
 if __name__ == "__main__":

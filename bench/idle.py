@@ -12,7 +12,7 @@ from statistics import median
 from bench import bare, truth
 from bench.bare import Sites
 from bench.client import Client
-from bench.couples import Places, chosen
+from bench.couples import Places, warmed_up
 from bench.figures import Row, Target, difference
 from bench.options import Options
 from bench.postgres import Postgres
@@ -20,7 +20,7 @@ from bench.processes import service, simulator
 from bench.report import command, tell
 from bench.truth import Couple
 
-DEFAULTS = Options(pairings=20)
+DEFAULTS = Options(pairings=20, appliances=12)
 """A round is `pairings` of each."""
 
 _Pair = Callable[[int], Awaitable[None]]
@@ -32,8 +32,8 @@ async def measure(options: Options) -> list[Row]:
     async with Postgres.started() as postgres:
         for number in range(options.rounds):
             seed = options.seed + number
-            # One couple of each to warm up, and never the same couple for both.
-            places = chosen(options, 2 * (options.pairings + 1))
+            # Never the same couple for both.
+            warmup, places = warmed_up(options, 2 * options.pairings)
             async with (
                 simulator(options.appliances, seed) as fleet,
                 postgres.migrated() as url,
@@ -43,13 +43,15 @@ async def measure(options: Options) -> list[Row]:
                 bare.logged_in(fleet["appliances"]) as sites,
             ):
                 await client.register(fleet)
+                for couple in truth.names(fleet, warmup):
+                    await client.over(await client.ask(couple))
                 took = await _take_turns(client, sites, places, truth.names(fleet, places))
                 known = await truth.read(fleet)
             around = [
                 took_ms - known.longest_ms(couple)
                 for couple, took_ms in zip(truth.names(fleet, places), took, strict=True)
             ]
-            rounds.append((median(around[2::2]), median(around[3::2])))
+            rounds.append((median(around[0::2]), median(around[1::2])))
             tell(f"idle {number + 1}: ours {rounds[-1][0]:.1f} ms, bare {rounds[-1][1]:.1f} ms")
     target = Target(25, 8)
     return [difference("ms around the tasks, one pairing alone", "bare", rounds, target)]

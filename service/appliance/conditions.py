@@ -4,13 +4,13 @@ import random
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.appliance.egress import EgressPolicy
 from service.appliance.exchange import Channel
 from service.appliance.http import HttpsChannel
 from service.appliance.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, CallTimeouts, Limits
-from service.appliance.pace import Pace
+from service.appliance.pace import Pace, paces
 from service.appliance.tls import trust_of
 from service.domain.registration import ApplianceSpec
 
@@ -45,7 +45,7 @@ class Conditions:
     timeouts: CallTimeouts = DEFAULT_TIMEOUTS
     limits: Limits = DEFAULT_LIMITS
     ca: ssl.SSLContext | None = None
-    pace: Callable[[], Pace] = Pace
+    pace: Callable[[], Pace] = field(default_factory=paces)
     jitter: Callable[[], float] = random.random
     clock: Callable[[], int] = wall_ms
     connect: Callable[[ApplianceSpec, "Conditions"], Channel] = https_channel

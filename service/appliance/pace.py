@@ -1,32 +1,62 @@
 """How often to look after tasks that are under way."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+_HASTE_S = 0.5
 
 
 @dataclass(slots=True)
 class Pace:
     """Times in seconds. A task is looked after often while it is young, seldom when it is old:
-    the pause is `share` of its age, within `floor_s` and `cap_s`.
+    the pause is `share` of its age, within a floor and `cap_s`. The floor, which is also the least
+    pause between two rounds, is `lone_s` for each that is waited for, up to `floor_s`.
 
-    Where tasks are known to take long, a young one is not worth the haste: `typical_s` is a
-    running average of how long they took to be seen over, and counts like a quarter of an age.
-    `floor_s` is also the least pause between two rounds.
+    How long an appliance's tasks take is learnt as TCP learns how long an answer takes (RFC 6298):
+    a running mean and a running deviation; until there is one, from `others`. Where they are quick,
+    the first look comes when most are over, for one before that is a call for nothing. Where they
+    are slow, a young one counts like one of a quarter of the mean.
     """
 
     first_s: float = 0.1
+    lone_s: float = 0.05
     floor_s: float = 0.2
     cap_s: float = 5.0
     share: float = 0.2
-    typical_s: float = 0.0
+    mean_s: float | None = None
+    deviation_s: float = 0.0
+    others: "Pace | None" = None
 
     def first_look_s(self) -> float:
         """How long after a task was asked about to look for the first time."""
-        return min(self.cap_s, max(self.first_s, self.share * self.typical_s / 4))
+        if self.mean_s is None:
+            return self.others.first_look_s() if self.others is not None else self.first_s
+        likely_over_s = self.mean_s + 1.5 * self.deviation_s
+        patience_s = max(_HASTE_S, self.share * self.mean_s / 4)
+        return min(self.cap_s, max(self.first_s, min(likely_over_s, patience_s)))
 
-    def pause_s(self, age_s: float) -> float:
-        """How long to wait before the next look at a task of this age."""
-        return min(self.cap_s, max(self.floor_s, self.share * max(age_s, self.typical_s / 4)))
+    def pause_s(self, age_s: float, waiting: int) -> float:
+        """How long to wait before the next look at a task of this age, with so many waited for."""
+        age_s = max(age_s, (self.mean_s or 0.0) / 4)
+        return min(self.cap_s, max(self.rest_s(waiting), self.share * age_s))
 
-    def saw_end(self, age_s: float) -> None:
-        """A task was seen over at this age."""
-        self.typical_s += (age_s - self.typical_s) * 0.2
+    def rest_s(self, waiting: int) -> float:
+        """The least pause between two rounds, with so many tasks waited for."""
+        return min(self.floor_s, self.lone_s * waiting)
+
+    def saw_end(self, took_s: float) -> None:
+        """A task is over that took so long."""
+        if self.others is not None:
+            self.others.saw_end(took_s)
+        if self.mean_s is None:
+            self.mean_s, self.deviation_s = took_s, took_s / 4
+            return
+        error_s = took_s - self.mean_s
+        self.deviation_s += (abs(error_s) - self.deviation_s) / 4
+        self.mean_s += error_s / 8
+
+
+def paces() -> Callable[[], Pace]:
+    """Makes paces of which each begins with what all have learnt."""
+    everybody = Pace()
+    return lambda: Pace(others=everybody)

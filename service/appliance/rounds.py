@@ -114,7 +114,7 @@ class TaskRounds:
                 self._tell_all(refusal)
             else:
                 failures = 0
-                self._not_before = began + self._pace.floor_s
+                self._not_before = began + self._pace.rest_s(len(self._watches))
 
     async def _until_due(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -141,19 +141,28 @@ class TaskRounds:
             await self._inquiry.look([watch.question for watch in watches], self._tell)
         now = asyncio.get_running_loop().time()
         for watch in watches:
-            watch.due = now + self._pace.pause_s(now - watch.since)
+            watch.due = now + self._pace.pause_s(now - watch.since, len(watches))
 
     def _tell(self, task_id: TaskId, outcome: Task | TaskForgotten) -> None:
         watch = self._watches.pop(task_id, None)
         if watch is not None:
             if isinstance(outcome, Task):
-                self._pace.saw_end(asyncio.get_running_loop().time() - watch.since)
+                age_s = asyncio.get_running_loop().time() - watch.since
+                self._pace.saw_end(_took_s(outcome, age_s))
             watch.tell(outcome)
 
     def _tell_all(self, error: Exception) -> None:
         watches, self._watches = self._watches, {}
         for watch in watches.values():
             watch.tell(error)
+
+
+def _took_s(task: Task, age_s: float) -> float:
+    """How long it took by the appliance's own clock, if that can be; else as long as we waited."""
+    if task.start_time is None or task.end_time is None:
+        return age_s
+    took_s = (task.end_time - task.start_time) / 1000
+    return took_s if 0 <= took_s <= age_s else age_s
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """How often tasks are looked after."""
 
+import random
 from itertools import pairwise
 
-from service.appliance.pace import Pace
+from service.appliance.pace import Pace, paces
+
+CROWD = 50
 
 
-def looks_until(end_s: float, pace: Pace) -> list[float]:
+def looks_until(end_s: float, pace: Pace, waiting: int = CROWD) -> list[float]:
     """The ages at which a task is looked at, the last one at or after `end_s`."""
     ages = [pace.first_look_s()]
     while ages[-1] < end_s:
-        ages.append(ages[-1] + pace.pause_s(ages[-1]))
+        ages.append(ages[-1] + pace.pause_s(ages[-1], waiting))
     return ages
 
 
@@ -30,7 +33,7 @@ def test_no_look_comes_much_later_than_the_task_took() -> None:
 
 
 def test_an_old_task_is_looked_at_every_few_seconds() -> None:
-    assert Pace().pause_s(3_600.0) == 5.0
+    assert Pace().pause_s(3_600.0, 1) == 5.0
 
 
 def test_where_tasks_take_long_a_young_one_is_not_hurried_after() -> None:
@@ -38,13 +41,51 @@ def test_where_tasks_take_long_a_young_one_is_not_hurried_after() -> None:
     for _ in range(50):
         pace.saw_end(30.0)
     assert 1.0 < pace.first_look_s() < 2.0
-    assert 1.0 < pace.pause_s(0.5) < 2.0
+    assert 1.0 < pace.pause_s(0.5, 1) < 2.0
     assert len(looks_until(30.0, pace)) < len(looks_until(30.0, Pace()))
 
 
 def test_quick_tasks_after_slow_ones_bring_the_haste_back() -> None:
     pace = Pace()
-    for age_s in [30.0] * 10 + [0.15] * 30:
-        pace.saw_end(age_s)
-    assert pace.first_look_s() == 0.1
-    assert pace.pause_s(0.1) == 0.2
+    for took_s in [30.0] * 10 + [0.15] * 80:
+        pace.saw_end(took_s)
+    assert pace.first_look_s() < 0.2
+    assert pace.pause_s(0.1, CROWD) == 0.2
+
+
+def test_of_quick_tasks_nearly_all_are_over_at_the_first_look() -> None:
+    rng, pace = random.Random(4), Pace()  # noqa: S311 - a failure has to be repeatable
+    looks, over = [], 0
+    for number in range(600):
+        took_s = rng.uniform(0.08, 0.22)
+        if number >= 100:
+            looks.append(pace.first_look_s())
+            over += took_s <= looks[-1]
+        pace.saw_end(took_s)
+    assert over >= 0.8 * len(looks)
+    assert max(looks) < 0.3
+
+
+def test_no_first_look_is_late_because_others_took_long() -> None:
+    """It may fail at once, whatever the others did."""
+    for mean_s in (0.3, 1.0, 4.0, 10.0, 30.0, 300.0):
+        pace = Pace()
+        for _ in range(20):
+            pace.saw_end(mean_s)
+        assert pace.first_look_s() <= max(0.5, 0.05 * mean_s)
+
+
+def test_who_waits_alone_is_not_kept_for_the_sake_of_a_crowd() -> None:
+    assert looks_until(0.16, Pace(), waiting=1)[-1] < 0.21
+    assert Pace().pause_s(0.1, 1) == Pace().rest_s(1) == 0.05
+    assert Pace().pause_s(0.1, CROWD) == Pace().rest_s(CROWD) == 0.2
+
+
+def test_an_appliance_that_is_new_is_expected_to_be_like_the_others() -> None:
+    make = paces()
+    known, new = make(), make()
+    for _ in range(20):
+        known.saw_end(0.3)
+    assert new.first_look_s() == known.first_look_s() > 0.2
+    new.saw_end(0.1)
+    assert new.first_look_s() < 0.2
