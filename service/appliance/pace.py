@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _HASTE_S = 0.5
+_FEW, _MANY = 4, 16
+"""Tasks: what others have seen counts like so many; the running mean is over so many."""
 
 
 @dataclass(slots=True)
@@ -13,7 +15,7 @@ class Pace:
     pause between two rounds, is `lone_s` for each that is waited for, up to `floor_s`.
 
     How long an appliance's tasks take is learnt as TCP learns how long an answer takes (RFC 6298):
-    a running mean and a running deviation; until there is one, from `others`. Where they are quick,
+    a running mean and a running deviation, which begin as those of `others`. Where they are quick,
     the first look comes when most are over, for one before that is a call for nothing. Where they
     are slow, a young one counts like one of a quarter of the mean.
     """
@@ -25,6 +27,7 @@ class Pace:
     share: float = 0.2
     mean_s: float | None = None
     deviation_s: float = 0.0
+    seen: int = 0
     others: "Pace | None" = None
 
     def first_look_s(self) -> float:
@@ -46,14 +49,18 @@ class Pace:
 
     def saw_end(self, took_s: float) -> None:
         """A task is over that took so long."""
+        if self.mean_s is None and self.others is not None:
+            self.mean_s, self.deviation_s = self.others.mean_s, self.others.deviation_s
+            self.seen = _FEW
+        if self.mean_s is None:
+            self.mean_s, self.deviation_s, self.seen = took_s, took_s / 4, 1
+        else:
+            self.seen = min(self.seen + 1, _MANY)
+            error_s = took_s - self.mean_s
+            self.deviation_s += (abs(error_s) - self.deviation_s) / self.seen
+            self.mean_s += error_s / self.seen
         if self.others is not None:
             self.others.saw_end(took_s)
-        if self.mean_s is None:
-            self.mean_s, self.deviation_s = took_s, took_s / 4
-            return
-        error_s = took_s - self.mean_s
-        self.deviation_s += (abs(error_s) - self.deviation_s) / 4
-        self.mean_s += error_s / 8
 
 
 def paces() -> Callable[[], Pace]:

@@ -51,7 +51,8 @@ class SharedRead(Generic[Value]):
         clock = asyncio.get_running_loop().time
         while (batch := self._gathering) is not None and not batch.is_sent:
             await asyncio.sleep(max(0.0, self._next_at - clock()))
-            self._next_at = clock() + self._spacing_s
+            # Where nobody shares, nobody would gain by waiting.
+            self._next_at = clock() + (self._spacing_s if batch.is_shared else 0.0)
             self._under_way = batch
             if batch.is_wanted:
                 await self._serve(batch)
@@ -86,6 +87,11 @@ class _Batch(Generic[Value]):
         other."""
         first, *others = self._askers
         return replace(WorkContext() if others else first, operation_id=self._askers[first])
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether more than one asked."""
+        return len(self._answers) > 1
 
     @property
     def is_wanted(self) -> bool:

@@ -87,11 +87,11 @@ def test_a_read_that_waits_for_its_turn_is_joined() -> None:
     run(scene())
 
 
-def test_two_reads_are_never_closer_than_the_spacing() -> None:
+def test_after_a_read_that_was_shared_the_next_one_waits_for_more_to_share() -> None:
     async def scene() -> None:
         source = Source(answer_s=0.001)
         async with reading(source) as (shared, _):
-            asks = [asked_at(shared, number / 1000) for number in range(100)]
+            asks = [asked_at(shared, number // 2 / 1000) for number in range(200)]
             await asyncio.gather(*asks)
         pauses = [
             later - sent for sent, later in zip(source.sent_at, source.sent_at[1:], strict=False)
@@ -102,13 +102,13 @@ def test_two_reads_are_never_closer_than_the_spacing() -> None:
     run(scene())
 
 
-def test_a_first_read_does_not_wait() -> None:
+def test_who_asks_alone_does_not_wait() -> None:
     async def scene() -> None:
         source = Source(answer_s=0.0)
         async with reading(source) as (shared, _):
-            await asked_at(shared, 5.0)
-            await asked_at(shared, 9.0)
-        assert source.sent_at == [5.0, 9.0]
+            for at in (5.0, 5.001, 9.0):
+                await asked_at(shared, at)
+        assert source.sent_at == [5.0, 5.001, 9.0]
 
     run(scene())
 
