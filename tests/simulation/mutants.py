@@ -96,7 +96,7 @@ MUTANTS = {
                 "if self._gathering is None:",
             ),
         ),
-        seed=302_093,
+        seed=1_171,
     ),
     "rows-by-position": Mutant(
         "rows of the bulk poll are matched by position",

@@ -190,9 +190,10 @@ def failed(pairing: Pairing) -> Change:
 
 
 def as_stored(pairing: Pairing) -> Pairing:
-    """What is read back of it: what was seen of its sides counts only for who saw it."""
+    """What all know of it: what was seen of its sides counts only for who saw it, and a wish to
+    cancel is shown before its worker knows."""
     one, other = [structs.replace(side, is_verified=False) for side in pairing.sides]
-    return structs.replace(pairing, sides=(one, other))
+    return structs.replace(pairing, sides=(one, other), is_unwanted=False)
 
 
 def way_to_success(pairing: Pairing) -> list[Change]:
