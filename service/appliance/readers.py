@@ -15,6 +15,10 @@ from service.observe.context import WorkContext, current, operation_id, working_
 Value = TypeVar("Value")
 
 
+_LONE = 0.25
+"""What is left of the spacing after a read that nobody shared."""
+
+
 class SharedRead(Generic[Value]):
     """Everybody who asks before a read is sent gets its value; who comes later gets the next
     one's. So a value is never older than its question, and one read at a time is under way.
@@ -51,8 +55,8 @@ class SharedRead(Generic[Value]):
         clock = asyncio.get_running_loop().time
         while (batch := self._gathering) is not None and not batch.is_sent:
             await asyncio.sleep(max(0.0, self._next_at - clock()))
-            # Where nobody shares, nobody would gain by waiting.
-            self._next_at = clock() + (self._spacing_s if batch.is_shared else 0.0)
+            # Where nobody shares, few would gain by waiting.
+            self._next_at = clock() + self._spacing_s * (1.0 if batch.is_shared else _LONE)
             self._under_way = batch
             if batch.is_wanted:
                 await self._serve(batch)

@@ -17,7 +17,7 @@ from service.store.patience import Patience
 from service.store.statements import statement
 
 PATIENCE_S = 15.0
-REST_S = 0.02
+REST_S = 0.03
 """Between the beginnings of two groups while many pairings move. A fifth of what the quickest task
 of an appliance takes, and it spares the database half of its commits."""
 

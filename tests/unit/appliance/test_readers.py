@@ -102,13 +102,13 @@ def test_after_a_read_that_was_shared_the_next_one_waits_for_more_to_share() -> 
     run(scene())
 
 
-def test_who_asks_alone_does_not_wait() -> None:
+def test_who_asks_alone_waits_for_a_quarter_of_it_at_most() -> None:
     async def scene() -> None:
         source = Source(answer_s=0.0)
         async with reading(source) as (shared, _):
             for at in (5.0, 5.001, 9.0):
                 await asked_at(shared, at)
-        assert source.sent_at == [5.0, 5.001, 9.0]
+        assert source.sent_at == pytest.approx([5.0, 5.0 + SPACING_S / 4, 9.0])
 
     run(scene())
 
