@@ -41,12 +41,7 @@ class Calls:
     ) -> Outcome:
         """Wait for a free connection, then send `request` once. Raises ApplianceClosed, and what
         `permit` raises: then nothing was sent."""
-        self._breaker.check()
-        if self._turns.locked():
-            async with self._breaker.unless_open():
-                await self._turns.acquire()
-        else:
-            await self._turns.acquire()
+        await self._breaker.turn(self._turns)
         try:
             self._breaker.check()  # It may have opened as the turn came.
             served = callers() if callers is not None else (operation_id(),)

@@ -168,12 +168,7 @@ class ApplianceClient:
 
     async def _change(self, method: str, path: str, body: bytes | None, permit: Permit) -> Task:
         request = Request(method, path, body=body, mutating=True)
-        self.breaker.check()
-        if self._mutating.are_taken:
-            async with self.breaker.unless_open():
-                await self._mutating.acquire()
-        else:
-            await self._mutating.acquire()
+        await self.breaker.turn(self._mutating)
         try:
             answer = await self.ask(request, permit=permit)
         finally:

@@ -16,8 +16,7 @@ class Turns:
         self._free = at_once
         self._lines: OrderedDict[OperationId, deque[asyncio.Future[None]]] = OrderedDict()
 
-    @property
-    def are_taken(self) -> bool:
+    def locked(self) -> bool:
         """Whether who asks now has to wait."""
         return self._free <= 0
 

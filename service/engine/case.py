@@ -156,9 +156,9 @@ class Case:
             self._noted_at = asyncio.get_running_loop().time()
         self._notes += notes
 
-    def has_notes(self, since_s: float) -> bool:
-        """Whether something was noted that long ago, and is not durable nor about to be."""
-        return self._noted_at <= asyncio.get_running_loop().time() - since_s
+    def has_notes(self, before: float) -> bool:
+        """Whether something was noted by then (loop time), and is not durable nor about to be."""
+        return self._noted_at <= before
 
     async def write_notes(self) -> None:
         """Make durable what was only noted. Raises like `record`."""

@@ -122,7 +122,8 @@ class Worker:
         """One round for all: what a pairing waits with, because it waits itself, is written."""
         while True:
             await asyncio.sleep(self._policy.note_s)
-            late = [case for case in self._cases.values() if case.has_notes(self._policy.note_s)]
+            before = asyncio.get_running_loop().time() - self._policy.note_s
+            late = [case for case in self._cases.values() if case.has_notes(before)]
             if late:
                 async with asyncio.TaskGroup() as writing:
                     for case in late:
