@@ -4,6 +4,8 @@ from service.domain import chain, transitions
 from service.domain.events import CancelRequested, Entry, PairingEvent, PairingRetried, SideEvent
 from service.domain.pairing import ChainPosition, Pairing
 
+_ASKED_LATER = (CancelRequested, PairingRetried)
+
 
 def advance(
     pairing: Pairing, event: PairingEvent | SideEvent, *, at: int, actor: str
@@ -14,7 +16,7 @@ def advance(
     carries the operationID of that request, all else the pairing's own. Raises IllegalTransition.
     """
     operation_id = pairing.operation_id
-    if isinstance(event, CancelRequested | PairingRetried):
+    if isinstance(event, _ASKED_LATER):
         operation_id = event.operation_id
     at = max(at, pairing.last_updated)
     entry = chain.append(

@@ -133,8 +133,9 @@ def find_peer(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = N
                 return peer
     for url in (endpoint.api_url, endpoint.former_api_url):
         if url:
+            spelt = normalized_url(url)
             for peer in peers:
-                if not peer.is_local and peer.is_known_at(url):
+                if spelt in peer.known_at and not peer.is_local:
                     return peer
     return None
 

@@ -28,7 +28,9 @@ from service.domain.events import (
 from service.domain.ids import ApplianceName, OperationId
 from service.domain.pairing import ChainPosition
 
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False
+)
 
 
 def append(
@@ -42,14 +44,14 @@ def append(
 ) -> Entry:
     """`event` as the next entry of the chain that stands at `position`."""
     entry = Entry(
-        chain=chain,
-        seq=position.seq + 1,
-        at=at,
-        type=type_of(event),
-        appliance=appliance_of(event),
-        actor=actor,
-        operation_id=operation_id,
-        detail=detail_of(event),
+        chain,
+        position.seq + 1,
+        at,
+        type_of(event),
+        appliance_of(event),
+        actor,
+        operation_id,
+        detail_of(event),
         hash=b"",
     )
     return replace(entry, hash=entry_hash(entry, position.hash))

@@ -84,146 +84,126 @@ class PairingRetried(Struct, frozen=True):
     timeout_s: int
 
 
-class PeerFound(Struct, frozen=True):
-    """The appliance lists its peer, with the expected thumbprint, and not by this job's doing."""
+class OnSide(Struct, frozen=True):
+    """Happened on one of its appliances."""
 
     side: ApplianceName
+
+
+class PeerFound(OnSide, frozen=True):
+    """The appliance lists its peer, with the expected thumbprint, and not by this job's doing."""
+
     result: Json
 
 
-class PeerGone(Struct, frozen=True):
+class PeerGone(OnSide, frozen=True):
     """The appliance does not list its peer, and not by this job's doing: nothing to unpair."""
 
-    side: ApplianceName
 
-
-class PairRequested(Struct, frozen=True):
+class PairRequested(OnSide, frozen=True):
     """The intent to call `POST /sites`, on record before the call, and what it will tell."""
 
-    side: ApplianceName
     attempt: int
     thumbprint: Thumbprint | None = None
 
 
-class RepairRequested(Struct, frozen=True):
+class RepairRequested(OnSide, frozen=True):
     """The intent to call `PUT /sites/{id}`, on record before the call, likewise."""
 
-    side: ApplianceName
     attempt: int
     thumbprint: Thumbprint | None = None
 
 
-class UnpairRequested(Struct, frozen=True):
+class UnpairRequested(OnSide, frozen=True):
     """The intent to call `DELETE /sites/{id}`, on record before the call."""
 
-    side: ApplianceName
     attempt: int
 
 
-class AnswerLost(Struct, frozen=True):
+class AnswerLost(OnSide, frozen=True):
     """The call was sent and no readable answer came: what it did has to be found out."""
 
-    side: ApplianceName
     error: ApiError
 
 
-class RequestDeferred(Struct, frozen=True):
+class RequestDeferred(OnSide, frozen=True):
     """Nothing was asked of the appliance, or it did not act; the next try follows after a pause."""
 
-    side: ApplianceName
     error: ApiError
     delay_ms: int
 
 
-class CallLost(Struct, frozen=True):
+class CallLost(OnSide, frozen=True):
     """The call, or its task, left no trace on the appliance; it is made again after a pause."""
 
-    side: ApplianceName
     error: ApiError
     delay_ms: int
 
 
-class TaskAccepted(Struct, frozen=True):
+class TaskAccepted(OnSide, frozen=True):
     """The appliance answered with a task."""
 
-    side: ApplianceName
     task_id: TaskId
 
 
-class SidePaired(Struct, frozen=True):
+class SidePaired(OnSide, frozen=True):
     """The appliance holds the record: its task says so, or its list of peers."""
 
-    side: ApplianceName
     result: Json
 
 
-class SideUnpaired(Struct, frozen=True):
+class SideUnpaired(OnSide, frozen=True):
     """The appliance holds no record of its peer any more."""
 
-    side: ApplianceName
 
-
-class SideFailed(Struct, frozen=True):
+class SideFailed(OnSide, frozen=True):
     """This side will not get where the operation wants it. `refused`: the appliance said no to
     the call, which therefore had no effect."""
 
-    side: ApplianceName
     error: ApiError
     refused: bool = False
 
 
-class PeerVerified(Struct, frozen=True):
+class PeerVerified(OnSide, frozen=True):
     """The record on this side works in both directions."""
 
-    side: ApplianceName
     result: Json
 
 
-class AbsenceVerified(Struct, frozen=True):
+class AbsenceVerified(OnSide, frozen=True):
     """This side was seen to list its peer no more."""
 
-    side: ApplianceName
 
-
-class RollbackRequested(Struct, frozen=True):
+class RollbackRequested(OnSide, frozen=True):
     """The intent to undo what was done on this side by `call`, on record before the call."""
 
-    side: ApplianceName
     call: str
     attempt: int
 
 
-class RollbackDelayed(Struct, frozen=True):
+class RollbackDelayed(OnSide, frozen=True):
     """The appliance could not be asked to undo it; the next try follows after a pause."""
 
-    side: ApplianceName
     error: ApiError
     delay_ms: int
 
 
-class SideRolledBack(Struct, frozen=True):
+class SideRolledBack(OnSide, frozen=True):
     """The appliance is as it was before this job, as far as its peer goes."""
 
-    side: ApplianceName
 
-
-class NothingToUndo(Struct, frozen=True):
+class NothingToUndo(OnSide, frozen=True):
     """The call on this side, whose effect was not known, was seen to have had none."""
 
-    side: ApplianceName
 
-
-class RollbackFailed(Struct, frozen=True):
+class RollbackFailed(OnSide, frozen=True):
     """What this job did on this side could not be undone, or is not known to be."""
 
-    side: ApplianceName
     error: ApiError
 
 
-class SideReopened(Struct, frozen=True):
+class SideReopened(OnSide, frozen=True):
     """This side begins anew."""
-
-    side: ApplianceName
 
 
 PairingEvent = (
@@ -306,11 +286,9 @@ def type_of(event: Event | ApplianceEvent) -> str:
 
 def appliance_of(event: Event | ApplianceEvent) -> ApplianceName | None:
     """The appliance an event happened on, if it happened on one."""
-    if isinstance(event, SideEvent):
+    if isinstance(event, OnSide):
         return event.side
-    if isinstance(event, ApplianceEvent):
-        return event.name
-    return None
+    return event.name if isinstance(event, ApplianceRegistered | ApplianceRemoved) else None
 
 
 def detail_of(event: Event | ApplianceEvent) -> dict[str, object]:
@@ -330,22 +308,22 @@ _NOT_IN_THE_TRAIL = frozenset({"peertunnelcert", "stacktrace"})
 here rather than when shown: who reads an event must be able to compute its hash."""
 
 
-_SCALARS = (str, int, float, bool, type(None))
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, _SCALARS):
+    if type(value) in _SCALARS:
         return value
+    if isinstance(value, Mapping):
+        return {
+            key: inner if type(inner) in _SCALARS else _plain(inner)
+            for key, inner in value.items()
+            if key.lower() not in _NOT_IN_THE_TRAIL
+        }
     if isinstance(value, ApiError):
         return {"code": value.code, "msg": value.msg, "args": list(value.args)}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {
-            key: _plain(item)
-            for key, item in value.items()
-            if str(key).lower() not in _NOT_IN_THE_TRAIL
-        }
     return value
 
 

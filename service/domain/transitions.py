@@ -1,7 +1,7 @@
 """Which event may follow which state, and what it makes of it. The one place states change."""
 
-from collections.abc import Mapping
-from typing import TypeVar, assert_never
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar, assert_never
 
 from msgspec.structs import replace
 
@@ -82,7 +82,15 @@ _ROLLBACK = (
     e.NothingToUndo,
     e.RollbackFailed,
 )
-_IN_ANY_PHASE = (e.AnswerLost, e.TaskAccepted)
+_PHASES: Mapping[type[e.SideEvent], Phase] = {
+    **dict.fromkeys(SIDE.keys() - {e.AnswerLost, e.TaskAccepted, e.SideReopened}, Phase.PAIRING),
+    **dict.fromkeys((e.PeerVerified, e.AbsenceVerified), Phase.VERIFYING),
+    **dict.fromkeys(_ROLLBACK, Phase.ROLLING_BACK),
+}
+"""To which phase an event belongs; those that are not here fit any. A REQUESTED side of a rollback
+is asked to undo."""
+
+_ANY = frozenset(Operation)
 _TOGETHER = frozenset({Operation.PAIR, Operation.REPAIR})
 _APART = frozenset({Operation.UNPAIR})
 _OPERATIONS: Mapping[type[e.SideEvent], frozenset[Operation]] = {
@@ -98,6 +106,32 @@ _OPERATIONS: Mapping[type[e.SideEvent], frozenset[Operation]] = {
 }
 """Whose business an event is; those that are not here may be any operation's."""
 
+
+class _Ground(NamedTuple):
+    is_given: Callable[[Pairing, Side], bool]
+    what: str
+
+
+_GROUNDS: Mapping[type[e.SideEvent], _Ground] = {
+    **dict.fromkeys(
+        (e.PairRequested, e.RepairRequested, e.UnpairRequested),
+        _Ground(lambda pairing, _: not pairing.is_canceling, "nobody who wants it canceled"),
+    ),
+    **dict.fromkeys(
+        (e.PeerFound, e.PeerGone),
+        _Ground(lambda _, side: not side.losses, "no lost call that may have done it"),
+    ),
+    **dict.fromkeys(
+        (e.SidePaired, e.SideUnpaired),
+        _Ground(lambda _, side: side.call is not None, "a call that may have done it"),
+    ),
+    **dict.fromkeys(_ROLLBACK, _Ground(lambda _, side: side.undo is not None, "something to undo")),
+    e.SideReopened: _Ground(
+        lambda pairing, _: not pairing.left_behind, "nothing that was left behind"
+    ),
+}
+"""What has to have gone before, where the state does not tell."""
+
 _CALLS = {
     e.PairRequested: SiteCall.PAIR,
     e.RepairRequested: SiteCall.REPAIR,
@@ -107,7 +141,7 @@ _CALLS = {
 
 def apply(pairing: Pairing, event: e.PairingEvent | e.SideEvent, at: int) -> Pairing:
     """`pairing` after `event`, which happened at `at` (ms). Raises IllegalTransition."""
-    if isinstance(event, e.SideEvent):
+    if isinstance(event, e.OnSide):
         return _apply_to_side(pairing, event, at)
     return _apply_to_pairing(pairing, event, at)
 
@@ -302,40 +336,25 @@ def _need(holds: bool, event: e.Event, what: str) -> None:  # noqa: FBT001 - it 
 
 
 def _need_phase(pairing: Pairing, event: e.SideEvent) -> None:
-    """Each event belongs to a phase: a REQUESTED side of a rollback is asked to undo."""
     if isinstance(event, e.SideReopened):
         _need(pairing.state is P.QUEUED, event, "a pairing that is tried again")
         return
     _need(pairing.state is P.RUNNING, event, "a RUNNING pairing")
-    if isinstance(event, _IN_ANY_PHASE):
-        return
-    if isinstance(event, _ROLLBACK):
-        phase = Phase.ROLLING_BACK
-    elif isinstance(event, e.PeerVerified | e.AbsenceVerified):
-        phase = Phase.VERIFYING
-    else:
-        phase = Phase.PAIRING
-    _need(pairing.phase is phase, event, f"the phase {phase}")
+    phase = _PHASES.get(type(event), pairing.phase)
+    if pairing.phase is not phase:
+        raise IllegalTransition(f"{e.type_of(event)} needs the phase {phase}")
 
 
 def _need_ground(pairing: Pairing, side: Side, event: e.SideEvent) -> None:
     """What an event says has to have been possible: by what was asked for, and by what was done."""
-    operations = _OPERATIONS.get(type(event))
-    if operations is not None:
-        _need(pairing.operation in operations, event, f"another operation than {pairing.operation}")
-    if isinstance(event, e.CallRequested):
-        _need(not pairing.is_canceling, event, "nobody who wants it canceled")
-    elif isinstance(event, e.PeerFound | e.PeerGone):
-        _need(not side.losses, event, "no lost call that may have done it")
-    elif isinstance(event, e.SidePaired | e.SideUnpaired):
-        _need(side.call is not None, event, "a call that may have done it")
-    elif isinstance(event, e.SideFailed):
+    if pairing.operation not in _OPERATIONS.get(type(event), _ANY):
+        raise IllegalTransition(f"{e.type_of(event)} is no event of {pairing.operation}")
+    ground = _GROUNDS.get(type(event))
+    if ground is not None:
+        _need(ground.is_given(pairing, side), event, ground.what)
+    if isinstance(event, e.SideFailed):
         was_accepted = side.state is S.ACCEPTED
         _need(not (event.refused and was_accepted), event, "a call that was not accepted")
-    elif isinstance(event, _ROLLBACK):
-        _need(side.undo is not None, event, "something to undo")
-    elif isinstance(event, e.SideReopened):
-        _need(not pairing.left_behind, event, "nothing that was left behind")
 
 
 def _need_standing(pairing: Pairing, event: e.PairingEvent) -> None:

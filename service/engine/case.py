@@ -1,7 +1,7 @@
 """One pairing in a worker's hands: its current value, and the only way to change it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,12 +25,10 @@ from service.domain.pairing import (
     Assignment,
     CancelWish,
     Pairing,
-    PairingState,
     Side,
-    SideState,
 )
 from service.engine.ports import Change, Journal, Permit
-from service.observe.events import PairingEnded, PairingMoved, RollbackIncomplete
+from service.observe.events import Move, PairingEnded, PairingMoved, RollbackIncomplete
 from service.observe.logging import emit
 
 
@@ -45,10 +43,10 @@ class Author:
 
 
 class Note(Struct, frozen=True):
-    """An entry that is not durable yet, and the state that it led to."""
+    """An entry that is not durable yet, and what will be told of it."""
 
     entry: Entry
-    state: PairingState | SideState
+    move: Move
 
 
 class Case:
@@ -182,8 +180,7 @@ class Case:
             self.pairing = self._written = before
             self._notes = []
             raise
-        for note in notes:
-            self._tell(note)
+        _tell(notes)
         if after.is_over:
             emit(ended(after))
 
@@ -193,18 +190,17 @@ class Case:
         if isinstance(event, RollbackStarted):
             self.deadline = asyncio.get_running_loop().time() + event.timeout_s
         name = entry.appliance
-        return Note(entry, self.pairing.state if name is None else self.side(name).state)
+        state = self.pairing.state if name is None else self.side(name).state
+        error: ApiError | None = getattr(event, "error", None)
+        return Note(entry, Move(entry.type, state, name, error.code if error else None))
 
-    def _tell(self, note: Note) -> None:
-        entry, code = note.entry, self._code(note.entry)
-        emit(PairingMoved(entry.type, entry.appliance, note.state, code))
-        if entry.type == RollbackFailed.__name__ and entry.appliance is not None:
-            emit(RollbackIncomplete(entry.appliance, str(code)))
 
-    @staticmethod
-    def _code(entry: Entry) -> str | None:
-        error = entry.detail.get("error")
-        return str(error["code"]) if isinstance(error, dict) else None
+def _tell(notes: Sequence[Note]) -> None:
+    moves = tuple([note.move for note in notes])
+    emit(PairingMoved(moves))
+    for move in moves:
+        if move.type == RollbackFailed.__name__ and move.side is not None:
+            emit(RollbackIncomplete(move.side, str(move.code)))
 
 
 def ended(pairing: Pairing) -> PairingEnded:

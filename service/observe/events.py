@@ -60,13 +60,20 @@ class BatchAccepted(LogEvent, frozen=True):
     seconds: float
 
 
-class PairingMoved(LogEvent, frozen=True):
-    """An event of a pairing is durable."""
+class Move(Struct, frozen=True, omit_defaults=True):
+    """One event of a pairing, and the state that it led to: of `side`, or of the pairing."""
 
     type: str
-    side: str | None
     state: str
+    side: str | None = None
     code: str | None = None
+
+
+class PairingMoved(LogEvent, frozen=True):
+    """What happened to a pairing is durable; each of `moves` has `type`, `state`, and where they
+    apply `side` and `code`."""
+
+    moves: tuple[Move, ...]
 
 
 class PairingEnded(LogEvent, frozen=True):

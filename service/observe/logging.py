@@ -3,11 +3,12 @@
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import IO
 
 import msgspec
@@ -122,7 +123,13 @@ _LEVELS: Mapping[Level, int] = {
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @cache
@@ -141,14 +148,14 @@ def _add_context(
     _logger: object, _method: str, line: MutableMapping[str, object]
 ) -> MutableMapping[str, object]:
     work = current()
-    for key, value in (
-        ("operationID", work.operation_id),
-        ("pairing", work.pairing),
-        ("appliance", work.appliance),
-        ("task", work.task),
-    ):
-        if value is not None:
-            line.setdefault(key, value)
+    if work.operation_id is not None:
+        line.setdefault("operationID", work.operation_id)
+    if work.pairing is not None:
+        line.setdefault("pairing", work.pairing)
+    if work.appliance is not None:
+        line.setdefault("appliance", work.appliance)
+    if work.task is not None:
+        line.setdefault("task", work.task)
     return line
 
 

@@ -169,7 +169,8 @@ class Metrics:
                 if event.path == "/sessions" and event.method == "POST":
                     self._count(M.LOGINS, 1, _login(event.status))
             case e.PairingMoved():
-                self._count(M.EVENTS, 1, event.type)
+                for move in event.moves:
+                    self._count(M.EVENTS, 1, move.type)
             case e.RequestServed():
                 method = event.method if event.method in _METHODS else "other"
                 self._time(M.REQUEST_S, event.ms / 1000, method, event.route, str(event.status))

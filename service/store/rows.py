@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, overload
 
+import msgspec
 from sqlalchemy import Row
 
 from service.domain.appliance import ApiError, Json
@@ -30,7 +31,12 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def to_json(value: object) -> str:
     """`value` for a `json` column: ASCII only, so that no character can be refused."""
-    return _ASCII.encode(value)
+    try:
+        spelt = msgspec.json.encode(value)
+    except UnicodeEncodeError:  # Half a surrogate pair.
+        return _ASCII.encode(value)
+    # In a fifth of the time, and mostly it is ASCII.
+    return spelt.decode() if spelt.isascii() else _ASCII.encode(value)
 
 
 def to_text(value: str) -> str:

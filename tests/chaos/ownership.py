@@ -114,5 +114,6 @@ def _started_by(process: Process) -> list[str]:
     return [
         line["pairing"]
         for line in process.lines()
-        if line.get("event") == "pairing_moved" and line.get("type") == "PairingStarted"
+        if line.get("event") == "pairing_moved"
+        and any(move["type"] == "PairingStarted" for move in line["moves"])
     ]

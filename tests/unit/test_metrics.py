@@ -28,7 +28,12 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 @pytest.mark.parametrize(
     ("event", "name", "labels", "count"),
     [
-        (e.PairingMoved("TaskAccepted", "a", "ACCEPTED"), "pairing_events", "type=TaskAccepted", 1),
+        (
+            e.PairingMoved((e.Move("TaskAccepted", "ACCEPTED", "a"), e.Move("Other", "RUNNING"))),
+            "pairing_events",
+            "type=TaskAccepted",
+            1,
+        ),
         (
             e.PairingEnded("pair", "SUCCEEDED", 1.5),
             "pairings_ended",

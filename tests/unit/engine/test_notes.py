@@ -45,7 +45,8 @@ def test_the_end_is_told_once_though_notes_are_written_meanwhile() -> None:
         here.stage.air.weather.store_way_s = 0.3
         here.until_over()
         here.until(lambda: any(isinstance(each, PairingEnded) for each in told))
-        moves = [each.type for each in told if isinstance(each, PairingMoved)]
+        changes = [each for each in told if isinstance(each, PairingMoved)]
+        moves = [move.type for change in changes for move in change.moves]
         assert moves == here.events[1:]
         assert sum(isinstance(each, PairingEnded) for each in told) == 1
 
