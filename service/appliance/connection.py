@@ -1,8 +1,8 @@
 """One TLS connection to an appliance, over which one call at a time is made."""
 
 import asyncio
-import select
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,45 +11,55 @@ from service.appliance.answer import AnswerReader
 from service.appliance.exchange import Failure, FailureKind, Outcome, Permit
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_PIECE = 16 * 1024
+"""As much as one record of TLS holds."""
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """A connection that was made, and is closed for good by whatever goes wrong on it.
 
-    What comes unasked is never taken for an answer: 1. between two calls it closes the connection
-    as it comes in; 2. what has come in by then and was not read yet shows in `is_fit`, which is to
-    be looked at before a kept connection is used again; 3. what follows upon an answer at once
-    closes the connection, too.
+    On the socket itself, without a transport in between: a request is handed to the kernel at the
+    moment of its permit, whatever the event loop would do with it, and nothing that was read waits
+    anywhere but in the kernel or in `ssl`.
 
-    Not an `asyncio.BufferedProtocol`: with one of those, `sslproto` may put off the rest of what it
-    has decrypted, where 2. cannot see it.
+    What comes unasked is never taken for an answer: between two calls it closes the connection as
+    it comes in; what has come in by then and was not read yet shows in `is_fit`, which is to be
+    looked at before a connection is used; and what follows upon an answer at once closes it, too.
     """
 
-    def __init__(self, max_body: int, on_lost: Callable[["Connection"], None]) -> None:
-        """`on_lost` is called when the connection has come to its end, however it did."""
-        self.lost = asyncio.Event()
+    def __init__(
+        self, sock: ssl.SSLSocket, max_body: int, on_lost: Callable[["Connection"], None]
+    ) -> None:
+        """`sock` does not block, is past its handshake, and is the connection's from now on.
+        `on_lost` is called when the connection has come to its end, however it did."""
         self.idle_since = 0.0
+        self.is_open = True
+        """Whether something can be sent, as far as is known."""
+        self._socket = sock
         self._loop = asyncio.get_running_loop()
         self._on_lost = on_lost
         self._reader = AnswerReader(max_body)
-        self._transport: asyncio.Transport
-        self._socket: socket.socket
-        self._poll = select.poll()
+        self._unsent = b""
         self._waiter: asyncio.Future[Outcome] | None = None
         self._answer_s = 0.0
         self._until = 0.0
         self._heard = 0.0
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether something can be sent, as far as is known."""
-        return not self._transport.is_closing()
+        self._loop.add_reader(sock, self._read)
 
     @property
     def is_fit(self) -> bool:
-        """Whether it is open and nothing has come in since the last answer, not even its end."""
-        return not self._transport.is_closing() and not self._poll.poll(0)
+        """Whether it is open and nothing has come in since the last answer, not even its end. What
+        TLS had to say meanwhile does not count."""
+        if not self.is_open:
+            return False
+        try:
+            self._socket.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            pass
+        return False
 
     async def exchange(
         self, request: bytes, permit: Permit, answer_s: float, until: float
@@ -58,7 +68,7 @@ class Connection(asyncio.Protocol):
 
         The other side may be silent for `answer_s`, and take until `until` for all of it.
         """
-        if self._transport.is_closing():
+        if not self.is_open:
             return Failure(FailureKind.UNREACHABLE, "closed before the call left")
         permit()
         waiter: asyncio.Future[Outcome] = self._loop.create_future()
@@ -67,7 +77,8 @@ class Connection(asyncio.Protocol):
         self._heard = now = self._loop.time()
         self._answer_s, self._until = answer_s, until
         self._wake_at(min(now + answer_s, until))
-        self._transport.write(request)
+        self._unsent = request
+        self._write()
         try:
             return await waiter
         finally:
@@ -76,39 +87,68 @@ class Connection(asyncio.Protocol):
                 self._withdraw()
 
     def close(self) -> None:
-        """Close it at once, also under a call."""
+        """Close it at once, also under a call, without a good-bye."""
         if self._waiter is not None:
             self._give_up(Failure(FailureKind.CUT, "closed on this side"))
-        self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type alone
-        self._transport = transport
-        self._socket = transport.get_extra_info("socket")
-        self._poll.register(self._socket.fileno(), select.POLLIN)
-
-    def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
-        if self._waiter is None:
-            self._transport.abort()
+        if not self.is_open:
             return
-        self._heard = self._loop.time()
-        outcome = self._reader.feed(data)
-        if outcome is not None:
-            self._finish(outcome)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
-        if self._waiter is not None and exc is None:
-            self._finish(self._reader.end())
-        elif self._waiter is not None:
-            words = str(exc).strip() or type(exc).__name__
-            self._give_up(Failure(FailureKind.CUT, words[:300]))
+        self.is_open = False
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
         if self._timer is not None:
             self._timer.cancel()
-        self.lost.set()
         self._on_lost(self)
+
+    def _write(self) -> None:
+        """Hand over what is not sent yet, as far as the kernel takes it."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except ssl.SSLWantReadError:
+            pass  # TLS has to hear something first; `_read` comes back here then.
+        except ssl.SSLWantWriteError:
+            self._loop.add_writer(self._socket, self._go_on)
+        except OSError as error:
+            self._lose(error)
+
+    def _go_on(self) -> None:
+        """The kernel takes more."""
+        self._loop.remove_writer(self._socket)
+        self._write()
+        if self.is_open:
+            self._read()
+
+    def _read(self) -> None:
+        """Take in what has come: all of it, for what `ssl` holds back nobody announces again."""
+        try:
+            self._take(self._socket.recv(_PIECE))
+            while self.is_open and self._socket.pending():
+                self._take(self._socket.recv(_PIECE))
+        except ssl.SSLWantReadError:
+            if self._unsent:
+                self._write()
+        except ssl.SSLWantWriteError:
+            self._loop.add_writer(self._socket, self._go_on)
+        except OSError as error:
+            self._lose(error)
+
+    def _take(self, data: bytes) -> None:
+        if self._waiter is None:
+            self.close()
+        elif not data:
+            self._finish(self._reader.end())
+        else:
+            self._heard = self._loop.time()
+            outcome = self._reader.feed(data)
+            if outcome is not None:
+                self._finish(outcome)
+
+    def _lose(self, error: OSError) -> None:
+        if self._waiter is not None:
+            words = str(error).strip() or type(error).__name__
+            self._give_up(Failure(FailureKind.CUT, words[:300]))
+        self.close()
 
     def _wake_at(self, due: float) -> None:
         """Look after the call at `due` or before. A timer is left alone when its call is over:
@@ -138,8 +178,8 @@ class Connection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if isinstance(outcome, Failure):
             self._withdraw()
-        elif not self._reader.is_keepable:
-            self._transport.abort()
+        elif self._unsent or not self._reader.is_keepable:
+            self.close()
         if waiter is not None and not waiter.done():
             waiter.set_result(outcome)
 
@@ -151,4 +191,4 @@ class Connection(asyncio.Protocol):
         """
         with suppress(OSError):  # It may be closed by now.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self._transport.abort()
+        self.close()

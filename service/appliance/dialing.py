@@ -4,12 +4,13 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 
 from service.appliance.connection import Connection
 from service.appliance.egress import EgressForbidden, EgressPolicy, addresses_of
 from service.appliance.exchange import Failure, FailureKind
 from service.appliance.tls import PinMismatch, Trust
+
+Make = Callable[[ssl.SSLSocket], Connection]
 
 
 class Dialer:
@@ -23,7 +24,7 @@ class Dialer:
         self._proven = ""
         """The address that led to a connection last; it is tried first."""
 
-    async def dial(self, by: float, make: Callable[[], Connection]) -> Connection | Failure:
+    async def dial(self, by: float, make: Make) -> Connection | Failure:
         """A new connection, made by `make`, whose certificate was checked; why there is none by
         then, otherwise: that of the last address tried."""
         try:
@@ -39,7 +40,7 @@ class Dialer:
             words = str(error).strip() or type(error).__name__
             return Failure(kind, words[:300])
 
-    async def _dial(self, by: float, make: Callable[[], Connection]) -> Connection:
+    async def _dial(self, by: float, make: Make) -> Connection:
         found = await addresses_of(self._host, self._egress)
         addresses = sorted(found, key=lambda address: address != self._proven)
         clock = asyncio.get_running_loop().time
@@ -48,7 +49,7 @@ class Dialer:
             # A dead address leaves the others their share of the time.
             connect_by = clock() + (by - clock()) / (len(addresses) - nth)
             try:
-                connection = await self._open(address, connect_by, make())
+                connection = make(await self._open(address, connect_by))
             except OSError as error:
                 trouble = error
             else:
@@ -56,36 +57,29 @@ class Dialer:
                 return connection
         raise trouble
 
-    async def _open(self, address: str, connect_by: float, connection: Connection) -> Connection:
+    async def _open(self, address: str, connect_by: float) -> ssl.SSLSocket:
         sock = await self._reach(address, connect_by)
-        loop = asyncio.get_running_loop()
+        # An end without TLS's good-bye is an error, and no way for an answer to end.
+        secured = self._trust.context.wrap_socket(
+            sock,
+            server_hostname=self._host.rstrip("."),
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
         try:
-            transport, _ = await loop.create_connection(
-                lambda: connection,
-                sock=sock,
-                ssl=self._trust.context,
-                server_hostname=self._host.rstrip("."),
-            )
-        except BaseException as error:
-            if isinstance(error, ValueError) and not isinstance(error, OSError):
-                sock.close()  # Not even a name for TLS: nobody has it yet.
-            # Else its transport has it, and closes it. If the handshake was just over, that would
-            # wait half a minute for the other side's good-bye.
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+            await _shake_hands(secured)
+            self._trust.check(secured)
+        except BaseException:
+            secured.close()
             raise
-        try:
-            self._trust.check(transport)
-        except PinMismatch:
-            connection.close()
-            raise
-        return connection
+        return secured
 
     async def _reach(self, address: str, by: float) -> socket.socket:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(0)
+            sock.setblocking(False)  # noqa: FBT003 - the library's own
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with asyncio.timeout_at(by):
                 await asyncio.get_running_loop().sock_connect(sock, (address, self._port))
         except BaseException:
@@ -94,9 +88,34 @@ class Dialer:
         return sock
 
 
+async def _shake_hands(secured: ssl.SSLSocket) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            secured.do_handshake()
+        except ssl.SSLWantReadError:
+            await _until_ready(secured, loop.add_reader, loop.remove_reader)
+        except ssl.SSLWantWriteError:
+            await _until_ready(secured, loop.add_writer, loop.remove_writer)
+        else:
+            return
+
+
+async def _until_ready(
+    sock: ssl.SSLSocket, watch: Callable[..., object], leave: Callable[[ssl.SSLSocket], object]
+) -> None:
+    ready = asyncio.Event()
+    watch(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        leave(sock)
+
+
 _KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
     (EgressForbidden, FailureKind.FORBIDDEN),
     (ssl.SSLCertVerificationError, FailureKind.UNTRUSTED),
+    (ssl.SSLEOFError, FailureKind.UNREACHABLE),
     (ssl.SSLError, FailureKind.TLS_FAILED),
     (OSError, FailureKind.UNREACHABLE),
     (ValueError, FailureKind.INVALID_URL),

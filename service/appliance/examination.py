@@ -203,7 +203,7 @@ class Examination:
         try:
             async with self._in_time():
                 await writer.start_tls(unverified(), server_hostname=self._host)
-            self._presented = leaf_certificate(writer.transport)
+            self._presented = leaf_certificate(writer.get_extra_info("ssl_object"))
         except (OSError, TimeoutError) as error:
             self._presented = error
         finally:

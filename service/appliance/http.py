@@ -63,7 +63,7 @@ class HttpsChannel:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._pool.close()
+        self._pool.close()
 
 
 _NOWHERE = URL("https://nowhere.invalid")

@@ -1,6 +1,7 @@
 """The few connections to one appliance, kept for whoever comes next."""
 
 import asyncio
+import ssl
 
 from service.appliance.connection import Connection
 from service.appliance.dialing import Dialer
@@ -47,16 +48,13 @@ class Pool:
         if self._timer is None:
             self._timer = loop.call_later(self._keep_alive_s, self._sweep)
 
-    async def close(self) -> None:
-        """Close all connections, also under a call, and see them gone."""
+    def close(self) -> None:
+        """Close all connections, also under a call."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        closing = list(self._open)
-        for connection in closing:
+        for connection in list(self._open):
             connection.close()
-        for connection in closing:
-            await connection.lost.wait()
 
     async def _turn(self, by: float) -> bool:
         if not self._turns.locked():
@@ -86,12 +84,15 @@ class Pool:
             if connection is not None:
                 connection.close()
             return Failure(FailureKind.UNREACHABLE, "the channel was closed")
-        if not connection.lost.is_set():
-            self._open.add(connection)
+        if not connection.is_fit:
+            connection.close()
+            return Failure(FailureKind.UNREACHABLE, "the other side speaks unasked, or is gone")
         return connection
 
-    def _make(self) -> Connection:
-        return Connection(self._max_body, self._lost)
+    def _make(self, sock: ssl.SSLSocket) -> Connection:
+        connection = Connection(sock, self._max_body, self._lost)
+        self._open.add(connection)
+        return connection
 
     def _lost(self, connection: Connection) -> None:
         self._open.discard(connection)

@@ -1,6 +1,5 @@
 """Whom we believe to be the appliance: a pinned certificate, or one that a CA vouches for."""
 
-import asyncio
 import ssl
 from dataclasses import dataclass
 from functools import cache
@@ -24,10 +23,10 @@ class Trust:
     context: ssl.SSLContext
     pin: Thumbprint | None = None
 
-    def check(self, transport: asyncio.BaseTransport) -> None:
+    def check(self, connection: ssl.SSLSocket) -> None:
         """To be called before anything is sent over a new connection. Raises PinMismatch."""
         if self.pin is not None:
-            presented = thumbprint_of(leaf_certificate(transport))
+            presented = thumbprint_of(leaf_certificate(connection))
             if presented != self.pin:
                 raise PinMismatch(self.pin, presented)
 
@@ -63,7 +62,6 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-def leaf_certificate(transport: asyncio.BaseTransport) -> bytes:
+def leaf_certificate(connection: ssl.SSLSocket | ssl.SSLObject) -> bytes:
     """The certificate that the other side of a TLS connection presented, as DER."""
-    connection: ssl.SSLObject = transport.get_extra_info("ssl_object")
     return connection.getpeercert(binary_form=True) or b""

@@ -22,7 +22,7 @@ from service.appliance.exchange import (
 from service.appliance.http import HttpsChannel
 from service.appliance.limits import CallTimeouts, Limits
 from service.domain.errors import LeaseTooShort
-from tests.integration.appliance.raw_server import Arrival, raw_server, response
+from tests.integration.appliance.raw_server import Arrival, raw_server, response, server_context
 from tests.integration.appliance.rigs import channel_to, until
 
 LOOK = Request("GET", "/look")
@@ -152,6 +152,41 @@ async def test_an_answer_does_not_end_with_a_connection_that_breaks() -> None:
 
     async with raw_server(answer) as server, channel_to(server) as channel:
         assert kind_of(await channel.send(CHANGE, {}, granted)) is FailureKind.CUT
+
+
+async def test_what_is_too_long_for_the_kernel_to_take_at_once_arrives_whole() -> None:
+    asked = b"x" * 20_000_000
+
+    async def measure(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(str(len(arrival.body)).encode()))
+
+    async with raw_server(measure) as server, channel_to(server) as channel:
+        long = Request("POST", "/change", body=asked, mutating=True)
+        assert await body(channel.send(long, {}, granted)) == str(len(asked)).encode()
+        assert await body(look(channel)) == b"0"
+        assert (server.connections, server.arrivals[0].body) == (1, asked)
+
+
+async def test_an_answer_that_comes_before_the_request_is_through_ends_the_connection() -> None:
+    """What is left of the request would be taken for the next one."""
+    reading = asyncio.Event()
+
+    async def answer_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        writer.write(response(b"enough"))
+        await reading.wait()
+        writer.transport.abort()
+
+    async with raw_server(echo) as server:
+        with server_context() as context:
+            listener = await asyncio.start_server(answer_early, "127.0.0.1", 0, ssl=context)
+        async with listener:
+            server.port = listener.sockets[0].getsockname()[1]
+            async with channel_to(server) as channel:
+                long = Request("POST", "/change", body=b"x" * 20_000_000, mutating=True)
+                assert await body(channel.send(long, {}, granted)) == b"enough"
+                assert not channel._pool._open
+                reading.set()
 
 
 async def test_interim_answers_are_skipped() -> None:

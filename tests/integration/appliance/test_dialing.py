@@ -24,7 +24,7 @@ from tests.integration.appliance.raw_server import (
     response,
     server_context,
 )
-from tests.integration.appliance.rigs import LOOPBACK, QUICK, channel_to, until
+from tests.integration.appliance.rigs import LOOPBACK, QUICK, channel_to
 
 LOOK = Request("GET", "/look")
 CHANGE = Request("POST", "/change", body=b"{}", mutating=True)
@@ -222,40 +222,53 @@ async def test_what_is_said_before_anything_was_asked_ends_the_connection() -> N
     assert not Hasty.heard
 
 
-async def test_a_call_that_is_cancelled_as_the_handshake_ends_says_no_long_good_bye() -> None:
+async def test_a_call_that_is_cancelled_in_the_handshake_hangs_up_at_once() -> None:
+    def listen() -> bool:
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.settimeout(5)
+            assert accepted.recv(1)  # It begins.
+            loop.call_soon_threadsafe(dialing.cancel)
+            while accepted.recv(4096):
+                pass
+            return True
+
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listening = asyncio.create_task(asyncio.to_thread(listen))
+        trust = Trust(unverified(), thumbprint_of(b""))
+        dialer = Dialer("127.0.0.1", listener.getsockname()[1], trust, LOOPBACK)
+        dialing = asyncio.create_task(dialer.dial(loop.time() + 60, never))
+        with pytest.raises(asyncio.CancelledError):
+            await dialing
+        assert await listening
+
+
+async def test_who_is_not_trusted_is_hung_up_on_at_once() -> None:
     """Though the other side does not answer the good-bye."""
-
-    class Doomed(Connection):
-        """Whoever wanted it is gone as it is there."""
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            dialing.cancel()
 
     def shake_hands_and_listen() -> bytes:
         accepted, _ = listener.accept()
-        with context.wrap_socket(accepted, server_side=True) as secured:
-            secured.recv(1)
-            with socket.socket(fileno=secured.detach()) as plain:
-                plain.settimeout(5)
-                return plain.recv(1)
+        secured = context.wrap_socket(accepted, server_side=True)
+        with socket.socket(fileno=secured.detach()) as plain:
+            plain.settimeout(5)
+            while said := plain.recv(4096):
+                pass
+            return said
 
+    loop = asyncio.get_running_loop()
     with server_context() as context, socket.create_server(("127.0.0.1", 0)) as listener:
         listening = asyncio.create_task(asyncio.to_thread(shake_hands_and_listen))
         trust = Trust(unverified(), thumbprint_of(b""))
         dialer = Dialer("127.0.0.1", listener.getsockname()[1], trust, LOOPBACK)
-        by = asyncio.get_running_loop().time() + 5
-        doomed: list[Connection] = []
+        outcome = await dialer.dial(loop.time() + 60, never)
+        assert isinstance(outcome, Failure)
+        assert outcome.kind is FailureKind.PIN_MISMATCH
+        assert await listening == b""
 
-        def make() -> Connection:
-            doomed.append(Doomed(1000, doomed.remove))
-            return doomed[0]
 
-        dialing = asyncio.create_task(dialer.dial(by, make))
-        with pytest.raises(asyncio.CancelledError):
-            await dialing
-        assert await listening == b""  # The end of the connection, not of TLS alone.
-        await until(lambda: not doomed)
+def never(sock: ssl.SSLSocket) -> Connection:
+    raise AssertionError(f"{sock} was taken for good")
 
 
 async def test_an_ipv6_literal_is_called() -> None:
