@@ -341,7 +341,11 @@ side = Table(
     _check("times", "end_time >= start_time"),
     _check("call", f"call {_one_of(SiteCall)}"),
     _check("losses", "losses >= 0"),
-    _check("asked_thumbprint", f"asked_thumbprint {_THUMBPRINT}"),
+    # Not by the pattern of the others, which takes longer than all the rest of an update.
+    _check(
+        "asked_thumbprint",
+        "asked_thumbprint like 'SHA-256:%' and length(asked_thumbprint) = 103",
+    ),
     Index("ix_side_appliance_pairing_id", "appliance", "pairing_id"),
     # Its rows grow to a multiple of what they begin as: the room is used up in the end.
     postgresql_with={"fillfactor": 50},
