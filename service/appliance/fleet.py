@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -84,7 +84,7 @@ class ApplianceFleet:
     async def use(self, endpoint: Endpoint) -> AsyncIterator[ApplianceClient]:
         """The client of the appliance behind `endpoint`, of this version of its registration or
         a newer one. Raises UnknownAppliance and what else `registration_of` raises."""
-        async with self._used(await self._current(endpoint)) as client:
+        with self._used(await self._current(endpoint)) as client:
             yield client
 
     def opened(self) -> Mapping[ApplianceName, ApiError]:
@@ -105,14 +105,14 @@ class ApplianceFleet:
         then None is returned. Raises what `registration_of` raises."""
         async with self._loading[name]:
             kept = await self._load(name)
-        async with self._used(kept) as client:
+        with self._used(kept) as client:
             error = await client.probe()
         if error is None:
             client.breaker.close()
         return error
 
-    @asynccontextmanager
-    async def _used(self, kept: _Kept) -> AsyncIterator[ApplianceClient]:
+    @contextmanager
+    def _used(self, kept: _Kept) -> Iterator[ApplianceClient]:
         kept.users += 1
         try:
             yield kept.client

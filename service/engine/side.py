@@ -60,7 +60,7 @@ class SideSaga:
 
     @property
     def _side(self) -> Side:
-        return self._site.side
+        return self._case.pairing.side(self._name)
 
     async def run(self) -> None:
         """Bring this side where its operation wants it, or fail it.

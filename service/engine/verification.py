@@ -36,8 +36,9 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
     began, waited_s = clock(), 0.0
     for look in itertools.count(1):
         async with asyncio.TaskGroup() as both_sides:
-            sights = [both_sides.create_task(_judge(case, side)) for side in (here, there)]
-        judgements = [sight.result() for sight in sights]
+            at_the_other = both_sides.create_task(_judge(case, there))
+            judgement = await _judge(case, here)
+        judgements = [judgement, at_the_other.result()]
         doubts = [each for each in judgements if isinstance(each, Doubt)]
         if not case.is_promising or (case.closed and case.left_s > 0):
             return None
