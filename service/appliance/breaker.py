@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -56,16 +55,6 @@ def probing() -> Iterator[Probe]:
         yield probe
     finally:
         _PROBE.reset(token)
-
-
-class Turns(Protocol):
-    """What is waited for: a semaphore of asyncio, or our own that is fair to operations."""
-
-    def locked(self) -> bool:
-        """Whether who asks now has to wait."""
-
-    async def acquire(self) -> object:
-        """Wait for a turn."""
 
 
 class Breaker:
@@ -134,15 +123,6 @@ class Breaker:
         grace_s = self._limits.breaker_grace_s
         if opened_at is None or _now() - opened_at >= grace_s:
             self.close()
-
-    async def turn(self, turns: Turns) -> None:
-        """Wait for a turn. Raises ApplianceClosed, now or in the midst of it, when it is open."""
-        self.check()
-        if not turns.locked():
-            await turns.acquire()
-            return
-        async with self.unless_open():
-            await turns.acquire()
 
     @asynccontextmanager
     async def unless_open(self) -> AsyncIterator[None]:

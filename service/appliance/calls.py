@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from service.appliance.breaker import Breaker
 from service.appliance.classify import error_in, judge_failure
 from service.appliance.exchange import Channel, Failure, Outcome, Permit, Request, granted
-from service.domain.errors import NotSent
+from service.appliance.turns import Turns
+from service.domain.errors import ApplianceClosed, NotSent
 from service.domain.ids import ApplianceName, OperationId
 from service.observe.context import operation_id, working_on
 from service.observe.events import ApplianceCalled
@@ -30,7 +31,7 @@ class Calls:
         self._channel = channel
         self._breaker = breaker
         # Waiting for a connection here, not in the channel, so that one knows when it ended.
-        self._turns = asyncio.Semaphore(connections)
+        self._turns = Turns(connections)
 
     async def send(
         self,
@@ -41,7 +42,8 @@ class Calls:
     ) -> Outcome:
         """Wait for a free connection, then send `request` once. Raises ApplianceClosed, and what
         `permit` raises: then nothing was sent."""
-        await self._breaker.turn(self._turns)
+        self._breaker.check()
+        await self._turns.acquire()
         try:
             self._breaker.check()  # It may have opened as the turn came.
             served = callers() if callers is not None else (operation_id(),)
@@ -51,6 +53,10 @@ class Calls:
                 return await self._send(request, headers, tuple(others[:MAX_ALSO]), permit)
         finally:
             self._turns.release()
+
+    def turn_away(self, closed: ApplianceClosed) -> None:
+        """Raise `closed` in whoever waits for a connection."""
+        self._turns.turn_away(closed)
 
     async def _send(
         self,

@@ -168,7 +168,8 @@ class ApplianceClient:
 
     async def _change(self, method: str, path: str, body: bytes | None, permit: Permit) -> Task:
         request = Request(method, path, body=body, mutating=True)
-        await self.breaker.turn(self._mutating)
+        self.breaker.check()
+        await self._mutating.acquire()
         try:
             answer = await self.ask(request, permit=permit)
         finally:
@@ -176,6 +177,8 @@ class ApplianceClient:
         return _understood(request, answer, read_task)
 
     def _turn_away(self, closed: ApplianceClosed) -> None:
+        self._mutating.turn_away(closed)
+        self._calls.turn_away(closed)
         self._peers.abandon(closed)
         self._rounds.abandon(closed)
 

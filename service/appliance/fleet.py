@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -23,7 +23,7 @@ def own_gate(_: Registration) -> LoginGate:
 
 
 @dataclass(slots=True, eq=False)
-class _Kept:
+class Kept:
     """A client, and how many use it. One that was replaced is closed by its last user."""
 
     client: ApplianceClient
@@ -58,7 +58,7 @@ class ApplianceFleet:
         self._breakers = Breakers(conditions.limits, conditions.clock)
         self.on_open = self._breakers.on_open
         """Nudged when a breaker opens here."""
-        self._kept: dict[ApplianceName, _Kept] = {}
+        self._kept: dict[ApplianceName, Kept] = {}
         self._loading: defaultdict[ApplianceName, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group = asyncio.TaskGroup()
 
@@ -80,12 +80,21 @@ class ApplianceFleet:
         # Nothing is left in it, and the caller's own error is not to become a group.
         await self._group.__aexit__(None, None, None)
 
-    @asynccontextmanager
-    async def use(self, endpoint: Endpoint) -> AsyncIterator[ApplianceClient]:
+    def use(self, endpoint: Endpoint) -> AbstractAsyncContextManager[ApplianceClient]:
         """The client of the appliance behind `endpoint`, of this version of its registration or
-        a newer one. Raises UnknownAppliance and what else `registration_of` raises."""
-        with self._used(await self._current(endpoint)) as client:
-            yield client
+        a newer one. Entering raises UnknownAppliance and what else `registration_of` raises."""
+        return _Use(self, endpoint)
+
+    async def take(self, endpoint: Endpoint) -> Kept:
+        """What `use` enters with: to be given back by `leave`."""
+        kept = await self._current(endpoint)
+        kept.users += 1
+        return kept
+
+    def leave(self, kept: Kept) -> None:
+        """One user less."""
+        kept.users -= 1
+        self._dismiss_if_left(kept)
 
     def opened(self) -> Mapping[ApplianceName, ApiError]:
         """The breakers that opened here and that `impose` has not named since, and why."""
@@ -105,22 +114,16 @@ class ApplianceFleet:
         then None is returned. Raises what `registration_of` raises."""
         async with self._loading[name]:
             kept = await self._load(name)
-        with self._used(kept) as client:
-            error = await client.probe()
-        if error is None:
-            client.breaker.close()
-        return error
-
-    @contextmanager
-    def _used(self, kept: _Kept) -> Iterator[ApplianceClient]:
         kept.users += 1
         try:
-            yield kept.client
+            error = await kept.client.probe()
         finally:
-            kept.users -= 1
-            self._dismiss_if_left(kept)
+            self.leave(kept)
+        if error is None:
+            kept.client.breaker.close()
+        return error
 
-    async def _current(self, endpoint: Endpoint) -> _Kept:
+    async def _current(self, endpoint: Endpoint) -> Kept:
         kept = self._kept.get(endpoint.name)
         if kept is not None and kept.serves(endpoint):
             return kept
@@ -130,7 +133,7 @@ class ApplianceFleet:
                 return kept
             return await self._load(endpoint.name)
 
-    async def _load(self, name: ApplianceName) -> _Kept:
+    async def _load(self, name: ApplianceName) -> Kept:
         registration = await self._registration_of(name)
         before = self._kept.get(name)
         if before is not None and before.endpoint == registration.endpoint:
@@ -139,13 +142,13 @@ class ApplianceFleet:
         breaker = breakers.of(name) if before is None else breakers.renew(name)
         gate = self._gate_of(registration)
         client = ApplianceClient(registration, self._conditions, self._group, gate, breaker)
-        self._kept[name] = _Kept(client, registration.endpoint)
+        self._kept[name] = Kept(client, registration.endpoint)
         if before is not None:
             before.is_replaced = True
             self._dismiss_if_left(before)
         return self._kept[name]
 
-    def _dismiss_if_left(self, kept: _Kept) -> None:
+    def _dismiss_if_left(self, kept: Kept) -> None:
         if kept.is_replaced and kept.users == 0:
             self._group.create_task(kept.client.close())
 
@@ -155,3 +158,21 @@ class ApplianceFleet:
         async with asyncio.TaskGroup() as closing:
             for client in clients:
                 closing.create_task(client.close())
+
+
+class _Use(AbstractAsyncContextManager[ApplianceClient]):
+    """One use of a client."""
+
+    # A class, for a pairing holds two all its time: a generator takes five times the room.
+    __slots__ = ("_endpoint", "_fleet", "_kept")
+
+    def __init__(self, fleet: ApplianceFleet, endpoint: Endpoint) -> None:
+        self._fleet = fleet
+        self._endpoint = endpoint
+
+    async def __aenter__(self) -> ApplianceClient:
+        self._kept = await self._fleet.take(self._endpoint)
+        return self._kept.client
+
+    async def __aexit__(self, *_: object) -> None:
+        self._fleet.leave(self._kept)

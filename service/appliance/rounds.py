@@ -26,7 +26,7 @@ class _Watch:
     asker: WorkContext
     since: float
     due: float
-    answers: set[asyncio.Future[Task]] = field(default_factory=set)
+    answers: list[asyncio.Future[Task]] = field(default_factory=list)
 
     def tell(self, outcome: Task | Exception) -> None:
         for answer in self.answers:
@@ -62,7 +62,7 @@ class TaskRounds:
         """The task once it is over. Raises TaskForgotten, Rejected, ApplianceClosed."""
         watch = self._watch(task_id)
         answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
-        watch.answers.add(answer)
+        watch.answers.append(answer)
         if self._loop is None or self._loop.done():
             self._loop = self._tasks.start_loop(self._run())
         elif max(watch.due, self._not_before) < self._sleeps_until:
@@ -89,7 +89,7 @@ class TaskRounds:
         return watch
 
     def _leave(self, watch: _Watch, answer: asyncio.Future[Task]) -> None:
-        watch.answers.discard(answer)
+        watch.answers.remove(answer)
         if not watch.answers and self._watches.get(watch.question.task_id) is watch:
             del self._watches[watch.question.task_id]
             if not self._watches:

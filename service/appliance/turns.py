@@ -21,7 +21,7 @@ class Turns:
         return self._free <= 0
 
     async def acquire(self) -> None:
-        """Wait for a turn."""
+        """Wait for a turn. Raises what `turn_away` is given."""
         if self._free > 0:
             self._free -= 1
             return
@@ -30,9 +30,17 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release()  # It came at the very moment, and nobody is there to take it.
             raise
+
+    def turn_away(self, error: Exception) -> None:
+        """Raise `error` in whoever waits."""
+        lines, self._lines = self._lines, OrderedDict()
+        for line in lines.values():
+            for turn in line:
+                if not turn.done():
+                    turn.set_exception(error)
 
     def release(self) -> None:
         """Give a turn back: to who is next."""

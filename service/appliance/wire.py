@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
 from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task
 from service.domain.ids import TaskId
@@ -15,6 +16,8 @@ from service.domain.registration import Credentials, LocalUser
 
 MAX_TEXT = 4_000
 MAX_STACKTRACE = 32_000
+_NUL = b"\\u0000"
+"""PostgreSQL's text has no place for this character."""
 
 
 class Unreadable(ValueError):
@@ -72,8 +75,7 @@ def read_json(body: bytes) -> object:
         value: object = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable("the answer is not JSON") from error
-    # PostgreSQL's text has no place for this character.
-    return _without_nul(value) if b"\\u0000" in body else value
+    return _without_nul(value) if _NUL in body else value
 
 
 def read_object(body: bytes) -> Json:
@@ -133,7 +135,8 @@ _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 def _peer_in(row: bytes) -> Peer:
     (peer,) = read_peers(b"[" + row + b"]")
-    return peer
+    # The row is kept anyway; but not as it is if that cannot be kept elsewhere.
+    return peer if _NUL in row else replace(peer, sent=row)
 
 
 def read_task_page(body: bytes) -> TaskPage:
@@ -191,7 +194,7 @@ def peer_of(value: object) -> Peer | None:
         is_local=value.get("isLocal") is True,
         incoming_error=error_of(state.get("incomingCommError")),
         outgoing_error=error_of(state.get("outgoingCommError")),
-        as_sent=value,
+        sent=msgspec.json.encode(value),
     )
 
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
@@ -51,7 +52,8 @@ class Peer(Struct, frozen=True):
     is_local: bool = False
     incoming_error: ApiError | None = None
     outgoing_error: ApiError | None = None
-    as_sent: Json = {}
+    sent: bytes = b"{}"
+    """The row as JSON. Kept unread: many rows are, and of few it is ever asked."""
     known_at: frozenset[str] = frozenset()
     """Its URLs in one spelling, made when it is: a peer is compared with many endpoints."""
 
@@ -59,6 +61,12 @@ class Peer(Struct, frozen=True):
         """Spell the URLs."""
         spelt = {_normalized_if_any(url) for url in (self.api_public_url, self.api_url)}
         force_setattr(self, "known_at", frozenset(spelt - {None}))
+
+    @property
+    def as_sent(self) -> Json:
+        """All that the appliance said, of which the other fields are a part."""
+        said: Json = msgspec.json.decode(self.sent)
+        return said
 
     def trusts(self, endpoint: Endpoint) -> bool:
         """Whether this record pins the certificate that `endpoint` is registered with."""

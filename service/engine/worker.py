@@ -182,15 +182,14 @@ class Worker:
         await self._ports.claims.disown(self._cases.keys())
 
     async def _drive(self, case: Case) -> None:
-        pairing = case.pairing
-        with working_on(operation_id=pairing.operation_id, pairing=str(pairing.id)):
+        with working_on(operation_id=case.pairing.operation_id, pairing=str(case.pairing.id)):
             try:
                 await self._drive_on(case)
             except asyncio.CancelledError:
                 await self._hand_back(case)
                 raise
             finally:
-                del self._cases[pairing.id]
+                del self._cases[case.pairing.id]
                 if self._wants_slots and self._room >= self._policy.lot:
                     self._nudge.set()
 

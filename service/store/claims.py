@@ -1,13 +1,14 @@
 """Where a worker's pairings come from. Writes who owns a pairing, never its state."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, select, text
 
 from service.domain.appliance import Endpoint
-from service.domain.ids import ApplianceName, OperationId, PairingId, WorkerId
+from service.domain.ids import OperationId, PairingId, WorkerId
 from service.domain.pairing import Assignment, CancelWish, Claimed, Side
 from service.domain.thumbprint import Thumbprint
 from service.store.database import Database
@@ -98,11 +99,19 @@ def _wish(row: Row[Any]) -> CancelWish:
 def _endpoint(side: Side, fields: Mapping[Any, Any], prefix: str) -> Endpoint:
     # Without a registration: an endpoint that leads nowhere, at which the engine ends the pairing.
     registration: UUID | None = fields[prefix + "registration"]
-    return Endpoint(
-        ApplianceName(side.appliance),
-        fields[prefix + "api_url"] or "",
-        Thumbprint(fields[prefix + "api_thumbprint"] or ""),
-        fields[prefix + "version"] or 0,
-        registration,
-        fields[prefix + "former_api_url"],
+    return _one_and_the_same(
+        Endpoint(
+            side.appliance,
+            fields[prefix + "api_url"] or "",
+            Thumbprint(fields[prefix + "api_thumbprint"] or ""),
+            fields[prefix + "version"] or 0,
+            registration,
+            fields[prefix + "former_api_url"],
+        )
     )
+
+
+@lru_cache(maxsize=4096)
+def _one_and_the_same(endpoint: Endpoint) -> Endpoint:
+    """The one that equals `endpoint`: thousands of pairings share a few."""
+    return endpoint

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from sys import intern
 from typing import Any, overload
 
 import msgspec
@@ -111,8 +112,9 @@ def _side_from(fields: Mapping[Any, Any], prefix: str) -> Side:
     task_id, call = fields[prefix + "task_id"], fields[prefix + "call"]
     thumbprint = fields[prefix + "asked_thumbprint"]
     return Side(
-        appliance=ApplianceName(fields[prefix + "appliance"]),
-        peer=ApplianceName(fields[prefix + "peer"]),
+        # The same few names stand in thousands of rows.
+        appliance=ApplianceName(intern(fields[prefix + "appliance"])),
+        peer=ApplianceName(intern(fields[prefix + "peer"])),
         state=SideState(fields[prefix + "state"]),
         task_id=TaskId(task_id) if task_id is not None else None,
         start_time=fields[prefix + "start_time"],

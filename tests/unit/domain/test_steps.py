@@ -20,7 +20,7 @@ from service.domain.decisions import (
 from service.domain.pairing import Operation, Side, SideState, SiteCall
 from tests.unit.domain.values import ENDPOINT_B, ERROR, A, B, a_peer, with_errors
 
-PEER = replace(a_peer(), as_sent={"id": "as-sent"})
+PEER = replace(a_peer(), sent=b'{"id": "as-sent"}')
 ID = str(PEER.id)
 NAMELESS = replace(PEER, id=None)
 BROKEN = with_errors(PEER, outgoing=ERROR)
