@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -107,10 +108,10 @@ class ApplianceClient:
         """`DELETE /sites/{id}`. Waits like `pair`."""
         return await self._change("DELETE", _site(peer_id), None, permit)
 
-    async def finished(self, task_id: TaskId) -> Task:
-        """The task once it is over, however long that takes. Raises TaskForgotten."""
+    async def finished(self, task_id: TaskId, until: float = inf) -> Task:
+        """The task once it is over. Raises TaskForgotten, and TimeoutError at `until`."""
         self.breaker.check()
-        return await self._rounds.finished(task_id)
+        return await self._rounds.finished(task_id, until)
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
         """All its tasks that began after `since_ms` and that `call` may have started."""

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple
 
 from service.appliance.inquiry import Question, TaskInquiry
 from service.appliance.owned import OwnedTasks, closed
@@ -18,6 +20,21 @@ MAX_PAUSE_S = 10.0
 """The longest pause after rounds that failed: it delays who waits once the appliance is back."""
 
 
+class _Waiter(NamedTuple):
+    """Who waits for a task, and for how long: one timer would be much for each of thousands."""
+
+    answer: asyncio.Future[Task]
+    until: float
+
+    def tell(self, outcome: Task | Exception) -> None:
+        if self.answer.done():
+            return
+        if isinstance(outcome, Exception):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
+
+
 @dataclass(slots=True, eq=False)
 class _Watch:
     """One task, and those who wait for it."""
@@ -26,16 +43,21 @@ class _Watch:
     asker: WorkContext
     since: float
     due: float
-    answers: list[asyncio.Future[Task]] = field(default_factory=list)
+    waiters: list[_Waiter] = field(default_factory=list)
+
+    @property
+    def until(self) -> float:
+        """When the first of those who wait still has waited long enough."""
+        return min([each.until for each in self.waiters if not each.answer.done()], default=inf)
 
     def tell(self, outcome: Task | Exception) -> None:
-        for answer in self.answers:
-            if answer.done():
-                continue
-            if isinstance(outcome, Exception):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
+        for waiter in self.waiters:
+            waiter.tell(outcome)
+
+    def expire(self, now: float) -> None:
+        for waiter in self.waiters:
+            if waiter.until <= now:
+                waiter.tell(TimeoutError())
 
 
 class TaskRounds:
@@ -57,20 +79,23 @@ class TaskRounds:
         self._not_before = 0.0
         self._sleeps_until = 0.0
         self._nudge = asyncio.Event()
+        self._expiry: asyncio.TimerHandle | None = None
 
-    async def finished(self, task_id: TaskId) -> Task:
-        """The task once it is over. Raises TaskForgotten, Rejected, ApplianceClosed."""
+    async def finished(self, task_id: TaskId, until: float = inf) -> Task:
+        """The task once it is over. Raises TaskForgotten, Rejected, ApplianceClosed; TimeoutError
+        at `until`."""
         watch = self._watch(task_id)
-        answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
-        watch.answers.append(answer)
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), until)
+        watch.waiters.append(waiter)
         if self._loop is None or self._loop.done():
             self._loop = self._tasks.start_loop(self._run())
         elif max(watch.due, self._not_before) < self._sleeps_until:
             self._nudge.set()
+        self._expire_at(until)
         try:
-            return await answer
+            return await waiter.answer
         finally:
-            self._leave(watch, answer)
+            self._leave(watch, waiter)
 
     def abandon(self, error: ApplianceError | None = None) -> None:
         """Turn away whoever waits, with `error`; without one because the client was closed. Who
@@ -88,12 +113,15 @@ class TaskRounds:
             self._watches[task_id] = watch
         return watch
 
-    def _leave(self, watch: _Watch, answer: asyncio.Future[Task]) -> None:
-        watch.answers.remove(answer)
-        if not watch.answers and self._watches.get(watch.question.task_id) is watch:
+    def _leave(self, watch: _Watch, waiter: _Waiter) -> None:
+        watch.waiters.remove(waiter)
+        if not watch.waiters and self._watches.get(watch.question.task_id) is watch:
             del self._watches[watch.question.task_id]
             if not self._watches:
                 self._nudge.set()
+        if not self._watches and self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -125,6 +153,22 @@ class TaskRounds:
                 async with asyncio.timeout_at(due):
                     await self._nudge.wait()
         self._sleeps_until = 0.0
+
+    def _expire_at(self, until: float) -> None:
+        """One timer for all who wait, set for the first of them."""
+        if until == inf or (self._expiry is not None and self._expiry.when() <= until):
+            return
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = asyncio.get_running_loop().call_at(until, self._expire)
+
+    def _expire(self) -> None:
+        """Turn away who has waited long enough."""
+        self._expiry = None
+        now = asyncio.get_running_loop().time()
+        for watch in self._watches.values():
+            watch.expire(now)
+        self._expire_at(min([watch.until for watch in self._watches.values()], default=inf))
 
     def _due(self) -> float:
         first = min(watch.due for watch in self._watches.values())

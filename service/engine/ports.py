@@ -105,10 +105,11 @@ class Appliance(Protocol):
     async def unpair(self, peer_id: str, permit: Permit) -> Task:
         """`DELETE /sites/{id}`."""
 
-    async def finished(self, task_id: TaskId) -> Task:
-        """The task once it is SUCCEEDED or FAILED, however long that takes.
+    async def finished(self, task_id: TaskId, until: float) -> Task:
+        """The task once it is SUCCEEDED or FAILED. Shared rounds of polling.
 
-        Raises TaskForgotten when the appliance no longer knows it. Shared rounds of polling.
+        Raises TimeoutError at `until` (loop time), TaskForgotten when the appliance no longer
+        knows it.
         """
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:

@@ -56,8 +56,7 @@ class Site:
 
     async def finished(self, task_id: TaskId) -> Task:
         """The task once it is over. Raises TaskForgotten."""
-        async with asyncio.timeout_at(self._case.deadline):
-            return await self._appliance.finished(task_id)
+        return await self._appliance.finished(task_id, self._case.deadline)
 
     async def send(self, step: Call) -> Task:
         """Make the call, once, if the worker's lease outlasts it."""

@@ -51,6 +51,36 @@ def test_a_task_is_seen_over_at_the_next_look() -> None:
     run(scene())
 
 
+def test_each_waits_as_long_as_it_said_and_no_longer() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 9.0, TWO: 9.0})
+
+        async def gives_up_at(task_id: TaskId, until: float) -> None:
+            with pytest.raises(TimeoutError):
+                await rounds.finished(task_id, until)
+            assert asyncio.get_running_loop().time() == pytest.approx(until)
+
+        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
+            waiters.create_task(gives_up_at(ONE, 3.0))
+            waiters.create_task(gives_up_at(ONE, 1.0))
+            waiters.create_task(gives_up_at(TWO, 2.0))
+            assert (await rounds.finished(ONE, 10.0)).succeeded
+            await gives_up_at(TWO, asyncio.get_running_loop().time())
+
+    run(scene())
+
+
+def test_a_look_that_hangs_holds_nobody_beyond_his_time() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 9.0}, latency_s=60.0)
+        async with waiting(appliance) as (rounds, _):
+            with pytest.raises(TimeoutError):
+                await rounds.finished(ONE, 2.0)
+            assert asyncio.get_running_loop().time() == pytest.approx(2.0)
+
+    run(scene())
+
+
 def test_all_who_wait_share_the_rounds() -> None:
     async def scene() -> None:
         appliance = H4Tasks(many(50, 1.0))
