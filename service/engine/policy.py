@@ -12,7 +12,8 @@ class Policy:
     """Waiting times in seconds, and limits. `jitter` gives numbers in [0, 1).
 
     `window` is how many pairings one worker drives at once, `claim_size` how many it takes at a
-    time; once the window was full, it claims again when an eighth of it is free.
+    time. It owns a few more, which wait for their slots so that those are never idle for as long as
+    a claim takes; once it was full, it claims again when a lot would fit.
     `verify_timeout_s` is how long the appliances may take to clear their communication
     errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two looks that must
     both miss what a call whose answer was lost should have done, before it is made again.
@@ -51,8 +52,14 @@ class Policy:
 
     @property
     def lot(self) -> int:
-        """How much of a window that was full has to be free before it is worth a claim."""
+        """How much has to be free, once all was full, before it is worth a claim."""
         return max(1, min(self.claim_size, self.window // 8))
+
+    @property
+    def ahead(self) -> int:
+        """How many a worker owns besides those that it drives: a lot, and what is driven on with
+        while that is claimed."""
+        return self.lot + self.lot // 2
 
     def pause_s(self, attempt: int, at_least_s: float | None = None) -> float:
         """How long to wait after the `attempt`-th failure."""

@@ -55,18 +55,20 @@ class Worker:
         self._policy = policy
         self._breakers = BreakerKeeper(ports.breakers, ports.health, policy)
         self._cases: dict[PairingId, Case] = {}
-        self._wants_slots = False
+        self._slots = asyncio.Semaphore(policy.window)
+        self._driven = 0
+        self._is_full = False
         self._doubts_until = float("-inf")
         self._nudge = asyncio.Event()
 
     @property
     def in_flight(self) -> int:
         """How many pairings it drives."""
-        return len(self._cases)
+        return self._driven
 
     @property
     def _room(self) -> int:
-        return self._policy.window - len(self._cases)
+        return self._policy.window + self._policy.ahead - len(self._cases)
 
     @property
     def figures(self) -> WorkerFigures:
@@ -154,7 +156,7 @@ class Worker:
                 cases.append(case)
             if not claimed.has_more:
                 break
-        self._wants_slots = self._room == 0
+        self._is_full = self._room == 0
         return cases
 
     async def _claim(self, limit: int) -> Claimed:
@@ -184,14 +186,22 @@ class Worker:
     async def _drive(self, case: Case) -> None:
         with working_on(operation_id=case.pairing.operation_id, pairing=str(case.pairing.id)):
             try:
-                await self._drive_on(case)
-            except asyncio.CancelledError:
-                await self._hand_back(case)
-                raise
+                async with self._slots:  # Who is cancelled before that is freed with the worker.
+                    await self._drive_or_hand_back(case)
             finally:
                 del self._cases[case.pairing.id]
-                if self._wants_slots and self._room >= self._policy.lot:
+                if self._is_full and self._room >= self._policy.lot:
                     self._nudge.set()
+
+    async def _drive_or_hand_back(self, case: Case) -> None:
+        self._driven += 1
+        try:
+            await self._drive_on(case)
+        except asyncio.CancelledError:
+            await self._hand_back(case)
+            raise
+        finally:
+            self._driven -= 1
 
     async def _drive_on(self, case: Case) -> None:
         try:
