@@ -1,0 +1,45 @@
+"""How many pairings a worker owns, and how many of them it drives."""
+
+from dataclasses import replace
+
+from service.domain.pairing import PairingState
+from tests.simulation.tables import Written
+from tests.unit.engine.scene import POLICY, Scene, a_pairing, scene
+
+
+def owned(here: Scene) -> list[PairingState]:
+    """The states of those that somebody owns."""
+    rows = here.tables.pairings.values()
+    return [row.pairing.state for row in rows if row.worker is not None]
+
+
+def test_a_few_more_than_the_window_holds_are_owned_and_wait_for_their_slot() -> None:
+    narrow = replace(POLICY, window=1)
+    with scene(a_pairing(0, 1), a_pairing(0, 2), a_pairing(1, 2), policy=narrow) as here:
+        driven: list[int] = []
+
+        def count(_: Written) -> None:
+            driven.append(owned(here).count(PairingState.RUNNING))
+
+        here.on_written = count
+        here.until(lambda: len(here.tables.pairings) == 3)
+        assert narrow.ahead == 1
+        here.until(lambda: len(owned(here)) == 2)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert max(driven) == 1
+
+
+def test_who_waits_for_a_slot_as_its_worker_stops_is_free_at_once() -> None:
+    narrow = replace(POLICY, window=1)
+    with scene(a_pairing(0, 1), a_pairing(0, 2), policy=narrow, task_ms=(9_000, 9_000)) as here:
+        here.until(lambda: len(owned(here)) == 2)
+        here.until(lambda: PairingState.RUNNING in owned(here))
+        (worker,) = here.stage.living
+        assert worker.task is not None
+        here.loop.post(worker.node, 0.0, worker.task.cancel)
+        began = here.loop.instant
+        here.until(lambda: not owned(here))
+        assert here.loop.instant - began < POLICY.grace_s
+        here.stage.start_another(worker)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert "PairingHandedBack" not in here.events
