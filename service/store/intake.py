@@ -2,16 +2,22 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 import uuid_utils.compat
 from sqlalchemy import Row
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.domain import chain
-from service.domain.errors import IdempotencyKeyReused, PairingActive, UnknownAppliance
+from service.domain.errors import (
+    IdempotencyKeyReused,
+    PairingActive,
+    StoreUnavailable,
+    UnknownAppliance,
+)
 from service.domain.events import PairingAccepted
 from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import ChainPosition, OnFailure, Operation, Pairing, Side
@@ -101,6 +107,10 @@ class Intake:
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Accept until stopped."""
+        # For nobody, so that the first caller waits for no connection and no plan. What is wrong
+        # with the database is for that one to be told.
+        with suppress(StoreUnavailable, DBAPIError):
+            await self._tell([])
         await self._group.run(ready)
 
     async def stop(self) -> None:
