@@ -1,28 +1,26 @@
 """`python -m bench.history`: what a million finished pairings cost those that are not.
 
 Two databases in one PostgreSQL, with the same appliances and the same backlog: one has a long past,
-the other
-as much of one as fills each page. Each statement is carried out on both in turns, as the
-service does it; ratios are taken round by round.
+the other as much of one as fills each page. Each statement is carried out on both in turns, as the
+service does it.
 """
 
-import argparse
 import asyncio
 import itertools
-import json
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from bench.figures import Row, Target, ratio
+from bench.options import Options
 from bench.past import fill
+from bench.report import command, tell
 from bench.subject import Subject, subject
 from service.domain.ids import ApplianceName, OperationId
 from service.domain.pairing import PairingState
@@ -31,9 +29,17 @@ from service.store.embedded import embedded_postgres
 from service.store.migrate import upgrade
 from service.store.pairings import PairingFilter
 
+DEFAULTS = Options(rounds=7, appliances=128, pairings=2000)
+"""`pairings` is the backlog."""
+
+_PAST = 1_000_000
 _PAST_OF_A_PAGE = 20_000
+_CHURN = 300
+"""Claims given back beforehand: what a busy service leaves between two vacuums."""
+
 _REPEATS = 7
 _PAGE = 50
+_TARGET = Target(2.0, 1.2)
 # Nothing has to outlive this, and a disk that is waited for would hide what is compared.
 _SETTINGS = {
     "fsync": "off",
@@ -44,32 +50,6 @@ _SETTINGS = {
 }
 
 Deed = Callable[[Subject], Awaitable[object]]
-
-
-def main() -> None:
-    """Measure and print."""
-    options = _options()
-    rows = asyncio.run(_measure(options))
-    if options.json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
-        return
-    print(f"{'':34}{'empty ms':>10}{'full ms':>10}{'ratio':>8}{'worst':>8}")
-    for row in rows:
-        print(
-            f"{row.deed:34}{row.empty_ms:10.2f}{row.full_ms:10.2f}"
-            f"{row.ratio:8.2f}{row.worst_ratio:8.2f}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One deed over all rounds: medians in ms, and the ratio of full to empty."""
-
-    deed: str
-    empty_ms: float
-    full_ms: float
-    ratio: float
-    worst_ratio: float
 
 
 def _lists() -> dict[str, Deed]:
@@ -101,10 +81,10 @@ def _trails() -> dict[str, Deed]:
         return lambda subject: subject.audit.page(narrowed, _PAGE)
 
     return {
-        "audit, its beginning": trail(AuditFilter()),
-        "audit, an operation's": trail(AuditFilter(operation_id=batch)),
-        "audit, an appliance's": trail(AuditFilter(appliance=some)),
-        "audit, what is new": Subject.follow,
+        "read the trail": trail(AuditFilter()),
+        "read the trail of an operation": trail(AuditFilter(operation_id=batch)),
+        "read the trail of an appliance": trail(AuditFilter(appliance=some)),
+        "read what is new in the trail": Subject.follow,
     }
 
 
@@ -112,10 +92,10 @@ _DEEDS: dict[str, Deed] = {
     "claim 100": Subject.claim,
     "accept": Subject.accept,
     "accept again, by key": Subject.accept_again,
-    "journal, one change": Subject.write,
+    "write a change": Subject.write,
     "bury, free, unpark": lambda subject: subject.heartbeat.bury(),
     "beat": lambda subject: subject.heartbeat.beat(),
-    "wishes": lambda subject: subject.claims.wishes(),
+    "look for wishes": lambda subject: subject.claims.wishes(),
     "get": lambda subject: subject.pairings.get(subject.some),
     "get its events": lambda subject: subject.pairings.events(subject.some),
     **_lists(),
@@ -123,20 +103,28 @@ _DEEDS: dict[str, Deed] = {
 }
 
 
-async def _measure(options: argparse.Namespace) -> list[Row]:
+async def measure(options: Options) -> list[Row]:
+    """Each deed in ms."""
     async with AsyncExitStack() as stack:
         empty, full = await stack.enter_async_context(_both(options))
         for each in (empty, full):
-            await _churn(each, options.churn)
+            await _churn(each)
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in _DEEDS}
         for number in range(options.rounds):
             for name, deed in _DEEDS.items():
                 times[name].append(await _round(deed, empty, full, number))
-        return [_row(name, pairs) for name, pairs in times.items()]
+        return [ratio(f"ms to {name}", "empty", pairs, _TARGET) for name, pairs in times.items()]
+
+
+async def measure_in_short(options: Options) -> list[Row]:
+    """The claim, and of the lists the one that is furthest from what it is with no past."""
+    rows = await measure(options)
+    lists = [row for row in rows if row.figure.startswith("ms to list")]
+    return [rows[0], max(lists, key=lambda row: row.median)]
 
 
 @asynccontextmanager
-async def _both(options: argparse.Namespace) -> AsyncIterator[tuple[Subject, Subject]]:
+async def _both(options: Options) -> AsyncIterator[tuple[Subject, Subject]]:
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sitepair-bench-"))
         # PostgreSQL runs as another account when we are root.
@@ -144,21 +132,20 @@ async def _both(options: argparse.Namespace) -> AsyncIterator[tuple[Subject, Sub
         server = embedded_postgres(Path(directory) / "data", settings=_SETTINGS)
         url = await stack.enter_async_context(server)
         made = []
-        for name, pairings in (("empty", _PAST_OF_A_PAGE), ("full", options.pairings)):
+        for name, pairings in (("empty", _PAST_OF_A_PAGE), ("full", _PAST)):
             own = await _database(url, name)
             seconds = await fill(own, pairings, options.appliances)
-            sys.stderr.write(f"{name}: {pairings} finished pairings in {seconds:.1f} s\n")
+            tell(f"{name}: {pairings} finished pairings in {seconds:.1f} s")
             couples = itertools.combinations(range(options.appliances), 2)
             made.append(
-                await stack.enter_async_context(subject(name, own, couples, options.backlog))
+                await stack.enter_async_context(subject(name, own, couples, options.pairings))
             )
         empty, full = made
         yield empty, full
 
 
-async def _churn(on: Subject, times: int) -> None:
-    """Leave behind what a busy service leaves between two vacuums."""
-    for _ in range(times):
+async def _churn(on: Subject) -> None:
+    for _ in range(_CHURN):
         await on.claim()
         await on.tidy()
 
@@ -175,7 +162,7 @@ async def _database(server_url: str, name: str) -> str:
 
 
 async def _round(deed: Deed, empty: Subject, full: Subject, number: int) -> tuple[float, float]:
-    """The medians, in ms, of some times on each in turns."""
+    """The medians, in ms, of some times on each in turns; with a past first."""
     times: dict[str, list[float]] = {empty.name: [], full.name: []}
     for repeat in range(_REPEATS):
         # Who goes first changes from time to time.
@@ -184,30 +171,8 @@ async def _round(deed: Deed, empty: Subject, full: Subject, number: int) -> tupl
             await deed(each)
             times[each.name].append(1000 * (time.perf_counter() - began))
             await each.tidy()
-    return median(times[empty.name]), median(times[full.name])
-
-
-def _row(deed: str, pairs: Sequence[tuple[float, float]]) -> Row:
-    ratios = [full / empty for empty, full in pairs]
-    return Row(
-        deed,
-        median(empty for empty, _ in pairs),
-        median(full for _, full in pairs),
-        median(ratios),
-        max(ratios),
-    )
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench.history", description=__doc__)
-    parser.add_argument("--pairings", type=int, default=1_000_000)
-    parser.add_argument("--backlog", type=int, default=2000)
-    parser.add_argument("--appliances", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--churn", type=int, default=300, help="claims given back beforehand")
-    parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    return median(times[full.name]), median(times[empty.name])
 
 
 if __name__ == "__main__":
-    main()
+    command("bench.history", __doc__, measure, DEFAULTS)

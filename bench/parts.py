@@ -6,7 +6,18 @@ A part that is added is one line here.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from bench import asking, batches, calls, crowd, ending, idle, takeover, throughput, versus
+from bench import (
+    asking,
+    batches,
+    calls,
+    crowd,
+    ending,
+    history,
+    idle,
+    takeover,
+    throughput,
+    versus,
+)
 from bench.options import Options
 from bench.report import Measure
 
@@ -20,7 +31,7 @@ class Part:
 
 
 PARTS: Mapping[str, Part] = {
-    "throughput": Part(throughput.measure, replace(throughput.DEFAULTS, pairings=1000)),
+    "throughput": Part(throughput.measure, throughput.DEFAULTS),
     "versus": Part(versus.measure, replace(versus.DEFAULTS, pairings=800)),
     "calls": Part(calls.measure, calls.DEFAULTS),
     "idle": Part(idle.measure, replace(idle.DEFAULTS, pairings=10)),
@@ -28,5 +39,6 @@ PARTS: Mapping[str, Part] = {
     "crowd": Part(crowd.measure, crowd.SMALLER),
     "asking": Part(asking.measure, asking.DEFAULTS),
     "batches": Part(batches.measure, replace(batches.DEFAULTS, rounds=3)),
+    "history": Part(history.measure_in_short, history.DEFAULTS),
     "takeover": Part(takeover.measure, takeover.DEFAULTS),
 }

@@ -13,7 +13,7 @@ depends_on: str | Sequence[str] | None = None
 
 NAME = "ck_side_asked_thumbprint"
 BEFORE = "asked_thumbprint ~ '^SHA-256(:[0-9A-F]{2}){32}$'"
-AFTER = "starts_with(asked_thumbprint, 'SHA-256:') and length(asked_thumbprint) = 103"
+AFTER = "substr(asked_thumbprint, 1, 8) = 'SHA-256:' and length(asked_thumbprint) = 103"
 
 
 def upgrade() -> None:

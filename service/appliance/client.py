@@ -78,6 +78,7 @@ class ApplianceClient:
         self._session = Session(
             spec.credentials, self._calls, self._tasks, gate or OwnGate(), self.breaker
         )
+        self._max_in_flight = spec.max_in_flight
         self._mutating = Turns(spec.max_in_flight)
         self._peer_list = PeerList()
         self._peers = SharedRead(self._read_peers, self._tasks, limits.spacing_s)
@@ -86,6 +87,11 @@ class ApplianceClient:
         )
         self._task_list = TaskList(self._read)
         self.breaker.listeners.add(self._turn_away)
+
+    def share(self, workers: int) -> None:
+        """Leave to so many workers, this one among them, their part of `max_in_flight`; but one
+        turn each."""
+        self._mutating.resize(max(1, self._max_in_flight // workers))
 
     async def log_in(self) -> None:
         """Make sure that there is a session. Every call does so by itself."""

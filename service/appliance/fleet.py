@@ -59,6 +59,7 @@ class ApplianceFleet:
         self.on_open = self._breakers.on_open
         """Nudged when a breaker opens here."""
         self._kept: dict[ApplianceName, Kept] = {}
+        self._workers = 1
         self._loading: defaultdict[ApplianceName, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group = asyncio.TaskGroup()
 
@@ -95,6 +96,13 @@ class ApplianceFleet:
         """One user less."""
         kept.users -= 1
         self._dismiss_if_left(kept)
+
+    def share(self, workers: int) -> None:
+        """Implements `Fleet.share`."""
+        if workers != self._workers:
+            self._workers = workers
+            for kept in self._kept.values():
+                kept.client.share(workers)
 
     def opened(self) -> Mapping[ApplianceName, ApiError]:
         """The breakers that opened here and that `impose` has not named since, and why."""
@@ -142,6 +150,7 @@ class ApplianceFleet:
         breaker = breakers.of(name) if before is None else breakers.renew(name)
         gate = self._gate_of(registration)
         client = ApplianceClient(registration, self._conditions, self._group, gate, breaker)
+        client.share(self._workers)
         self._kept[name] = Kept(client, registration.endpoint)
         if before is not None:
             before.is_replaced = True

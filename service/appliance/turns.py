@@ -13,6 +13,7 @@ class Turns:
     """
 
     def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
         self._free = at_once
         self._lines: OrderedDict[OperationId, deque[asyncio.Future[None]]] = OrderedDict()
 
@@ -34,6 +35,13 @@ class Turns:
                 self.release()  # It came at the very moment, and nobody is there to take it.
             raise
 
+    def resize(self, at_once: int) -> None:
+        """So many from now on. Who has a turn keeps it, though there be too many for a while."""
+        more, self._at_once = at_once - self._at_once, at_once
+        self._free += min(more, 0)
+        for _ in range(more):
+            self.release()
+
     def turn_away(self, error: Exception) -> None:
         """Raise `error` in whoever waits."""
         lines, self._lines = self._lines, OrderedDict()
@@ -44,7 +52,7 @@ class Turns:
 
     def release(self) -> None:
         """Give a turn back: to who is next."""
-        while self._lines:
+        while self._lines and self._free >= 0:
             operation, line = self._lines.popitem(last=False)
             turn = line.popleft()
             if line:

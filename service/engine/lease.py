@@ -31,6 +31,7 @@ What follows from each failure:
 """
 
 import asyncio
+from collections.abc import Callable
 
 from service.domain.errors import LeaseTooShort, StoreUnavailable
 from service.engine.policy import Policy
@@ -44,8 +45,12 @@ _JUST_AFTER_S = 0.02
 class Lease:
     """This worker's. `permit` is a `ports.Permit`."""
 
-    def __init__(self, heartbeat: Heartbeat, policy: Policy) -> None:
+    def __init__(
+        self, heartbeat: Heartbeat, policy: Policy, on_beat: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """`on_beat` is told how many workers live, this one among them."""
         self._heartbeat = heartbeat
+        self._on_beat = on_beat
         self._policy = policy
         self._until = float("-inf")
 
@@ -81,8 +86,9 @@ class Lease:
         while True:
             began, next_s = clock(), None
             try:
-                await self._heartbeat.beat()
+                living = await self._heartbeat.beat()
                 self._until = began + self._policy.lease_s
+                self._on_beat(living)
                 next_s = await self._heartbeat.bury()
             except StoreUnavailable as trouble:
                 emit(StoreTroubled(doing="beating", error=str(trouble)))

@@ -60,8 +60,9 @@ class Heartbeat(Protocol):
     async def join(self, lease_s: float) -> None:
         """Begin to live. Raises StoreUnavailable."""
 
-    async def beat(self) -> None:
-        """Still alive. Raises DeclaredDead, StoreUnavailable."""
+    async def beat(self) -> int:
+        """Still alive; how many workers are, with this one. Raises DeclaredDead,
+        StoreUnavailable."""
 
     async def bury(self) -> float | None:
         """Declare those dead whose last beat is older than their lease, and make their pairings
@@ -124,6 +125,10 @@ class Fleet(Protocol):
 
         Entering raises UnknownAppliance when it is no longer registered.
         """
+
+    def share(self, workers: int) -> None:
+        """So many workers change something on these appliances: this one takes its share of what
+        may be under way at once on each."""
 
 
 class Breakers(Protocol):

@@ -49,7 +49,7 @@ class Worker:
         """`clock` gives the time in ms for the record; waiting is the event loop's business."""
         self.handed_back = 0
         self.trouble: str | None = None
-        self.lease = Lease(ports.heartbeat, policy)
+        self.lease = Lease(ports.heartbeat, policy, ports.fleet.share)
         self._author = Author(f"worker-{worker_id}", clock, self.lease.permit)
         self._ports = ports
         self._policy = policy

@@ -35,10 +35,14 @@ class Heartbeat:
         )
         await self._database.run(again)
 
-    async def beat(self) -> None:
-        """Still alive. Raises DeclaredDead when others no longer thought so, StoreUnavailable."""
-        if not await self._database.run(statement("beat"), {"worker": self._worker}):
+    async def beat(self) -> int:
+        """Still alive; how many workers are, with this one. Raises DeclaredDead when others no
+        longer thought so, StoreUnavailable."""
+        rows = await self._database.run(statement("beat"), {"worker": self._worker})
+        if not rows:
             raise DeclaredDead
+        living: int = rows[0].living
+        return living
 
     async def bury(self) -> float | None:
         """Declare those dead whose last beat is older than their lease, and make their pairings

@@ -213,9 +213,9 @@ class WorkerPorts:
         """Implements `Heartbeat.join`."""
         await self._ask("join", lambda: self._tables.join(self._worker, lease_s))
 
-    async def beat(self) -> None:
+    async def beat(self) -> int:
         """Implements `Heartbeat.beat`."""
-        await self._ask("beat", lambda: self._tables.beat(self._worker))
+        return await self._ask("beat", lambda: self._tables.beat(self._worker))
 
     async def bury(self) -> float | None:
         """Implements `Heartbeat.bury`."""

@@ -252,7 +252,7 @@ class Tables:
         now = self._clock()
         self.workers[worker] = Life(now, lease_s, now)
 
-    def beat(self, worker: WorkerId) -> None:
+    def beat(self, worker: WorkerId) -> int:
         """`beat.sql`. Raises DeclaredDead."""
         life, now = self.workers.get(worker), self._clock()
         if life is None:
@@ -260,6 +260,8 @@ class Tables:
         witnesses = [each for each in self.workers.values() if _is_fresh(each, now)]
         life.steady_since_s = min((each.steady_since_s for each in witnesses), default=now)
         life.seen_s = now
+        others = [each for id_, each in self.workers.items() if id_ != worker]
+        return 1 + sum(now - each.seen_s <= each.lease_s for each in others)
 
     def bury(self, worker: WorkerId) -> float | None:
         """`bury.sql`, `free.sql`, `unpark.sql`."""

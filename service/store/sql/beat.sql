@@ -1,4 +1,5 @@
--- A worker still lives. No row: it was declared dead, and owns nothing any more.
+-- A worker still lives. No row: it was declared dead, and owns nothing any more. Says how many live,
+-- with this one: those whose lease is not over.
 --
 -- Why it is right: the time is the database's own, at the moment of the update, so it lies after
 -- the moment in which the worker sent this, and the lease that the worker counts from there ends
@@ -24,4 +25,7 @@ set seen = clock.now,
     )
 from (select clock_timestamp() as now) as clock
 where id = :worker
-returning id
+returning (
+  select 1 + count(*) from worker as w
+  where w.id <> :worker and clock.now - w.seen <= w.lease_ms * interval '1 millisecond'
+) as living

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,8 @@ from service.domain.errors import Rejected
 from service.domain.pairing import SiteCall
 from service.domain.thumbprint import parse_thumbprint
 from simulator import Knobs
-from tests.integration.appliance.raw_server import Arrival, raw_server, response
-from tests.integration.appliance.rigs import Rig, client_of, registered, rig, spec_of
+from tests.integration.appliance.raw_server import Arrival, accepted, raw_server, response
+from tests.integration.appliance.rigs import Rig, client_of, registered, rig, spec_of, until
 
 SHORT = Knobs(task_ms=(20, 60))
 
@@ -66,6 +67,29 @@ async def test_a_peer_that_is_not_listed_is_rejected() -> None:
             with pytest.raises(Rejected) as caught:
                 await change
             assert caught.value.status == 404
+
+
+async def test_workers_share_what_may_be_under_way_at_once() -> None:
+    answering = asyncio.Event()
+
+    async def take_its_time(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        await answering.wait()
+        writer.write(accepted())
+
+    async with (
+        raw_server(take_its_time) as server,
+        client_of(replace(server.spec(), max_in_flight=2)) as client,
+        asyncio.TaskGroup() as changes,
+    ):
+        client.share(5)
+        for _ in range(6):
+            changes.create_task(client.unpair("x", granted))
+        await until(lambda: server.count("DELETE") == 1)
+        assert client._mutating.locked()
+        client.share(1)
+        await until(lambda: server.count("DELETE") == 2)
+        answering.set()
+    assert server.count("DELETE", "/sites") == 6
 
 
 async def test_what_a_call_has_started_is_found_in_the_list() -> None:

@@ -69,6 +69,15 @@ async def test_who_beats_lives_and_who_never_joined_does_not(database: Database)
         await Heartbeat(database, worker()).beat()
 
 
+async def test_a_beat_tells_how_many_live(database: Database, sql: "Connection") -> None:
+    _, heart = await born(database)
+    assert await heart.beat() == 1
+    other, its_heart = await born(database)
+    assert (await heart.beat(), await its_heart.beat()) == (2, 2)
+    await sql.execute(AGE, other, LEASE_S + 1)
+    assert await heart.beat() == 1
+
+
 async def test_joining_again_when_the_answer_was_lost_is_the_same_life(
     database: Database, sql: "Connection"
 ) -> None:

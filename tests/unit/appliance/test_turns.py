@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from service.appliance.turns import Turns
 from service.domain.ids import OperationId
 from service.observe.context import working_on
@@ -59,3 +61,42 @@ async def test_who_goes_away_leaves_the_turn_to_the_next() -> None:
     assert served == ["patient"]
     turns.release()
     await asyncio.wait_for(turns.acquire(), 5)
+
+
+async def test_with_fewer_turns_who_has_one_keeps_it() -> None:
+    turns, served = Turns(4), list[str]()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(8):
+            tasks.create_task(wait(turns, "op", served))
+        await settle()
+        turns.resize(2)
+        for expected in (4, 4, 5, 6):
+            turns.release()
+            await settle()
+            assert len(served) == expected
+        turns.resize(3)
+        await settle()
+        assert len(served) == 7
+        turns.release()
+
+
+async def test_with_more_turns_than_are_wanted_nobody_waits() -> None:
+    turns = Turns(1)
+    turns.resize(3)
+    for _ in range(3):
+        await asyncio.wait_for(turns.acquire(), 5)
+    assert turns.locked()
+
+
+async def test_who_is_turned_away_has_no_turn() -> None:
+    turns = Turns(1)
+    await turns.acquire()
+    waiting = [asyncio.ensure_future(turns.acquire()) for _ in range(3)]
+    await settle()
+    turns.turn_away(LookupError("away"))
+    for each in waiting:
+        with pytest.raises(LookupError):
+            await each
+    turns.release()
+    await asyncio.wait_for(turns.acquire(), 5)
+    assert turns.locked()

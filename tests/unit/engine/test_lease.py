@@ -22,6 +22,7 @@ class Row:
         self.latency_s = latency_s
         self.is_down = False
         self.is_dead = False
+        self.living = 1
         self.seen: list[float] = []
         self.burials: list[float] = []
         self.next_s: list[float] = []
@@ -30,13 +31,14 @@ class Row:
         assert lease_s == POLICY.lease_s
         await self.beat()
 
-    async def beat(self) -> None:
+    async def beat(self) -> int:
         await asyncio.sleep(self.latency_s)
         if self.is_down:
             raise StoreUnavailable("down")
         if self.is_dead:
             raise DeclaredDead
         self.seen.append(now())
+        return self.living
 
     async def bury(self) -> float | None:
         self.burials.append(now())
@@ -173,3 +175,16 @@ def test_the_end_permits_nothing_more() -> None:
 def test_a_lease_that_a_missed_beat_would_end_is_refused() -> None:
     with pytest.raises(ValueError, match="outlast"):
         Policy(lease_s=10.0, beat_s=3.0, call_s=6.0)
+
+
+def test_each_beat_tells_how_many_live() -> None:
+    row, told = Row(), list[int]()
+    lease = Lease(row, POLICY, told.append)
+
+    async def story() -> None:
+        await asyncio.sleep(1.0)
+        row.living = 3
+        await asyncio.sleep(POLICY.beat_s)
+
+    kept(row, lease, story())
+    assert told == [1, 3]
