@@ -37,7 +37,7 @@ class Limits:
     connections: int = 2
     keep_alive_s: float = 10.0
     max_body: int = 8 * 1024 * 1024
-    spacing_s: float = 0.12
+    spacing_s: float = 0.14
     bulk_ids: int = 500
     bulk_retry_s: float = 600.0
     breaker_failures: int = 3
