@@ -1,6 +1,7 @@
 """One side's appliance: what its saga, forward or back, may see and ask there."""
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 
 from service.domain.appliance import Endpoint, Task
@@ -54,9 +55,10 @@ class Site:
                         await self.finished(task.id)
         return await self.look()
 
-    async def finished(self, task_id: TaskId) -> Task:
+    def finished(self, task_id: TaskId) -> Awaitable[Task]:
         """The task once it is over. Raises TaskForgotten."""
-        return await self._appliance.finished(task_id, self._case.deadline)
+        # Passed on rather than awaited: thousands wait here at once.
+        return self._appliance.finished(task_id, self._case.deadline)
 
     async def send(self, step: Call) -> Task:
         """Make the call, once, if the worker's lease outlasts it."""

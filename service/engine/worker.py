@@ -187,21 +187,18 @@ class Worker:
         with working_on(operation_id=case.pairing.operation_id, pairing=str(case.pairing.id)):
             try:
                 async with self._slots:  # Who is cancelled before that is freed with the worker.
-                    await self._drive_or_hand_back(case)
+                    self._driven += 1
+                    try:
+                        await self._drive_on(case)
+                    except asyncio.CancelledError:
+                        await self._hand_back(case)
+                        raise
+                    finally:
+                        self._driven -= 1
             finally:
                 del self._cases[case.pairing.id]
                 if self._is_full and self._room >= self._policy.lot:
                     self._nudge.set()
-
-    async def _drive_or_hand_back(self, case: Case) -> None:
-        self._driven += 1
-        try:
-            await self._drive_on(case)
-        except asyncio.CancelledError:
-            await self._hand_back(case)
-            raise
-        finally:
-            self._driven -= 1
 
     async def _drive_on(self, case: Case) -> None:
         try:

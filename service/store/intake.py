@@ -33,6 +33,7 @@ from service.store.statements import statement
 PATIENCE_S = 5.0
 """Callers wait that long."""
 
+_WARM_UP_S = 2.0
 _KIND = PairingAccepted.__name__
 _TRIES = 5
 """How often a group may find that another process was quicker with one of its couples or keys."""
@@ -107,10 +108,11 @@ class Intake:
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Accept until stopped."""
-        # For nobody, so that the first caller waits for no connection and no plan. What is wrong
-        # with the database is for that one to be told.
-        with suppress(StoreUnavailable, DBAPIError):
-            await self._tell([])
+        with suppress(StoreUnavailable, DBAPIError, TimeoutError):
+            # For nobody, so that the first caller waits for no connection and no plan. What is
+            # wrong with the database is for that one to be told.
+            async with asyncio.timeout(_WARM_UP_S):
+                await self._tell([])
         await self._group.run(ready)
 
     async def stop(self) -> None:

@@ -101,7 +101,9 @@ async def register(database: Database, *names: str) -> list[Registration]:
 async def running(part: Intake | Journal) -> AsyncIterator[None]:
     """`part` at work; stopped at the end, as the application does it."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(part.run())
+        ready = asyncio.Event()
+        tasks.create_task(part.run(ready))
+        await ready.wait()
         try:
             yield
         finally:
