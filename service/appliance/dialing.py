@@ -59,18 +59,18 @@ class Dialer:
 
     async def _open(self, address: str, connect_by: float) -> ssl.SSLSocket:
         sock = await self._reach(address, connect_by)
-        # An end without TLS's good-bye is an error, and no way for an answer to end.
-        secured = self._trust.context.wrap_socket(
-            sock,
-            server_hostname=self._host.rstrip("."),
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-        )
         try:
+            # An end without TLS's good-bye is an error, and no way for an answer to end.
+            sock = secured = self._trust.context.wrap_socket(
+                sock,
+                server_hostname=self._host.rstrip("."),
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
+            )
             await _shake_hands(secured)
             self._trust.check(secured)
         except BaseException:
-            secured.close()
+            sock.close()
             raise
         return secured
 
