@@ -55,7 +55,10 @@ class Dialer:
             else:
                 self._proven = address
                 return connection
-        raise trouble
+        try:
+            raise trouble
+        finally:
+            del trouble  # Its traceback leads here: a circle that holds sockets.
 
     async def _open(self, address: str, connect_by: float) -> ssl.SSLSocket:
         sock = await self._reach(address, connect_by)

@@ -59,6 +59,8 @@ class ApplianceFleet:
         self.on_open = self._breakers.on_open
         """Nudged when a breaker opens here."""
         self._kept: dict[ApplianceName, Kept] = {}
+        self._replaced: set[Kept] = set()
+        """Those that somebody uses still."""
         self._workers = 1
         self._loading: defaultdict[ApplianceName, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group = asyncio.TaskGroup()
@@ -101,7 +103,7 @@ class ApplianceFleet:
         """Implements `Fleet.share`."""
         if workers != self._workers:
             self._workers = workers
-            for kept in self._kept.values():
+            for kept in (*self._kept.values(), *self._replaced):
                 kept.client.share(workers)
 
     def opened(self) -> Mapping[ApplianceName, ApiError]:
@@ -154,11 +156,13 @@ class ApplianceFleet:
         self._kept[name] = Kept(client, registration.endpoint)
         if before is not None:
             before.is_replaced = True
+            self._replaced.add(before)
             self._dismiss_if_left(before)
         return self._kept[name]
 
     def _dismiss_if_left(self, kept: Kept) -> None:
         if kept.is_replaced and kept.users == 0:
+            self._replaced.discard(kept)
             self._group.create_task(kept.client.close())
 
     async def _close_all(self) -> None:

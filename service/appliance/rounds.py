@@ -16,6 +16,10 @@ from service.domain.errors import ApplianceClosed, ApplianceError, NotSent, Task
 from service.domain.ids import TaskId
 from service.observe.context import WorkContext, current, operation_id, working_as, working_on
 
+_EXPIRY_REST_S = 0.05
+"""Who has waited long enough is told so much later at most: one look at all who wait does for many
+whose time is over at nearly the same moment."""
+
 MAX_PAUSE_S = 10.0
 """The longest pause after rounds that failed: it delays who waits once the appliance is back."""
 
@@ -168,7 +172,8 @@ class TaskRounds:
         now = asyncio.get_running_loop().time()
         for watch in self._watches.values():
             watch.expire(now)
-        self._expire_at(min([watch.until for watch in self._watches.values()], default=inf))
+        first = min([watch.until for watch in self._watches.values()], default=inf)
+        self._expire_at(max(first, now + _EXPIRY_REST_S))
 
     def _due(self) -> float:
         first = min(watch.due for watch in self._watches.values())

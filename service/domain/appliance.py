@@ -30,7 +30,8 @@ class Endpoint(Struct, frozen=True):
 
     `version` grows whenever the registration is replaced; with `registration`, which is another
     one after the name was removed and registered again, it tells a kept client from a current one.
-    `former_api_url` is what was registered before, under which its peers may still know it.
+    `former_api_url` is what was registered before, normalized, under which its peers may still
+    know it.
     """
 
     name: ApplianceName
@@ -139,12 +140,10 @@ def find_peer(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = N
         for peer in peers:
             if peer.id == peer_id and not peer.is_local:
                 return peer
-    for url in (endpoint.api_url, endpoint.former_api_url):
-        if url:
-            spelt = normalized_url(url)
-            for peer in peers:
-                if spelt in peer.known_at and not peer.is_local:
-                    return peer
+    for spelt in (normalized_url(endpoint.api_url), endpoint.former_api_url):
+        for peer in peers:
+            if spelt in peer.known_at and not peer.is_local:
+                return peer
     return None
 
 

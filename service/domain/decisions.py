@@ -163,7 +163,7 @@ def sight(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = None)
 
 def _has_moved(peer: Peer, endpoint: Endpoint) -> bool:
     former = endpoint.former_api_url
-    is_former = former is not None and peer.is_known_at(former)
+    is_former = former is not None and former in peer.known_at
     return is_former and not peer.is_known_at(endpoint.api_url)
 
 

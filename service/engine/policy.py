@@ -12,8 +12,9 @@ class Policy:
     """Waiting times in seconds, and limits. `jitter` gives numbers in [0, 1).
 
     `window` is how many pairings one worker drives at once, `claim_size` how many it takes at a
-    time. It owns a few more, which wait for their slots so that those are never idle for as long as
-    a claim takes; once it was full, it claims again when a lot would fit.
+    time. As long as no other worker lives it owns a few more, which wait for their slots so that
+    those are never idle for as long as a claim takes; once it was full, it claims again when a lot
+    would fit.
     `verify_timeout_s` is how long the appliances may take to clear their communication
     errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two looks that must
     both miss what a call whose answer was lost should have done, before it is made again.
@@ -57,8 +58,8 @@ class Policy:
 
     @property
     def ahead(self) -> int:
-        """How many a worker owns besides those that it drives: a lot, and what is driven on with
-        while that is claimed."""
+        """How many a worker that is alone owns besides those that it drives: a lot, and what is
+        driven on with while that is claimed."""
         return self.lot + self.lot // 2
 
     def pause_s(self, attempt: int, at_least_s: float | None = None) -> float:

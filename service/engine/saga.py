@@ -50,8 +50,9 @@ async def go_forward(
     """Both sides, then the look from both ends. None when it succeeded or has to wait."""
     if case.pairing.phase is Phase.PAIRING:
         async with asyncio.TaskGroup() as both_sides:
+            # Two tasks, so that a cancellation reaches both at once.
+            both_sides.create_task(SideSaga(case, here, policy).run())
             both_sides.create_task(SideSaga(case, there, policy).run())
-            await SideSaga(case, here, policy).run()
     doubt = None
     if case.is_promising and all(side.is_over for side in case.pairing.sides):
         doubt = await verify(case, here, there, policy)
@@ -79,8 +80,8 @@ async def go_back(case: Case, here: Appliance, there: Appliance, policy: Policy)
     """Undo both sides; then it is over, unless one has to wait."""
     case.closed.clear()
     async with asyncio.TaskGroup() as both_sides:
+        both_sides.create_task(Undoing(case, here, policy).run())
         both_sides.create_task(Undoing(case, there, policy).run())
-        await Undoing(case, here, policy).run()
     await case.heed_cancel()
     if not case.closed:
         error = case.pairing.error or ApiError("InternalError", "A rollback without a reason.")

@@ -49,7 +49,7 @@ class Worker:
         """`clock` gives the time in ms for the record; waiting is the event loop's business."""
         self.handed_back = 0
         self.trouble: str | None = None
-        self.lease = Lease(ports.heartbeat, policy, ports.fleet.share)
+        self.lease = Lease(ports.heartbeat, policy, self._heard_of)
         self._author = Author(f"worker-{worker_id}", clock, self.lease.permit)
         self._ports = ports
         self._policy = policy
@@ -58,6 +58,7 @@ class Worker:
         self._slots = asyncio.Semaphore(policy.window)
         self._driven = 0
         self._is_full = False
+        self._is_alone = False
         self._doubts_until = float("-inf")
         self._nudge = asyncio.Event()
 
@@ -68,7 +69,9 @@ class Worker:
 
     @property
     def _room(self) -> int:
-        return self._policy.window + self._policy.ahead - len(self._cases)
+        # What others could drive at once is left to them.
+        ahead = self._policy.ahead if self._is_alone else 0
+        return self._policy.window + ahead - len(self._cases)
 
     @property
     def figures(self) -> WorkerFigures:
@@ -92,6 +95,13 @@ class Worker:
                     await self._nudge.wait()
         finally:
             await self._leave()
+
+    def _heard_of(self, living: int) -> None:
+        """So many workers live, this one among them."""
+        self._ports.fleet.share(living)
+        if self._is_alone != (living == 1):
+            self._is_alone = living == 1
+            self._nudge.set()
 
     async def _leave(self) -> None:
         try:
@@ -156,7 +166,7 @@ class Worker:
                 cases.append(case)
             if not claimed.has_more:
                 break
-        self._is_full = self._room == 0
+        self._is_full = self._room <= 0
         return cases
 
     async def _claim(self, limit: int) -> Claimed:

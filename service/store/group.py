@@ -32,6 +32,7 @@ class GroupCommit(Generic[Item, Answer]):
         close: Callable[[], Awaitable[None]],
         *,
         rest_s: float = 0.0,
+        warm_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`commit` makes a group durable in one transaction and answers each item, with an
         exception for one that was refused by itself. If it raises StoreUnavailable the whole
@@ -39,10 +40,12 @@ class GroupCommit(Generic[Item, Answer]):
         each item is then tried alone, so that it fails for nobody but the one to blame. `close`
         lets go of what `commit` holds, at the very end. After a crowd the next group begins
         `rest_s` after that one began, so that more share it: a transaction costs the database as
-        much as dozens of changes. Where few are about nobody waits."""
+        much as dozens of changes. Where few are about nobody waits. `warm_up`, which must raise
+        nothing, comes before the first group."""
         self._commit = commit
         self._close = close
         self._rest_s = rest_s
+        self._warm_up = warm_up
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._work = asyncio.Event()
         self._closed = False
@@ -65,9 +68,11 @@ class GroupCommit(Generic[Item, Answer]):
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Commit until stopped. `ready` is set when it has begun."""
         self._ended.clear()
-        if ready is not None:
-            ready.set()
         try:
+            if self._warm_up is not None:
+                await self._warm_up()
+            if ready is not None:
+                ready.set()
             while await self._has_work():
                 began = asyncio.get_running_loop().time()
                 if await self._commit_next() >= CROWD:

@@ -92,7 +92,7 @@ class Intake:
         self._clock = clock
         self._patience = Patience("accepting pairings", patience_s)
         self._group: GroupCommit[_Candidate, Acceptance] = GroupCommit(
-            self._commit, self._lane.close
+            self._commit, self._lane.close, warm_up=self._warm_up
         )
 
     async def accept(
@@ -108,16 +108,18 @@ class Intake:
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Accept until stopped."""
-        with suppress(StoreUnavailable, DBAPIError, TimeoutError):
-            # For nobody, so that the first caller waits for no connection and no plan. What is
-            # wrong with the database is for that one to be told.
-            async with asyncio.timeout(_WARM_UP_S):
-                await self._tell([])
         await self._group.run(ready)
 
     async def stop(self) -> None:
         """Take nothing more, write what is there, return when `run` is through."""
         await self._group.stop()
+
+    async def _warm_up(self) -> None:
+        """Ask for nothing, so that the first caller waits for no connection and no plan. What is
+        wrong with the database is for that one to be told."""
+        with suppress(StoreUnavailable, DBAPIError, TimeoutError):
+            async with asyncio.timeout(_WARM_UP_S):
+                await self._tell([])
 
     async def _commit(self, candidates: Sequence["_Candidate"]) -> Sequence[Acceptance | Exception]:
         return await self._patience.see_through(lambda: self._accept(candidates))

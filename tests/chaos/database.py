@@ -13,6 +13,7 @@ from typing import Literal
 import asyncpg
 
 from service.store.cluster import Cluster
+from service.store.installation import OwnDatabaseFailed
 from service.store.server import Server
 
 OURS = "chaos"
@@ -69,6 +70,10 @@ class OwnDatabase:
                 await _stop(self._server, mode)
                 await asyncio.sleep(for_s)
             finally:
+                # Cut short while it was stopping, it might answer once more, and then be gone.
+                with suppress(OwnDatabaseFailed):
+                    if self._cluster.is_served():
+                        await _stop(self._server, mode)
                 await self._start()
 
     async def cut_connections(self) -> int:

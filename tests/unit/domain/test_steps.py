@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from service.domain import events as e
-from service.domain.appliance import ApiError, Endpoint, Peer
+from service.domain.appliance import ApiError, Endpoint, Peer, find_peer, normalized_url
 from service.domain.decisions import (
     Absent,
     Call,
@@ -27,7 +27,7 @@ BROKEN = with_errors(PEER, outgoing=ERROR)
 DEAF = with_errors(PEER, incoming=ERROR)
 FRESH = Side(A, B)
 OLD_URL = "https://old.example.test:8048/"
-FORMER = replace(ENDPOINT_B, former_api_url=OLD_URL)
+FORMER = replace(ENDPOINT_B, former_api_url=normalized_url(OLD_URL))
 
 
 def asked(call: SiteCall, state: SideState = SideState.REQUESTED) -> Side:
@@ -135,3 +135,11 @@ def test_an_unpaired_side_lists_its_peer_no_more_whatever_its_thumbprint() -> No
         left = lingering([peer], ENDPOINT_B)
         assert isinstance(left, ApiError)
         assert left.code == "PeerStillListed"
+
+
+@pytest.mark.parametrize("peers", [(), (replace(PEER, is_local=True),)])
+def test_nobody_is_found_where_nobody_is_listed_whatever_the_url_was_before(
+    peers: tuple[Peer, ...],
+) -> None:
+    former = normalized_url("https://[fd00::1]:8443/x")
+    assert find_peer(peers, replace(ENDPOINT_B, former_api_url=former)) is None

@@ -29,6 +29,17 @@ def test_a_few_more_than_the_window_holds_are_owned_and_wait_for_their_slot() ->
         assert max(driven) == 1
 
 
+def test_what_another_worker_could_drive_is_left_to_it() -> None:
+    narrow = replace(POLICY, window=1)
+    wanted = (a_pairing(0, 1, at_s=10.0), a_pairing(0, 2, at_s=10.0))
+    with scene(*wanted, policy=narrow, task_ms=(60_000, 60_000)) as here:
+        (worker,) = here.stage.living
+        here.stage.start_another(worker)
+        here.until(lambda: len(here.tables.pairings) == 2)
+        here.until(lambda: len(owned(here)) == 2, here.loop.instant + 3)
+        here.until(lambda: owned(here) == [PairingState.RUNNING] * 2, here.loop.instant + 3)
+
+
 def test_who_waits_for_a_slot_as_its_worker_stops_is_free_at_once() -> None:
     narrow = replace(POLICY, window=1)
     with scene(a_pairing(0, 1), a_pairing(0, 2), policy=narrow, task_ms=(9_000, 9_000)) as here:

@@ -1,0 +1,27 @@
+"""A worker that stops while its appliances take their time."""
+
+import pytest
+
+from tests.simulation.weather import CallFault
+from tests.unit.engine.scene import ONE, OTHER, POLICY, scene
+
+
+@pytest.mark.parametrize(("hanging", "slow"), [(ONE, OTHER), (OTHER, ONE)])
+def test_who_stops_calls_nobody_any_more_whichever_side_holds_it_up(
+    hanging: str, slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scene() as here:
+        # What is slow is over within the time that the hanging call gets.
+        chance = here.stage.air.rng
+        monkeypatch.setattr(chance, "uniform", lambda low, high: min(2.0, (low + high) / 2))
+        here.befall(hanging, "POST", "/sites", CallFault.HANGS)
+        here.befall(slow, "GET", "/sites", CallFault.SLOW, times=1)
+        here.until(lambda: here.calls(hanging, "POST") == 1)
+        (worker,) = here.stage.living
+        task = worker.task
+        assert task is not None
+        began = here.loop.instant
+        here.loop.post(worker.node, 0.0, task.cancel)
+        here.until(task.done)
+        assert here.loop.instant - began < POLICY.grace_s + 1
+        assert here.calls(slow, "POST") == 0
