@@ -17,10 +17,6 @@ class Turns:
         self._free = at_once
         self._lines: OrderedDict[OperationId, deque[asyncio.Future[None]]] = OrderedDict()
 
-    def locked(self) -> bool:
-        """Whether who asks now has to wait."""
-        return self._free <= 0
-
     async def acquire(self) -> None:
         """Wait for a turn. Raises what `turn_away` is given."""
         if self._free > 0:

@@ -21,6 +21,14 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def has_none_left(turns: Turns) -> None:
+    """See that who asks now has to wait."""
+    asking = asyncio.ensure_future(turns.acquire())
+    await settle()
+    assert not asking.done()
+    asking.cancel()
+
+
 async def test_so_many_at_once_and_no_more() -> None:
     turns, served = Turns(2), list[str]()
     async with asyncio.TaskGroup() as tasks:
@@ -85,7 +93,7 @@ async def test_with_more_turns_than_are_wanted_nobody_waits() -> None:
     turns.resize(3)
     for _ in range(3):
         await asyncio.wait_for(turns.acquire(), 5)
-    assert turns.locked()
+    await has_none_left(turns)
 
 
 async def test_who_is_turned_away_has_no_turn() -> None:
@@ -99,4 +107,4 @@ async def test_who_is_turned_away_has_no_turn() -> None:
             await each
     turns.release()
     await asyncio.wait_for(turns.acquire(), 5)
-    assert turns.locked()
+    await has_none_left(turns)

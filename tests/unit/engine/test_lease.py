@@ -178,13 +178,16 @@ def test_a_lease_that_a_missed_beat_would_end_is_refused() -> None:
 
 
 def test_each_beat_tells_how_many_live() -> None:
-    row, told = Row(), list[int]()
-    lease = Lease(row, POLICY, told.append)
+    row, told, is_told = Row(), list[int](), asyncio.Event()
+
+    def hear(living: int) -> None:
+        told.append(living)
+        row.living = 3
+        if len(told) == 2:
+            is_told.set()
 
     async def story() -> None:
-        await asyncio.sleep(1.0)
-        row.living = 3
-        await asyncio.sleep(POLICY.beat_s)
+        await is_told.wait()
 
-    kept(row, lease, story())
+    kept(row, Lease(row, POLICY, hear), story())
     assert told == [1, 3]
