@@ -97,10 +97,11 @@ class ApplianceClient:
         """Make sure that there is a session. Every call does so by itself."""
         await self._session.token()
 
-    async def peers(self) -> Sequence[Peer]:
-        """`GET /sites`, shared by all who ask at once."""
+    async def peers(self, since: float = inf) -> Sequence[Peer]:
+        """`GET /sites`, shared by all who ask at once, and by whom a list does that was asked
+        for after `since`."""
         self.breaker.check()
-        return await self._peers.get()
+        return await self._peers.get(since)
 
     async def pair(self, peer: Endpoint, description: str, permit: Permit) -> Task:
         """`POST /sites`. Waits while `max_in_flight` changes are under way."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Generic, TypeVar
 
 from msgspec.structs import replace
@@ -21,7 +22,8 @@ _LONE = 0.25
 
 class SharedRead(Generic[Value]):
     """Everybody who asks before a read is sent gets its value; who comes later gets the next
-    one's. So a value is never older than its question, and one read at a time is under way.
+    one's, unless the last one is fresh enough. So a value is never older than its question, and
+    one read at a time is under way.
     """
 
     def __init__(
@@ -35,9 +37,15 @@ class SharedRead(Generic[Value]):
         self._gathering: _Batch[Value] | None = None
         self._under_way: _Batch[Value] | None = None
         self._loop: asyncio.Task[None] | None = None
+        self._last: tuple[float, Value] | None = None
 
-    async def get(self) -> Value:
-        """The value as of a moment after this call began. Raises what the read raises."""
+    async def get(self, since: float = inf) -> Value:
+        """The value as of a moment after this call began, or, if that was earlier, after `since`
+        (loop time). Raises what the read raises."""
+        if self._last is not None and self._last[0] >= since:
+            return self._last[1]
+        if self._under_way is not None and self._under_way.sent_at >= since:
+            return await self._under_way.join()
         if self._gathering is None or self._gathering.is_sent:
             self._gathering = _Batch()
         answer = self._gathering.join()
@@ -74,6 +82,7 @@ class SharedRead(Generic[Value]):
             except Exception as defect:  # noqa: BLE001 - raised by those who asked
                 batch.fail(defect)
             else:
+                self._last = batch.sent_at, value
                 batch.answer(value)
 
 
@@ -82,6 +91,7 @@ class _Batch(Generic[Value]):
 
     def __init__(self) -> None:
         self.is_sent = False
+        self.sent_at = -inf
         self._answers: list[asyncio.Future[Value]] = []
         self._askers: dict[WorkContext, OperationId] = {}
 
@@ -112,6 +122,7 @@ class _Batch(Generic[Value]):
     def send(self) -> tuple[OperationId, ...]:
         """Close the batch; who is in it."""
         self.is_sent = True
+        self.sent_at = asyncio.get_running_loop().time()
         return tuple(self._askers.values())
 
     def answer(self, value: Value) -> None:

@@ -60,7 +60,8 @@ class Case:
 
     def __init__(self, assignment: Assignment, journal: Journal, author: Author) -> None:
         self.pairing: Pairing = assignment.pairing
-        self.deadline: float = asyncio.get_running_loop().time() + assignment.remaining_s
+        self.owned_since = asyncio.get_running_loop().time()
+        self.deadline: float = self.owned_since + assignment.remaining_s
         self.closed: dict[ApplianceName, ApiError] = {}
         self.permit = author.permit
         self._endpoints = {endpoint.name: endpoint for endpoint in assignment.endpoints}

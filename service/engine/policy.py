@@ -54,7 +54,7 @@ class Policy:
     @property
     def lot(self) -> int:
         """How much has to be free, once all was full, before it is worth a claim."""
-        return max(1, min(self.claim_size, self.window // 8))
+        return max(1, min(self.claim_size, self.window // 4))
 
     @property
     def ahead(self) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from msgspec import Struct
@@ -94,8 +95,9 @@ class Appliance(Protocol):
 
     name: ApplianceName
 
-    async def peers(self) -> Sequence[Peer]:
-        """Its peers as of a moment after this call began. Shared by all who ask at once."""
+    async def peers(self, since: float = inf) -> Sequence[Peer]:
+        """Its peers as of a moment after this call began or, if that was earlier, after `since`
+        (loop time). Shared by all who ask at once."""
 
     async def pair(self, peer: Endpoint, description: str, permit: Permit) -> Task:
         """`POST /sites`."""

@@ -4,6 +4,8 @@ Every step begins from the recorded state alone, so a side is resumed by running
 appliance does where its vendor leaves it open is never assumed: the list of its peers decides.
 """
 
+from math import inf
+
 from msgspec.structs import replace
 
 from service.domain.appliance import ApiError, Task
@@ -56,6 +58,8 @@ class SideSaga:
         self._name = appliance.name
         self._policy = policy
         self._failures = 0
+        # What was listed since the case is ours: no call of it came in between.
+        self._since = case.owned_since
         self._is_reopened = self._side.attempts > 0 and self._side.start_time is None
 
     @property
@@ -121,7 +125,8 @@ class SideSaga:
             step = await self._step_after_tasks()
             self._is_reopened = False
         else:
-            step = next_step(self._operation, self._side, await self._site.look())
+            since, self._since = self._since, inf
+            step = next_step(self._operation, self._side, await self._site.look(since))
         if not isinstance(step, Call):
             return await self._record(step)
         if self._is_pointless():

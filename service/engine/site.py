@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
+from math import inf
 
 from service.domain.appliance import Endpoint, Task
 from service.domain.decisions import Call, Sighting, sight
@@ -40,10 +41,10 @@ class Site:
         """Whom it is about."""
         return self._case.peer_of(self.name)
 
-    async def look(self) -> Sighting:
-        """What the appliance lists about the peer now."""
+    async def look(self, since: float = inf) -> Sighting:
+        """What the appliance lists about the peer now, or listed after `since`."""
         async with asyncio.timeout_at(self._case.deadline):
-            peers = await self._appliance.peers()
+            peers = await self._appliance.peers(since)
         return sight(peers, self.peer, self.side.peer_id)
 
     async def look_after_tasks(self, *calls: SiteCall) -> Sighting:

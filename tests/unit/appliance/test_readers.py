@@ -77,6 +77,35 @@ def test_a_read_that_was_sent_is_not_joined() -> None:
     run(scene())
 
 
+def test_what_was_sent_since_a_moment_does_for_who_asks_as_of_that_moment() -> None:
+    async def scene() -> None:
+        source = Source(queue_s=1.0, answer_s=2.0)
+
+        async def asked_since(at_s: float, since: float) -> tuple[int, float]:
+            await asyncio.sleep(at_s - now())
+            return await shared.get(since), now()
+
+        async with reading(source) as (shared, _):
+            asks = [
+                asked_since(0.0, 0.0),
+                asked_since(1.5, 1.0),  # Under way, and sent just then.
+                asked_since(1.6, 1.001),
+                asked_since(3.5, 1.0),
+                asked_since(7.0, 3.9),
+                asked_since(7.0, 4.001),
+            ]
+            assert list(await asyncio.gather(*asks)) == [
+                (1, 3.0),
+                (1, 3.0),
+                (2, 6.0),
+                (1, 3.5),
+                (2, 7.0),
+                (3, 10.0),
+            ]
+
+    run(scene())
+
+
 def test_a_read_that_waits_for_its_turn_is_joined() -> None:
     async def scene() -> None:
         source = Source(queue_s=1.0)

@@ -26,7 +26,7 @@ class Refusing:
     def __init__(self, refusal: Rejected) -> None:
         self._refusal = refusal
 
-    async def peers(self) -> Sequence[Peer]:
+    async def peers(self, *_: object) -> Sequence[Peer]:
         return ()
 
     async def site_tasks(self, *_: object) -> Sequence[Task]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from service.domain.pairing import PairingState
 from tests.simulation.tables import Written
-from tests.unit.engine.scene import POLICY, Scene, a_pairing, scene
+from tests.unit.engine.scene import ONE, OTHER, POLICY, THIRD, Scene, a_pairing, scene
 
 
 def owned(here: Scene) -> list[PairingState]:
@@ -54,3 +54,23 @@ def test_who_waits_for_a_slot_as_its_worker_stops_is_free_at_once() -> None:
         here.stage.start_another(worker)
         assert here.until_over().state is PairingState.SUCCEEDED
         assert "PairingHandedBack" not in here.events
+
+
+def test_who_waited_for_a_slot_takes_the_list_that_was_read_meanwhile() -> None:
+    narrow = replace(POLICY, window=1)
+    with scene(a_pairing(0, 1), a_pairing(0, 2), policy=narrow) as here:
+        here.until(lambda: len(owned(here)) == 2)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        # To begin with, and at the end; but the second one found the last look of the first.
+        looks = [here.calls(name, "GET", "/sites") for name in (ONE, OTHER, THIRD)]
+        assert looks == [3, 2, 2]
+
+
+def test_no_list_counts_that_was_read_before_it_was_owned() -> None:
+    with scene(a_pairing(0, 1), a_pairing(0, 1, at_s=50.0)) as here:
+        here.until(lambda: "PairingSucceeded" in here.events)
+        for name, peer in ((ONE, OTHER), (OTHER, ONE)):
+            here.stage.call_by_hand(name, peer, pairs=False)
+        here.until(lambda: len(here.tables.pairings) == 2)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert [here.calls(name, "POST", "/sites") for name in (ONE, OTHER)] == [2, 2]
