@@ -6,14 +6,17 @@
 -- there are: no chain is left without its owner. Events are looked for in every month: a pairing
 -- may have begun long before it was over.
 --
--- Locks: events and keys of these pairings, then the sides (by the foreign key). Whoever writes
--- an event of another pairing is not in its way.
+-- Locks: events, keys and sides of these pairings. Whoever writes an event of another pairing is
+-- not in its way.
 -- Lives on: pk_event of each month, ix_idempotency_pairing_id, pk_pairing, pk_side.
 with recorded as (
   delete from event where chain = any(cast(:ids as uuid[])) returning chain
 ),
 keyed as (
   delete from idempotency where pairing_id = any(cast(:ids as uuid[])) returning pairing_id
+),
+parted as (
+  delete from side where pairing_id = any(cast(:ids as uuid[]))
 ),
 removed as (
   delete from pairing where id = any(cast(:ids as uuid[])) returning id

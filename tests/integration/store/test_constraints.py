@@ -78,7 +78,6 @@ NONSENSE = [
     ("side", "state = 'FAILED', start_time = 1, end_time = 1", "ck_side_error_when_failed"),
     ("side", "state = 'ROLLBACK_FAILED', start_time = 1, end_time = 1", "error_when_failed"),
     ("side", "state = 'SUCCEEDED', start_time = 2, end_time = 1", "ck_side_times"),
-    ("side", "pairing_id = gen_random_uuid()", "fk_side_pairing_id"),
     ("event", "seq = 0", "ck_event_seq"),
     ("event", "type = 'pairing accepted'", "ck_event_type"),
     ("event", "appliance = 'A'", "ck_event_appliance"),
