@@ -197,7 +197,7 @@ def _entry(entry: Entry) -> Wire:
         **side,
         "actor": entry.actor,
         "operationID": entry.operation_id,
-        "detail": entry.detail,
+        "detail": msgspec.Raw(entry.detail.encode()),
         "hash": entry.hash.hex(),
     }
 

@@ -38,8 +38,8 @@ class ServerSentEvent:
     data: object
 
     def encoded(self) -> bytes:
-        """It on the wire; JSON has no line breaks outside of strings, and none within."""
-        data = msgspec.json.encode(self.data).decode()
+        """It on the wire. JSON has no line breaks within strings, and none that matter outside."""
+        data = msgspec.json.encode(self.data).decode().replace("\r", " ").replace("\n", " ")
         return f"id: {self.id}\nevent: {self.type}\ndata: {data}\n\n".encode()
 
 

@@ -7,7 +7,7 @@ pairing or the appliance's registration.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii as quoted
@@ -51,7 +51,7 @@ def append(
         appliance_of(event),
         actor,
         operation_id,
-        detail_of(event),
+        spelt(detail_of(event)),
         hash=b"",
     )
     return replace(entry, hash=entry_hash(entry, position.hash))
@@ -62,13 +62,18 @@ def entry_hash(entry: Entry, before: bytes) -> bytes:
     return hashlib.sha256(before + canonical(entry)).digest()
 
 
+def spelt(detail: Mapping[str, object]) -> str:
+    """The one spelling of a detail: JSON, keys sorted, no spaces, ASCII only."""
+    return _CANONICAL.encode(detail)
+
+
 def canonical(entry: Entry) -> bytes:
-    """The one spelling of an entry's content: JSON, keys sorted, no spaces, ASCII only."""
+    """The one spelling of an entry's content, if its detail is spelt so."""
     # Put together by hand, because it is made for each event: a third of the time.
     appliance = "null" if entry.appliance is None else quoted(entry.appliance)
     text = (
         f'{{"actor":{quoted(entry.actor)},"appliance":{appliance},"at":{entry.at},'
-        f'"chain":"{entry.chain}","detail":{_CANONICAL.encode(entry.detail)},'
+        f'"chain":"{entry.chain}","detail":{entry.detail},'
         f'"operationID":{quoted(entry.operation_id)},"seq":{entry.seq},'
         f'"type":{quoted(entry.type)}}}'
     )

@@ -265,7 +265,8 @@ ApplianceEvent = ApplianceRegistered | ApplianceRemoved
 class Entry(Struct, frozen=True):
     """An event in its chain, as it is stored and shown.
 
-    `chain` is the id of the pairing, or of the appliance's registration.
+    `chain` is the id of the pairing, or of the appliance's registration. `detail` is what its event
+    says besides its name, a JSON object as text: what was hashed is what is stored and shown.
     """
 
     chain: UUID
@@ -275,7 +276,7 @@ class Entry(Struct, frozen=True):
     appliance: ApplianceName | None
     actor: str
     operation_id: OperationId
-    detail: Mapping[str, object]
+    detail: str
     hash: bytes
 
 

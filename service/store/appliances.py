@@ -166,7 +166,7 @@ class Appliances:
                 "appliance": entry.appliance,
                 "actor": entry.actor,
                 "operation_id": entry.operation_id,
-                "detail": dict(entry.detail),
+                "detail": entry.detail,
                 "hash": entry.hash,
             },
         )

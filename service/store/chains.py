@@ -6,7 +6,7 @@ from clearing away what was replaced meanwhile. Stretch and page bound the memor
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.chain import Verdict, Walk, is_about_registration
+from service.domain.chain import Verdict, Walk, is_about_registration, spelt
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName
 from service.domain.pairing import ChainPosition
@@ -179,7 +179,7 @@ def page(stretch: Stretch, after: tuple[UUID, int, str] | None) -> Select[Any]:
         event.c.appliance,
         event.c.actor,
         event.c.operation_id,
-        cast(event.c.detail, Text).label("detail"),
+        event.c.detail,
         event.c.hash,
     )
     key = (event.c.chain, event.c.seq, event.c.at)
@@ -208,9 +208,10 @@ def _entry(row: Row[Any]) -> Entry:
     )
 
 
-def _detail(stored: str) -> Mapping[str, object]:
+def _detail(stored: str) -> str:
+    """Whatever its spelling in the table: that of a release before this one differs."""
     try:
         detail = json.loads(stored)
     except (ValueError, RecursionError):
         detail = None
-    return detail if isinstance(detail, dict) else {"unreadable": stored}
+    return spelt(detail if isinstance(detail, dict) else {"unreadable": stored})

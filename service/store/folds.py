@@ -11,7 +11,6 @@ from service.store.rows import (
     error_to_json,
     errors_to_json,
     result_to_json,
-    to_json,
     to_text,
     to_time,
 )
@@ -172,6 +171,6 @@ def entry_columns(entries: Sequence[Entry]) -> dict[str, object]:
         "appliances": [entry.appliance for entry in entries],
         "actors": [entry.actor for entry in entries],
         "operation_ids": [entry.operation_id for entry in entries],
-        "details": [to_json(entry.detail) for entry in entries],
+        "details": [entry.detail for entry in entries],
         "hashes": [entry.hash for entry in entries],
     }

@@ -3,6 +3,8 @@
 Some is checked the moment it happens, against the truth of that moment; the rest at the end.
 """
 
+import json
+
 from service.appliance.exchange import Answer, Outcome
 from service.domain.events import Entry
 from service.domain.ids import PairingId
@@ -313,7 +315,7 @@ def _told(effect: Accepted) -> str:
 
 
 def _line(entry: Entry) -> str:
-    error = entry.detail.get("error")
+    error = json.loads(entry.detail).get("error")
     code = f" ({error['code']}: {error['msg']})" if isinstance(error, dict) else ""
     return f"{entry.type} {entry.appliance or ''}{code} by {entry.actor[:13]}"
 

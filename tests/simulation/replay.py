@@ -1,5 +1,6 @@
 """A pairing's state made anew from nothing but its audit trail."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -99,10 +100,9 @@ def _first(stored: Pairing, entry: Entry) -> Pairing:
 
 def _event(entry: Entry) -> Any:
     kind = _EVENTS[entry.type]
+    detail = json.loads(entry.detail)
     values = {
-        name: _value(entry.detail[_camel(name)])
-        for name in kind.__struct_fields__
-        if name != "side"
+        name: _value(detail[_camel(name)]) for name in kind.__struct_fields__ if name != "side"
     }
     return kind(**values, **({"side": entry.appliance} if issubclass(kind, _ON_A_SIDE) else {}))
 

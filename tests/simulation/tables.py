@@ -495,7 +495,7 @@ def _entries(pairing: Pairing, given: Mapping[str, Any]) -> list[Entry]:
             appliance=given["appliances"][at],
             actor=given["actors"][at],
             operation_id=given["operation_ids"][at],
-            detail=json.loads(given["details"][at]),
+            detail=given["details"][at],
             hash=given["hashes"][at],
         )
         for at in mine

@@ -15,7 +15,6 @@ from service.store.intake import IdempotencyKey
 from service.store.intake import _Candidate as Candidate
 from service.store.intake import _parameters as accept_parameters
 from service.store.partitions import make_partitions
-from service.store.rows import to_json
 from service.store.statements import statement
 from tests.integration.store.values import AUTHOR, journal_on, name
 
@@ -61,7 +60,7 @@ async def begun(
         operation_id=AUTHOR.operation_id,
     )
     pairing = pairing.at_position(ChainPosition(entry.seq, entry.hash))
-    parameters = accept_parameters([Candidate(pairing, to_json(entry.detail), key)])
+    parameters = accept_parameters([Candidate(pairing, entry.detail, key)])
     (row,) = await database.run(statement("accept"), parameters)
     assert row.is_made
     return pairing

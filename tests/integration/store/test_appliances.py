@@ -1,6 +1,7 @@
 """The registry: versions, duplicates, secrets, and who may be deleted when."""
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +192,7 @@ async def test_every_change_is_on_record_with_its_author_and_without_secrets(
         ("ApplianceRegistered", "bob", "a"),
         ("ApplianceRemoved", "bob", "a"),
     ]
-    changed = [each.detail.get("credentialsChanged") for each in chain]
+    changed = [json.loads(each.detail).get("credentialsChanged") for each in chain]
     assert changed == [True, True, False, None]
     everything = await sql.fetchval("select string_agg(event::text, '') from event")
     assert "s3cret" not in everything

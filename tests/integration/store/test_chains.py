@@ -18,7 +18,7 @@ from service.store import chains
 from service.store.chains import NO_TIME, Chains
 from service.store.database import Database
 from service.store.pairings import Pairings
-from service.store.rows import to_json, to_time
+from service.store.rows import to_time
 from tests.integration.store.values import (
     AUTHOR,
     claimed,
@@ -374,6 +374,6 @@ async def write(sql: "Connection", entry: Entry) -> None:
         entry.appliance,
         entry.actor,
         entry.operation_id,
-        to_json(entry.detail),
+        entry.detail,
         entry.hash,
     )

@@ -1,6 +1,7 @@
 """Accepting pairings: promises, keys, couples, groups."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -80,7 +81,7 @@ async def test_an_accepted_pairing_is_stored_as_answered_with_its_first_event(
     assert (pairing.start_time, pairing.last_updated) == (NOW, NOW)
     chain = await Pairings(database).events(pairing.id)
     assert [(entry.type, entry.actor) for entry in chain] == [("PairingAccepted", "alice")]
-    assert chain[0].detail["appliances"] == ["b", "a"]
+    assert json.loads(chain[0].detail)["appliances"] == ["b", "a"]
     assert first_misfit(chain) is None
 
 

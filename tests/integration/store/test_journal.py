@@ -1,6 +1,7 @@
 """The journal: groups, order, epochs, and what a fault leaves behind."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -215,7 +216,7 @@ async def test_whatever_an_appliance_says_is_stored_and_still_fits_its_hash(
     assert stored.side(name("b")).task_id == "a\ufffdb?"
     chain = await Pairings(database).events(pairing.id)
     assert first_misfit(chain) is None
-    assert chain[-1].detail["taskId"] == "a\0b\ud83d"
+    assert json.loads(chain[-1].detail)["taskId"] == "a\0b\ud83d"
 
 
 async def test_what_the_tables_refuse_fails_alone(database: Database, sql: "Connection") -> None:

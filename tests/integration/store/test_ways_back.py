@@ -1,5 +1,6 @@
 """What the journal keeps of parking, canceling, rolling back and trying again."""
 
+import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -204,7 +205,7 @@ async def test_an_answer_to_an_old_request_is_what_was_accepted_however_far_it_h
         first = await intake.accept(asked_for, AUTHOR, key)
         assert await Pairings(database).get(first.pairing.id) == first.pairing
         [entry] = await Pairings(database).events(first.pairing.id)
-        assert entry.detail["onFailure"] == "keep"
+        assert json.loads(entry.detail)["onFailure"] == "keep"
         [assignment] = await claim(database)
         async with journal_on(database) as journal:
             way = [*canceled_way()[:7], PairingCanceled()]

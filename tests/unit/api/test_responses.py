@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from uuid import UUID
 
+import msgspec
 from msgspec import structs
 
 from service.api import responses
@@ -146,7 +147,8 @@ def test_a_pairing_shows_that_it_is_being_canceled_until_it_is_over() -> None:
 
 
 def test_an_event_names_its_side_only_if_it_has_one() -> None:
-    entry = Entry(ID, 1, 7, "PairingStarted", None, "w", OperationId("o"), {"epoch": 1}, b"\0" * 32)
+    detail, hash_ = '{"epoch":1}', b"\0" * 32
+    entry = Entry(ID, 1, 7, "PairingStarted", None, "w", OperationId("o"), detail, hash_)
 
     assert responses.events([entry, structs.replace(entry, appliance=A)]) == {
         "items": [
@@ -156,7 +158,7 @@ def test_an_event_names_its_side_only_if_it_has_one() -> None:
                 "type": "PairingStarted",
                 "actor": "w",
                 "operationID": "o",
-                "detail": {"epoch": 1},
+                "detail": msgspec.Raw(b'{"epoch":1}'),
                 "hash": "00" * 32,
             },
             {
@@ -166,7 +168,7 @@ def test_an_event_names_its_side_only_if_it_has_one() -> None:
                 "side": "a",
                 "actor": "w",
                 "operationID": "o",
-                "detail": {"epoch": 1},
+                "detail": msgspec.Raw(b'{"epoch":1}'),
                 "hash": "00" * 32,
             },
         ]
