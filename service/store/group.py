@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from math import exp, inf
 from typing import Generic, TypeVar
 
 from service.domain.errors import StoreUnavailable
@@ -16,7 +17,10 @@ LARGEST_GROUP = 1000
 """Bounds how long a transaction lasts, and so how long the next caller waits."""
 
 CROWD = 8
-"""So many in one group tell that many more are coming."""
+"""So many in one group, or in a few soon after one another, tell that many more are coming."""
+
+_MEMORY = 2
+"""For about so many rests who came counts as having come lately."""
 
 
 class GroupCommit(Generic[Item, Answer]):
@@ -38,13 +42,14 @@ class GroupCommit(Generic[Item, Answer]):
         exception for one that was refused by itself. If it raises StoreUnavailable the whole
         group gets that; if it raises anything else nothing of the group may have been committed:
         each item is then tried alone, so that it fails for nobody but the one to blame. `close`
-        lets go of what `commit` holds, at the very end. After a crowd the next group begins
-        `rest_s` after that one began, so that more share it: a transaction costs the database as
+        lets go of what `commit` holds, at the very end. While there is a crowd a group begins
+        `rest_s` after the one before, so that more share it: a transaction costs the database as
         much as dozens of changes. Where few are about nobody waits. `warm_up`, which must raise
         nothing, comes before the first group."""
         self._commit = commit
         self._close = close
         self._rest_s = rest_s
+        self._lately = _Lately(_MEMORY * rest_s)
         self._warm_up = warm_up
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._work = asyncio.Event()
@@ -75,7 +80,8 @@ class GroupCommit(Generic[Item, Answer]):
                 ready.set()
             while await self._has_work():
                 began = asyncio.get_running_loop().time()
-                if await self._commit_next() >= CROWD:
+                self._lately.saw(await self._commit_next(), began)
+                if self._lately.many >= CROWD:
                     await self._rest_until(began + self._rest_s)
         finally:
             self._closed = True
@@ -130,6 +136,22 @@ class GroupCommit(Generic[Item, Answer]):
             if isinstance(error, StoreUnavailable) and not isinstance(error, RolledBack):
                 return [_copy(error) for _ in items]
         return [answer for item in items for answer in await self._answers([item])]
+
+
+class _Lately:
+    """How many came lately: whoever came counts the less the longer ago that was."""
+
+    def __init__(self, memory_s: float) -> None:
+        """After `memory_s` somebody counts for a third."""
+        self.many = 0.0
+        self._memory_s = memory_s
+        self._seen_at = -inf
+
+    def saw(self, many: int, at: float) -> None:
+        """So many came (loop time)."""
+        fading = exp((self._seen_at - at) / self._memory_s) if self._memory_s else 0.0
+        self.many = self.many * fading + many
+        self._seen_at = at
 
 
 def _copy(trouble: StoreUnavailable) -> StoreUnavailable:

@@ -9,6 +9,7 @@ import pytest
 from service.domain.errors import StoreUnavailable
 from service.store.errors import RolledBack
 from service.store.group import CROWD, LARGEST_GROUP, GroupCommit
+from tests.support.virtual_time import now, run
 
 
 class Commits:
@@ -76,6 +77,32 @@ async def test_after_a_crowd_more_gather_and_who_stops_does_not_wait_for_them() 
             other = await submitted(tasks, group, [101])
         assert [await task for task in [*one, *other]] == [1000, 1010]
     assert commits.groups == [list(range(CROWD)), [100, 101]]
+
+
+async def test_many_who_come_one_by_one_are_a_crowd_too() -> None:
+    commits = Commits()
+    group: GroupCommit[int, int] = GroupCommit(commits, nothing, rest_s=3600)
+    async with asyncio.TaskGroup() as tasks:
+        async with at_work(group):
+            for item in range(CROWD + 1):
+                await group.submit(item)
+            [one] = await submitted(tasks, group, [100])
+            [other] = await submitted(tasks, group, [101])
+        assert [await task for task in (one, other)] == [1000, 1010]
+    assert commits.groups == [*([item] for item in range(CROWD + 1)), [100, 101]]
+
+
+def test_who_came_long_ago_is_none_of_it() -> None:
+    async def scene() -> None:
+        group: GroupCommit[int, int] = GroupCommit(Commits(), nothing, rest_s=1.0)
+        async with at_work(group):
+            for number in range(CROWD * 2):
+                await asyncio.sleep(0.9)  # Less than a rest: who came in one would be waited for.
+                came = now()
+                await group.submit(number)
+                assert now() == came
+
+    run(scene())
 
 
 async def test_a_rest_comes_to_an_end() -> None:
