@@ -10,7 +10,7 @@ from service.appliance.conditions import Conditions
 from service.appliance.exchange import granted
 from service.appliance.fleet import ApplianceFleet
 from service.domain.appliance import Endpoint
-from service.domain.errors import NotSent, UnknownAppliance
+from service.domain.errors import NotSent, Rejected, UnknownAppliance
 from service.domain.ids import ApplianceName
 from service.domain.registration import Registration
 from simulator import Knobs
@@ -80,6 +80,34 @@ async def test_a_replaced_client_says_good_bye_when_its_last_user_leaves() -> No
         assert caught.value.error.code == "ClientClosed"
         async with fleet.use(first.endpoint) as newest:
             assert newest is new
+
+
+async def test_a_replaced_client_shares_what_may_be_under_way_like_any_other() -> None:
+    async with rig() as here:
+        wide = replace(spec_of(here.here), max_in_flight=2)
+        under_way: set[int] = set()
+        most = 0
+
+        async def change(number: int) -> None:
+            def sent() -> None:
+                nonlocal most
+                under_way.add(number)
+                most = max(most, len(under_way))
+
+            with pytest.raises(Rejected):
+                await old.unpair("nobody", sent)
+            under_way.discard(number)
+
+        async with here.fleet.use(here.registry.put(registered(wide, 2))) as old:
+            third = here.registry.put(registered(wide, 3))
+            async with here.fleet.use(third) as new:
+                assert new is not old
+            here.fleet.share(2)
+            await asyncio.gather(*(change(number) for number in range(12)))
+            assert most == 1
+            here.fleet.share(1)
+            await asyncio.gather(*(change(number) for number in range(12)))
+            assert most == 2
 
 
 async def test_an_older_endpoint_gets_the_newest_client() -> None:

@@ -70,6 +70,28 @@ def test_each_waits_as_long_as_it_said_and_no_longer() -> None:
     run(scene())
 
 
+def test_whose_time_is_over_at_nearly_the_same_moment_are_told_together() -> None:
+    async def scene() -> None:
+        told: set[float] = set()
+
+        async def gives_up_at(number: int, until: float) -> None:
+            with pytest.raises(TimeoutError):
+                await rounds.finished(a_task_id(number), until)
+            assert 0.0 <= now() - until <= 0.051
+            told.add(now())
+
+        async with (
+            waiting(H4Tasks(many(500, 90.0))) as (rounds, _),
+            asyncio.TaskGroup() as waiters,
+        ):
+            for number in range(500):
+                waiters.create_task(gives_up_at(number, 5.0 + number / 1000))
+        # One look at all who wait for each; else it would be one for each who waits.
+        assert len(told) <= 11
+
+    run(scene())
+
+
 def test_a_look_that_hangs_holds_nobody_beyond_his_time() -> None:
     async def scene() -> None:
         appliance = H4Tasks({ONE: 9.0}, latency_s=60.0)
