@@ -23,9 +23,10 @@ from sqlalchemy import Select, func, literal, select, tuple_
 from service.domain.chain import REGISTRATION_TYPES
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName, OperationId, PairingId
+from service.store.columns import Xid8
 from service.store.database import Database
 from service.store.rows import entry_from
-from service.store.tables import Xid8, event
+from service.store.tables import event
 
 _HORIZON = func.pg_snapshot_xmin(func.pg_current_snapshot(), type_=Xid8)
 

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    ColumnElement,
     DateTime,
     ForeignKey,
     Index,
@@ -28,11 +27,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    cast,
     text,
 )
-from sqlalchemy.dialects.postgresql.base import PGDialect
-from sqlalchemy.types import UserDefinedType
 
 from service.domain.pairing import (
     OVER,
@@ -44,6 +40,7 @@ from service.domain.pairing import (
     SideState,
     SiteCall,
 )
+from service.store.columns import JsonText, Xid8
 
 metadata = MetaData(
     naming_convention={
@@ -60,34 +57,6 @@ UNSUCCESSFUL = "state in ('CANCELED', 'FAILED')"
 TO_CANCEL = f"cancel_user is not null and not is_canceling and {ACTIVE}"
 _THUMBPRINT = "~ '^SHA-256(:[0-9A-F]{2}){32}$'"
 _ASKED_ONE = "substr(asked_thumbprint, 1, 8) = 'SHA-256:' and length(asked_thumbprint) = 103"
-
-
-class Xid8(UserDefinedType[str]):
-    """A transaction's number, which never wraps."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: object) -> str:
-        """The type's name in SQL."""
-        return "xid8"
-
-
-class JsonText(UserDefinedType[str]):
-    """A `json` column whose text is neither read nor spelt anew."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: object) -> str:
-        """The type's name in SQL."""
-        return "json"
-
-    def column_expression(self, column: ColumnElement[str]) -> ColumnElement[str]:
-        """Selected as text: `json` would be read by the connection."""
-        return cast(column, Text)
-
-
-# So that alembic, which asks the database for its tables, knows it too.
-PGDialect.ischema_names["xid8"] = Xid8
 
 
 def _name() -> Text:
