@@ -16,6 +16,8 @@ NAME = "fk_side_pairing_id"
 
 def upgrade() -> None:
     """Leave it to those statements."""
+    # In the order in which everybody takes them.
+    op.execute("LOCK TABLE pairing, side IN ACCESS EXCLUSIVE MODE")
     op.execute(f"-- squawk-ignore ban-drop-constraint\nALTER TABLE side DROP CONSTRAINT {NAME}")
 
 

@@ -58,6 +58,7 @@ class SharedRead(Generic[Value]):
         for batch in (self._under_way, self._gathering):
             if batch is not None:
                 batch.fail(error or closed())
+        self._under_way = self._last = None
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time

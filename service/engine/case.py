@@ -31,6 +31,9 @@ from service.engine.ports import Change, Journal, Permit
 from service.observe.events import Move, PairingEnded, PairingMoved, RollbackIncomplete
 from service.observe.logging import emit
 
+FRESH_S = 1.0
+"""Who waits long for a slot looks again: somebody may have called an appliance by hand."""
+
 
 @dataclass(frozen=True, slots=True)
 class Author:
@@ -60,8 +63,8 @@ class Case:
 
     def __init__(self, assignment: Assignment, journal: Journal, author: Author) -> None:
         self.pairing: Pairing = assignment.pairing
-        self.owned_since = asyncio.get_running_loop().time()
-        self.deadline: float = self.owned_since + assignment.remaining_s
+        self._owned_since = asyncio.get_running_loop().time()
+        self.deadline: float = self._owned_since + assignment.remaining_s
         self.closed: dict[ApplianceName, ApiError] = {}
         self.permit = author.permit
         self._endpoints = {endpoint.name: endpoint for endpoint in assignment.endpoints}
@@ -89,6 +92,12 @@ class Case:
     def left_s(self) -> float:
         """Seconds until the deadline; negative when it is over."""
         return self.deadline - asyncio.get_running_loop().time()
+
+    @property
+    def fresh_since(self) -> float:
+        """Since when (loop time) what was seen counts as seen for this case, before its first call:
+        it was nobody else's then, and others have had no time to change much."""
+        return max(self._owned_since, asyncio.get_running_loop().time() - FRESH_S)
 
     @property
     def is_promising(self) -> bool:

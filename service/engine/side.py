@@ -58,8 +58,7 @@ class SideSaga:
         self._name = appliance.name
         self._policy = policy
         self._failures = 0
-        # What was listed since the case is ours: no call of it came in between.
-        self._since = case.owned_since
+        self._has_looked = False
         self._is_reopened = self._side.attempts > 0 and self._side.start_time is None
 
     @property
@@ -119,13 +118,14 @@ class SideSaga:
         return pause_s
 
     async def _look(self) -> Seconds:
+        since = inf if self._has_looked else self._case.fresh_since
+        self._has_looked = True
         if self._is_reopened or self._side.losses:
             # A task of the attempt before, which nobody followed to its end, may run still; or one
             # of a call that was lost, which the appliance came to late.
             step = await self._step_after_tasks()
             self._is_reopened = False
         else:
-            since, self._since = self._since, inf
             step = next_step(self._operation, self._side, await self._site.look(since))
         if not isinstance(step, Call):
             return await self._record(step)

@@ -211,7 +211,14 @@ def _entry(row: Row[Any]) -> Entry:
 def _detail(stored: str) -> str:
     """Whatever its spelling in the table: that of a release before this one differs."""
     try:
-        detail = json.loads(stored)
+        detail = json.loads(stored, object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         detail = None
     return spelt(detail if isinstance(detail, dict) else {"unreadable": stored})
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key comes twice")  # Readers differ in which of them they take.
+    return found

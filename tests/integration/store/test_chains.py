@@ -1,6 +1,7 @@
 """Every chain is followed in the database, and whatever was done to one is named."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -377,3 +378,28 @@ async def write(sql: "Connection", entry: Entry) -> None:
         entry.detail,
         entry.hash,
     )
+
+
+async def test_the_spelling_of_an_older_release_fits(database: Database, sql: "Connection") -> None:
+    await paired(database, ("a", "b"))
+    for row in await sql.fetch("select chain, seq, detail::text as detail from event"):
+        backwards = dict(reversed(json.loads(row["detail"]).items()))
+        await sql.execute(
+            "update event set detail = $3 where chain = $1 and seq = $2",
+            row["chain"],
+            row["seq"],
+            json.dumps(backwards, indent=1),
+        )
+    assert [each.misfit for each in await verdicts(database) if each.misfit is not None] == []
+
+
+async def test_a_key_that_comes_twice_is_a_change(database: Database, sql: "Connection") -> None:
+    victim, _ = await paired(database, ("a", "b"), ("b", "c"))
+    await sql.execute(
+        'update event set detail = (\'{"worker":"mallory",\' || substr(detail::text, 2))::json'
+        " where chain = $1 and type = 'PairingStarted'",
+        victim.id,
+    )
+    found = await found_at(database)
+    assert found is not None
+    assert found[:2] == (victim.id, Wrong.CHANGED)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,11 @@ from uuid import UUID
 
 import aiohttp
 import asyncpg
+import msgspec
 import pytest
 
 from service.api import audit, streaming
+from service.api.streaming import ServerSentEvent
 from tests.integration.store.watching import connections, until
 from tests.support.contract import LiveEvents
 from tests.support.sse import frames
@@ -338,3 +341,11 @@ async def test_an_older_http_gets_the_stream_too(served: Served, sql: "Connectio
         chain = await record(sql)
 
         assert str(chain) in (await reader.readuntil(b"}\n\n")).decode()
+
+
+def test_a_message_is_one_line_however_its_json_was_spelt() -> None:
+    spelt = msgspec.Raw(b'{\r\n "a": "b"\n}')
+    data = ServerSentEvent("1", "Told", {"detail": spelt}).encoded().split(b"\n")
+    assert data[:2] == [b"id: 1", b"event: Told"]
+    assert data[3:] == [b"", b""]
+    assert json.loads(data[2].removeprefix(b"data: ")) == {"detail": {"a": "b"}}

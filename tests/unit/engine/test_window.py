@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from service.domain.pairing import PairingState
+from service.domain.pairing import OnFailure, PairingState
 from tests.simulation.tables import Written
+from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, THIRD, Scene, a_pairing, scene
 
 
@@ -74,3 +75,26 @@ def test_no_list_counts_that_was_read_before_it_was_owned() -> None:
         here.until(lambda: len(here.tables.pairings) == 2)
         assert here.until_over().state is PairingState.SUCCEEDED
         assert [here.calls(name, "POST", "/sites") for name in (ONE, OTHER)] == [2, 2]
+
+
+def test_once_it_has_looked_a_side_looks_for_itself() -> None:
+    with scene() as here:
+        here.befall(ONE, "POST", "/sites", CallFault.BUSY, times=1)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert [here.calls(name, "GET", "/sites") for name in (ONE, OTHER)] == [3, 2]
+
+
+def test_who_waited_long_for_a_slot_sees_what_was_changed_by_hand_meanwhile() -> None:
+    narrow = replace(POLICY, window=1)
+    first = a_pairing(0, 1, at_s=10.0, timeout_s=200, on_failure=OnFailure.KEEP)
+    with scene(first, a_pairing(0, 2, at_s=10.0), policy=narrow) as here:
+        for name, peer in ((ONE, THIRD), (THIRD, ONE)):
+            here.stage.call_by_hand(name, peer, pairs=True)
+        here.until(lambda: here.loop.instant > 5)
+        here.turn(ONE, task_ms=(500_000, 500_000))
+        here.until(lambda: here.calls(ONE, "POST", "/sites") == 1)
+        here.turn(ONE, task_ms=(80, 220))
+        for name, peer in ((ONE, THIRD), (THIRD, ONE)):
+            here.stage.call_by_hand(name, peer, pairs=False)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.calls(THIRD, "POST", "/sites") == 1
