@@ -93,6 +93,8 @@ def test_who_waited_long_for_a_slot_sees_what_was_changed_by_hand_meanwhile() ->
         here.until(lambda: here.loop.instant > 5)
         here.turn(ONE, task_ms=(500_000, 500_000))
         here.until(lambda: here.calls(ONE, "POST", "/sites") == 1)
+        called = here.loop.instant
+        here.until(lambda: here.loop.instant > called + 30)
         here.turn(ONE, task_ms=(80, 220))
         for name, peer in ((ONE, THIRD), (THIRD, ONE)):
             here.stage.call_by_hand(name, peer, pairs=False)
