@@ -1,5 +1,5 @@
 """A side is not looked up any more: its foreign key took a quarter of the time that a batch is
-accepted in. A pairing and its sides are written, and removed, by one statement each.
+accepted in. A pairing and its sides are written, and removed, in one transaction.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ NAME = "fk_side_pairing_id"
 
 
 def upgrade() -> None:
-    """Leave it to those statements."""
+    """Leave it to who writes and removes them."""
     # In the order in which everybody takes them.
     op.execute("LOCK TABLE pairing, side IN ACCESS EXCLUSIVE MODE")
     op.execute(f"-- squawk-ignore ban-drop-constraint\nALTER TABLE side DROP CONSTRAINT {NAME}")

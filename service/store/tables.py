@@ -301,7 +301,7 @@ batch_tally = Table(
 side = Table(
     "side",
     metadata,
-    # Written and removed with its pairing, by one statement each. No foreign key: that would look
+    # Written and removed with its pairing, in one transaction each. No foreign key: that would look
     # the pairing up for each row, a quarter of the time in which a batch is accepted.
     Column("pairing_id", Uuid, nullable=False),
     Column("ordinal", BigInteger, nullable=False),

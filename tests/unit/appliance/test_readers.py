@@ -106,6 +106,20 @@ def test_what_was_sent_since_a_moment_does_for_who_asks_as_of_that_moment() -> N
     run(scene())
 
 
+def test_nobody_joins_a_read_whose_reader_was_closed() -> None:
+    async def scene() -> None:
+        async with reading(Source(answer_s=9.0)) as (shared, tasks):
+            asking = asyncio.ensure_future(shared.get())
+            await asyncio.sleep(1.0)
+            await tasks.close()
+            shared.abandon()
+            for late in (asking, shared.get(0.0)):
+                with pytest.raises(NotSent):
+                    await late
+
+    run(scene())
+
+
 def test_a_read_that_waits_for_its_turn_is_joined() -> None:
     async def scene() -> None:
         source = Source(queue_s=1.0)

@@ -68,7 +68,7 @@ def test_who_waited_for_a_slot_takes_the_list_that_was_read_meanwhile() -> None:
 
 
 def test_no_list_counts_that_was_read_before_it_was_owned() -> None:
-    with scene(a_pairing(0, 1), a_pairing(0, 1, at_s=50.0)) as here:
+    with scene(a_pairing(0, 1), a_pairing(0, 1, at_s=0.9)) as here:
         here.until(lambda: "PairingSucceeded" in here.events)
         for name, peer in ((ONE, OTHER), (OTHER, ONE)):
             here.stage.call_by_hand(name, peer, pairs=False)

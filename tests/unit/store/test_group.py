@@ -97,7 +97,8 @@ def test_who_came_long_ago_is_none_of_it() -> None:
         group: GroupCommit[int, int] = GroupCommit(Commits(), nothing, rest_s=1.0)
         async with at_work(group):
             for number in range(CROWD * 2):
-                await asyncio.sleep(0.9)  # Less than a rest: who came in one would be waited for.
+                # Virtual time: how far apart they come, so that a rest, if any, would show.
+                await asyncio.sleep(0.9)
                 came = now()
                 await group.submit(number)
                 assert now() == came
