@@ -63,18 +63,24 @@ class OwnDatabase:
         return not self._is_up or self._troubled >= since
 
     async def outage(self, mode: StopMode, for_s: float) -> None:
-        """Stop it and start it again after `for_s`; in any case, also when cancelled."""
+        """Stop it and start it again after `for_s`. One that is cut short calls for `restore`:
+        nothing that takes as long as a start is safe in a `finally`."""
         async with self._turn:
             self._is_up = False
-            try:
-                await _stop(self._server, mode)
-                await asyncio.sleep(for_s)
-            finally:
-                # Cut short while it was stopping, it might answer once more, and then be gone.
-                with suppress(OwnDatabaseFailed):
-                    if self._cluster.is_served():
-                        await _stop(self._server, mode)
-                await self._start()
+            await _stop(self._server, mode)
+            await asyncio.sleep(for_s)
+            await self._start()
+
+    async def restore(self) -> None:
+        """Have it answer, whatever an outage that was cut short has left of it."""
+        async with self._turn:
+            if self._is_up:
+                return
+            # What was cut short while it was stopping might answer once more, and then be gone.
+            with suppress(OwnDatabaseFailed):
+                if self._cluster.is_served():
+                    await _stop(self._server, "immediate")
+            await self._start()
 
     async def cut_connections(self) -> int:
         """Cut all connections but those of the test; returns how many. 0 while it is down."""

@@ -182,6 +182,7 @@ class Monkey:
         await self._restore()
 
     async def _restore(self) -> None:
+        await self._database.restore()
         for slot in (*self._workers, *self._apis):
             slot.call_back()
         await self._appliances.disarm()
