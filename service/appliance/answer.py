@@ -50,7 +50,9 @@ class AnswerReader:
                 self._outcome = self.give_up(Failure(FailureKind.GARBLED, str(error)[:300]))
         if self._outcome is None:
             self._check_size()
-        return self._outcome
+        # Handed over, not kept: connections that rest are many, and lists of peers long.
+        outcome, self._outcome = self._outcome, None
+        return outcome
 
     def end(self) -> Outcome:
         """The connection ended, which some answers end with."""
@@ -110,7 +112,8 @@ class AnswerReader:
             self._outcome = self._answer()
 
     def _answer(self) -> Answer:
-        return Answer(self._status, self._headers, bytes(self._body))
+        body, self._body = bytes(self._body), bytearray()
+        return Answer(self._status, self._headers, body)
 
     def _check_size(self) -> None:
         """What the parser holds back and tells nobody of is bounded as well."""

@@ -1,5 +1,7 @@
 """Answers read from bytes, good ones and bad ones."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -255,3 +257,19 @@ def test_a_bad_status_says_enough_without_its_body(status: int, rest: bytes) -> 
 
 def test_an_encoded_body_is_not_looked_at() -> None:
     assert kind_of(read(OK + b"content-encoding: gzip\r\n\r\n")) is FailureKind.ENCODED
+
+
+def test_a_connection_that_rests_holds_nothing_of_what_it_brought() -> None:
+    reading = AnswerReader(10_000_000)
+    outcome = reading.feed(OK + b"content-length: 5000000\r\n\r\n")
+    piece = bytes(50_000)
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            outcome = reading.feed(piece)
+        assert isinstance(outcome, Answer)
+        del outcome
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000
