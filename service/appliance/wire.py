@@ -6,6 +6,7 @@ reading; what cannot be read at all raises Unreadable.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from sys import intern
 
 import msgspec
 from msgspec.structs import replace
@@ -126,8 +127,13 @@ class PeerList:
         except (msgspec.MsgspecError, RecursionError):
             return read_peers(body)  # A page, or what nobody can read.
         known = self._known
-        self._known = {row: known.get(row) or _peer_in(row) for row in rows}
-        return tuple([self._known[row] for row in rows])
+        new = {row: _peer_in(row) for row in rows if row not in known}
+        if len(known) + len(new) != len(rows):
+            for gone in known.keys() - set(rows):
+                del known[gone]
+        # Not made anew: a row is kept once, as the key and as what its peer was read from.
+        known |= new
+        return tuple([known[row] for row in rows])
 
 
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -188,9 +194,9 @@ def peer_of(value: object) -> Peer | None:
     return Peer(
         id=_text(value.get("id")),
         site=_text(value.get("site")),
-        api_url=_text(value.get("apiUrl")),
-        api_public_url=_text(value.get("apiPublicUrl")),
-        api_thumbprint=_text(value.get("apiThumbprint")),
+        api_url=_shared(value.get("apiUrl")),
+        api_public_url=_shared(value.get("apiPublicUrl")),
+        api_thumbprint=_shared(value.get("apiThumbprint")),
         is_local=value.get("isLocal") is True,
         incoming_error=error_of(state.get("incomingCommError")),
         outgoing_error=error_of(state.get("outgoingCommError")),
@@ -233,6 +239,12 @@ def _text(value: object) -> str | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return None
+
+
+def _shared(value: object) -> str | None:
+    """A text that many appliances say: each names the same peers."""
+    text = _text(value)
+    return intern(text) if text is not None else None
 
 
 def _cut(text: str | None, length: int) -> str:

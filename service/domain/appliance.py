@@ -55,13 +55,13 @@ class Peer(Struct, frozen=True):
     outgoing_error: ApiError | None = None
     sent: bytes = b"{}"
     """The row as JSON. Kept unread: many rows are, and of few it is ever asked."""
-    known_at: frozenset[str] = frozenset()
+    known_at: tuple[str, ...] = ()
     """Its URLs in one spelling, made when it is: a peer is compared with many endpoints."""
 
     def __post_init__(self) -> None:
         """Spell the URLs."""
-        spelt = {_normalized_if_any(url) for url in (self.api_public_url, self.api_url)}
-        force_setattr(self, "known_at", frozenset(spelt - {None}))
+        spelt = dict.fromkeys(map(_normalized_if_any, (self.api_public_url, self.api_url)))
+        force_setattr(self, "known_at", tuple([url for url in spelt if url is not None]))
 
     @property
     def as_sent(self) -> Json:
