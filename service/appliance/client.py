@@ -50,6 +50,10 @@ from service.domain.registration import Registration
 
 Value = TypeVar("Value")
 
+_ABOUT_TO = 4
+"""So many times as many as may change something at once may be about to: while their intents are
+written, others call."""
+
 
 class ApplianceClient:
     """Implements `engine.ports.Appliance` for one registration. Close it when done.
@@ -79,6 +83,7 @@ class ApplianceClient:
             spec.credentials, self._calls, self._tasks, gate or OwnGate(), self.breaker
         )
         self._max_in_flight = spec.max_in_flight
+        self._line = Turns(_ABOUT_TO * spec.max_in_flight)
         self._mutating = Turns(spec.max_in_flight)
         self._peer_list = PeerList()
         self._peers = SharedRead(self._read_peers, self._tasks, limits.spacing_s)
@@ -91,7 +96,9 @@ class ApplianceClient:
     def share(self, workers: int) -> None:
         """Leave to so many workers, this one among them, their part of `max_in_flight`; but one
         turn each."""
-        self._mutating.resize(max(1, self._max_in_flight // workers))
+        at_once = max(1, self._max_in_flight // workers)
+        self._line.resize(_ABOUT_TO * at_once)
+        self._mutating.resize(at_once)
 
     async def log_in(self) -> None:
         """Make sure that there is a session. Every call does so by itself."""
@@ -102,6 +109,16 @@ class ApplianceClient:
         for after `since`."""
         self.breaker.check()
         return await self._peers.get(since)
+
+    async def line_up(self, until: float) -> None:
+        """Wait until few are before the caller to change something. Raises ApplianceClosed, and
+        TimeoutError at `until` (loop time)."""
+        self.breaker.check()
+        await self._line.acquire(until)
+
+    def leave_line(self) -> None:
+        """To be called once by whom `line_up` let in."""
+        self._line.release()
 
     async def pair(self, peer: Endpoint, description: str, permit: Permit) -> Task:
         """`POST /sites`. Waits while `max_in_flight` changes are under way."""
@@ -185,6 +202,7 @@ class ApplianceClient:
         return _understood(request, answer, read_task)
 
     def _turn_away(self, closed: ApplianceClosed) -> None:
+        self._line.turn_away(closed)
         self._mutating.turn_away(closed)
         self._calls.turn_away(closed)
         self._peers.abandon(closed)

@@ -99,6 +99,14 @@ class Appliance(Protocol):
         """Its peers as of a moment after this call began or, if that was earlier, after `since`
         (loop time). Shared by all who ask at once."""
 
+    async def line_up(self, until: float) -> None:
+        """Wait until few are before the caller to change something, so that the intent to is not on
+        record long before the call. The place is to be left by `leave_line`. Raises TimeoutError
+        at `until` (loop time)."""
+
+    def leave_line(self) -> None:
+        """The call is over, or not wanted any more."""
+
     async def pair(self, peer: Endpoint, description: str, permit: Permit) -> Task:
         """`POST /sites`."""
 

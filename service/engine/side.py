@@ -129,9 +129,13 @@ class SideSaga:
             step = next_step(self._operation, self._side, await self._site.look(since))
         if not isinstance(step, Call):
             return await self._record(step)
-        if self._is_pointless():
-            return AT_ONCE  # While we looked, the other side failed, or somebody canceled.
-        return await uninterrupted(self._request(step), self._policy.grace_s)
+        await self._site.line_up()
+        try:
+            if self._is_pointless():
+                return AT_ONCE  # Meanwhile the other side failed, or somebody canceled.
+            return await uninterrupted(self._request(step), self._policy.grace_s)
+        finally:
+            self._site.leave_line()
 
     @property
     def _operation(self) -> Operation:

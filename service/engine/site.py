@@ -61,6 +61,14 @@ class Site:
         # Passed on rather than awaited: thousands wait here at once.
         return self._appliance.finished(task_id, self._case.deadline)
 
+    async def line_up(self) -> None:
+        """Wait for a place among those who are about to change something there."""
+        await self._appliance.line_up(self._case.deadline)
+
+    def leave_line(self) -> None:
+        """Leave the place to the next."""
+        self._appliance.leave_line()
+
     async def send(self, step: Call) -> Task:
         """Make the call, once, if the worker's lease outlasts it."""
         permit = self._case.permit

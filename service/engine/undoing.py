@@ -106,9 +106,13 @@ class Undoing:
             # What its call did is not known: it may only be late.
             await self._case.pause(self._policy.settle_s)
             step = await self._next(undo)
-        if isinstance(step, Call):
+        if not isinstance(step, Call):
+            return await self._record(step or self._undone())
+        await self._site.line_up()
+        try:
             return await uninterrupted(self._request(step), self._policy.grace_s)
-        return await self._record(step or self._undone())
+        finally:
+            self._site.leave_line()
 
     async def _next(self, undo: SiteCall) -> Call | SideEvent | None:
         if self._side.state in _GIVEN_UP:

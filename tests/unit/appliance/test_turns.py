@@ -71,6 +71,36 @@ async def test_who_goes_away_leaves_the_turn_to_the_next() -> None:
     await asyncio.wait_for(turns.acquire(), 5)
 
 
+async def test_who_has_waited_long_enough_goes_and_leaves_nothing_behind() -> None:
+    turns = Turns(1)
+    await turns.acquire()
+    with pytest.raises(TimeoutError):
+        await turns.acquire(asyncio.get_running_loop().time() + 0.01)
+    turns.release()
+    await asyncio.wait_for(turns.acquire(), 5)
+    await has_none_left(turns)
+
+
+async def test_an_operation_begins_anew_when_nobody_of_it_waits() -> None:
+    turns, served = Turns(1), list[str]()
+    await turns.acquire()
+    async with asyncio.TaskGroup() as tasks:
+        for operation in ["early", "early", "early"]:
+            tasks.create_task(wait(turns, operation, served))
+        await settle()
+        for _ in range(3):
+            turns.release()
+            await settle()
+        for operation in ["early", "late", "early", "late"]:
+            tasks.create_task(wait(turns, operation, served))
+        await settle()
+        for _ in range(4):
+            turns.release()
+            await settle()
+    assert served[3:] == ["early", "late", "early", "late"]
+    assert turns.waiting == 0
+
+
 async def test_with_fewer_turns_who_has_one_keeps_it() -> None:
     turns, served = Turns(4), list[str]()
     async with asyncio.TaskGroup() as tasks:

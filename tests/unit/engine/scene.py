@@ -67,11 +67,13 @@ class _Stage(Stage):
 class Scene:
     """One worker at first, and what is asked of it."""
 
-    def __init__(self, wanted: Sequence[Wanted], policy: Policy, knobs: Knobs) -> None:
+    def __init__(
+        self, wanted: Sequence[Wanted], policy: Policy, appliances: int, knobs: Knobs
+    ) -> None:
         schedule = Schedule(
             seed=1,
-            knobs=(knobs,) * 3,
-            skews_ms=(0, 0, 0),
+            knobs=(knobs,) * appliances,
+            skews_ms=(0,) * appliances,
             before={},
             wanted=tuple(wanted),
             befallen=(),
@@ -173,17 +175,22 @@ def a_pairing(
     operation: Operation = Operation.PAIR,
     on_failure: OnFailure = OnFailure.ROLLBACK,
     timeout_s: int = 900,
+    cancel_s: float | None = None,
     retries: int = 0,
 ) -> Wanted:
     """A request, by default for a pairing of the first two."""
-    return Wanted(at_s, one, other, operation, on_failure, timeout_s, retries=retries)
+    return Wanted(
+        at_s, one, other, operation, on_failure, timeout_s, cancel_s=cancel_s, retries=retries
+    )
 
 
 @contextmanager
-def scene(*wanted: Wanted, policy: Policy = POLICY, **knobs: object) -> Iterator[Scene]:
+def scene(
+    *wanted: Wanted, policy: Policy = POLICY, appliances: int = 3, **knobs: object
+) -> Iterator[Scene]:
     """A scene in which `wanted` is asked for, one plain pairing if nothing is. All its appliances
     have `knobs`."""
-    here = Scene(wanted or (a_pairing(),), policy, changed(Knobs(), knobs))
+    here = Scene(wanted or (a_pairing(),), policy, appliances, changed(Knobs(), knobs))
     try:
         yield here
     finally:

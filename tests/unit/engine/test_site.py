@@ -37,6 +37,12 @@ class Refusing:
 
     pair = repair = unpair = finished
 
+    async def line_up(self, *_: object) -> None:
+        raise AssertionError
+
+    def leave_line(self) -> None:
+        raise AssertionError
+
 
 class Unused:
     """A journal that nothing is written to."""

@@ -1,0 +1,47 @@
+"""Who wants to change something on an appliance with which many want to."""
+
+from service.domain.ids import ApplianceName
+from service.domain.pairing import PairingState, SideState
+from tests.simulation.tables import Written
+from tests.simulation.weather import CallFault
+from tests.unit.engine.scene import ONE, Scene, a_pairing, scene
+
+MANY = 20
+ABOUT_TO = 16
+"""Four times as many as may change something at once."""
+
+
+def sides_of_one(here: Scene) -> list[SideState]:
+    """The states of all sides on the appliance that everybody wants something of."""
+    rows = here.tables.pairings.values()
+    return [row.pairing.side(ApplianceName(ONE)).state for row in rows]
+
+
+def test_an_intent_is_on_record_only_when_its_call_is_near() -> None:
+    wanted = [a_pairing(0, other) for other in range(1, MANY)]
+    with scene(*wanted, appliances=MANY) as here:
+        here.befall(ONE, "POST", "/sites", CallFault.HANGS)
+        most: list[int] = []
+
+        def count(_: Written) -> None:
+            most.append(sides_of_one(here).count(SideState.REQUESTED))
+
+        here.on_written = count
+        here.until(lambda: here.loop.instant > 5)
+        assert max(most) == ABOUT_TO
+
+
+def test_who_is_canceled_in_line_calls_nobody() -> None:
+    wanted = [a_pairing(0, other, cancel_s=5.0) for other in range(1, MANY)]
+    with scene(*wanted, appliances=MANY) as here:
+        here.befall(ONE, "POST", "/sites", CallFault.HANGS, when=lambda: here.loop.instant < 10)
+        assert here.until_over().state is PairingState.CANCELED
+        assert here.calls(ONE, "POST") == ABOUT_TO
+
+
+def test_a_deadline_ends_the_wait_in_line() -> None:
+    wanted = [a_pairing(0, other, timeout_s=2) for other in range(1, MANY)]
+    with scene(*wanted, appliances=MANY) as here:
+        here.befall(ONE, "POST", "/sites", CallFault.HANGS)
+        in_line = MANY - 1 - ABOUT_TO
+        here.until(lambda: sides_of_one(here).count(SideState.FAILED) == in_line, 4)
