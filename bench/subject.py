@@ -22,7 +22,7 @@ from service.domain.events import (
     VerificationStarted,
 )
 from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId, WorkerId
-from service.domain.pairing import Operation, Pairing
+from service.domain.pairing import Operation, Pairing, Side
 from service.domain.registration import ApplianceSpec, Author, LocalUser
 from service.domain.thumbprint import Thumbprint
 from service.engine.ports import Change
@@ -180,15 +180,20 @@ def _ways(pairings: Iterable[Pairing]) -> Iterator[Change]:
             yield Change(pairing, (entry,), release=False)
 
 
+def _record(side: Side) -> bytes:
+    """What an appliance says of its peer."""
+    return f'{{"id": "peer-{side.peer}"}}'.encode()
+
+
 def _way(pairing: Pairing) -> Iterator[PairingEvent | SideEvent]:
     yield PairingStarted("bench", pairing.epoch)
     for side in pairing.sides:
         yield PairRequested(side.appliance, 1)
         yield TaskAccepted(side.appliance, TaskId(str(UUID(int=1))))
-        yield SidePaired(side.appliance, {"id": f"peer-{side.peer}"})
+        yield SidePaired(side.appliance, _record(side))
     yield VerificationStarted()
     for side in pairing.sides:
-        yield PeerVerified(side.appliance, {"id": f"peer-{side.peer}"})
+        yield PeerVerified(side.appliance, _record(side))
     yield PairingSucceeded()
 
 

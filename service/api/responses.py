@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from service.appliance.check import CheckReport
-from service.domain.appliance import ApiError
+from service.domain.appliance import ApiError, SentJson, read_sent
 from service.domain.batch import Batch
 from service.domain.chain import is_about_registration
 from service.domain.events import Entry
@@ -173,6 +173,10 @@ def without_stacktraces(value: object) -> object:
             return value
 
 
+def _result(result: SentJson | None) -> object:
+    return without_stacktraces(read_sent(result)) if result is not None else None
+
+
 def _side(side: Side) -> Wire:
     return {
         "appliance": side.appliance,
@@ -182,7 +186,7 @@ def _side(side: Side) -> Wire:
         "progress": side.progress,
         "startTime": _time(side.start_time),
         "endTime": _time(side.end_time),
-        "result": without_stacktraces(side.result),
+        "result": _result(side.result),
         "error": _error(side.error),
         "attempts": side.attempts,
     }

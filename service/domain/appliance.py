@@ -15,6 +15,28 @@ from service.domain.thumbprint import Thumbprint, same_thumbprint
 Json = Mapping[str, object]
 """A JSON object as it came: kept for the record, never decided on."""
 
+SentJson = bytes
+"""The same as text, which is how it is kept: much is, and of little it is ever asked."""
+
+
+class _WithId(Struct):
+    id: object = None
+
+
+_IDS = msgspec.json.Decoder(_WithId)
+
+
+def read_sent(text: SentJson) -> Json:
+    """What it says."""
+    said: Json = msgspec.json.decode(text)
+    return said
+
+
+def id_sent(text: SentJson) -> str | None:
+    """The id in it, if there is one."""
+    known = _IDS.decode(text).id
+    return known if isinstance(known, str) else None
+
 
 class ApiError(Struct, frozen=True):
     """An error in H4's shape (h4-api 7). Ours have the same shape, so that callers read one."""
@@ -53,8 +75,8 @@ class Peer(Struct, frozen=True):
     is_local: bool = False
     incoming_error: ApiError | None = None
     outgoing_error: ApiError | None = None
-    sent: bytes = b"{}"
-    """The row as JSON. Kept unread: many rows are, and of few it is ever asked."""
+    sent: SentJson = b"{}"
+    """All that the appliance said, of which the other fields are a part."""
     known_at: tuple[str, ...] = ()
     """Its URLs in one spelling, made when it is: a peer is compared with many endpoints."""
 
@@ -62,12 +84,6 @@ class Peer(Struct, frozen=True):
         """Spell the URLs."""
         spelt = dict.fromkeys(map(_normalized_if_any, (self.api_public_url, self.api_url)))
         force_setattr(self, "known_at", tuple([url for url in spelt if url is not None]))
-
-    @property
-    def as_sent(self) -> Json:
-        """All that the appliance said, of which the other fields are a part."""
-        said: Json = msgspec.json.decode(self.sent)
-        return said
 
     def trusts(self, endpoint: Endpoint) -> bool:
         """Whether this record pins the certificate that `endpoint` is registered with."""

@@ -134,7 +134,7 @@ def _to_unpair(side: Side, sighting: Sighting) -> Step:
 
 def _listed(side: Side, peer: Peer) -> SideEvent:
     found = PeerFound if side.call is None else SidePaired
-    return found(side.appliance, peer.as_sent)
+    return found(side.appliance, peer.sent)
 
 
 def _with_id(call: SiteCall, peer: Peer) -> Call | None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from service.domain.appliance import ApiError, Json
+from service.domain.appliance import ApiError, SentJson, read_sent
 from service.domain.ids import ApplianceName, OperationId, TaskId
 from service.domain.pairing import OnFailure
 from service.domain.thumbprint import Thumbprint
@@ -93,7 +93,7 @@ class OnSide(Struct, frozen=True):
 class PeerFound(OnSide, frozen=True):
     """The appliance lists its peer, with the expected thumbprint, and not by this job's doing."""
 
-    result: Json
+    result: SentJson
 
 
 class PeerGone(OnSide, frozen=True):
@@ -149,7 +149,7 @@ class TaskAccepted(OnSide, frozen=True):
 class SidePaired(OnSide, frozen=True):
     """The appliance holds the record: its task says so, or its list of peers."""
 
-    result: Json
+    result: SentJson
 
 
 class SideUnpaired(OnSide, frozen=True):
@@ -167,7 +167,7 @@ class SideFailed(OnSide, frozen=True):
 class PeerVerified(OnSide, frozen=True):
     """The record on this side works in both directions."""
 
-    result: Json
+    result: SentJson
 
 
 class AbsenceVerified(OnSide, frozen=True):
@@ -321,6 +321,8 @@ def _plain(value: object) -> object:
             for key, inner in value.items()
             if key.lower() not in _NOT_IN_THE_TRAIL
         }
+    if isinstance(value, bytes):
+        return _plain(read_sent(value))
     if isinstance(value, ApiError):
         return {"code": value.code, "msg": value.msg, "args": list(value.args)}
     if isinstance(value, tuple | list):

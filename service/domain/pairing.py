@@ -6,7 +6,7 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from service.domain.appliance import ApiError, Endpoint, Json
+from service.domain.appliance import ApiError, Endpoint, SentJson, id_sent
 from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId, TaskId
 from service.domain.thumbprint import Thumbprint
 
@@ -101,7 +101,7 @@ class Side(Struct, frozen=True):
     task_id: TaskId | None = None
     start_time: int | None = None
     end_time: int | None = None
-    result: Json | None = None
+    result: SentJson | None = None
     error: ApiError | None = None
     attempts: int = 0
     call: SiteCall | None = None
@@ -122,8 +122,7 @@ class Side(Struct, frozen=True):
     @property
     def peer_id(self) -> str | None:
         """The id under which the appliance lists its peer, once it told."""
-        known = self.result.get("id") if self.result is not None else None
-        return known if isinstance(known, str) else None
+        return id_sent(self.result) if self.result is not None else None
 
     @property
     def progress(self) -> int:

@@ -181,7 +181,7 @@ class SideSaga:
         if self._operation is Operation.UNPAIR:
             return await self._record(SideUnpaired(self._name))
         return await self._record(
-            SidePaired(self._name, task.result.as_sent if task.result is not None else {})
+            SidePaired(self._name, task.result.sent if task.result is not None else b"{}")
         )
 
     async def _settle(self) -> Seconds:

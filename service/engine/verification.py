@@ -87,4 +87,4 @@ async def _judge(case: Case, appliance: Appliance) -> Verified | Doubt:
     found = doubt(peers, peer, side.peer_id)
     if isinstance(found, ApiError):
         return Doubt(side.appliance, found)
-    return PeerVerified(side.appliance, found.as_sent)
+    return PeerVerified(side.appliance, found.sent)

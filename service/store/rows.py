@@ -9,7 +9,7 @@ from typing import Any, overload
 import msgspec
 from sqlalchemy import Row
 
-from service.domain.appliance import ApiError, Json
+from service.domain.appliance import ApiError, SentJson, read_sent
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId, TaskId
 from service.domain.pairing import (
@@ -62,9 +62,11 @@ def _kept(error: ApiError) -> dict[str, object]:
     return kept | {"stacktrace": error.stacktrace} if error.stacktrace else kept
 
 
-def result_to_json(result: Json | None) -> str | None:
-    """An appliance's record, as it was sent."""
-    return None if result is None else to_json(dict(result))
+def result_to_json(result: SentJson | None) -> str | None:
+    """An appliance's record, as it was sent; ASCII only, like all of it."""
+    if result is None:
+        return None
+    return result.decode() if result.isascii() else to_json(read_sent(result))
 
 
 def to_time(ms: int) -> datetime:
@@ -110,7 +112,7 @@ def line_of(priority: int, whose: object) -> str:
 
 def _side_from(fields: Mapping[Any, Any], prefix: str) -> Side:
     task_id, call = fields[prefix + "task_id"], fields[prefix + "call"]
-    thumbprint = fields[prefix + "asked_thumbprint"]
+    thumbprint, result = fields[prefix + "asked_thumbprint"], fields[prefix + "result"]
     return Side(
         # The same few names stand in thousands of rows.
         appliance=ApplianceName(intern(fields[prefix + "appliance"])),
@@ -119,7 +121,7 @@ def _side_from(fields: Mapping[Any, Any], prefix: str) -> Side:
         task_id=TaskId(task_id) if task_id is not None else None,
         start_time=fields[prefix + "start_time"],
         end_time=fields[prefix + "end_time"],
-        result=fields[prefix + "result"],
+        result=result.encode() if result is not None else None,
         error=error_from(fields[prefix + "error"]),
         attempts=fields[prefix + "attempts"],
         call=SiteCall(call) if call is not None else None,

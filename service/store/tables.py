@@ -312,7 +312,7 @@ side = Table(
     Column("attempts", BigInteger, nullable=False),
     Column("start_time", BigInteger),
     Column("end_time", BigInteger),
-    Column("result", JSON(none_as_null=True)),
+    Column("result", JsonText),
     Column("error", JSON(none_as_null=True)),
     Column("call", Text),
     Column("losses", BigInteger, nullable=False, server_default=text("0")),

@@ -65,7 +65,7 @@ MUTANTS = {
             Edit(
                 "service.engine.verification",
                 "        return Doubt(side.appliance, found)\n",
-                "        return PeerVerified(side.appliance, {})\n",
+                "        return PeerVerified(side.appliance, b'{}')\n",
             ),
         ),
         seed=3,

@@ -113,6 +113,8 @@ _ON_A_SIDE = get_args(events.SideEvent)
 def _value(plain: object) -> object:
     if isinstance(plain, Mapping) and set(plain) == {"code", "msg", "args"}:
         return ApiError(str(plain["code"]), str(plain["msg"]), tuple(plain["args"]))
+    if isinstance(plain, Mapping):
+        return json.dumps(plain).encode()  # As an appliance sent it.
     if isinstance(plain, list):
         return tuple(plain)
     return plain

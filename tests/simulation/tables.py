@@ -474,7 +474,7 @@ def _sides(pairing: Pairing, given: Mapping[str, Any]) -> tuple[Side, Side]:
             attempts=given["side_attempts"][at],
             start_time=given["side_starts"][at],
             end_time=given["side_ends"][at],
-            result=json.loads(result) if result is not None else None,
+            result=result.encode() if result is not None else None,
             error=_error(given["side_errors"][at]),
             call=SiteCall(call) if call is not None else None,
             losses=given["side_losses"][at],

@@ -387,7 +387,7 @@ def _candidates(pairing: Pairing) -> list[Any]:
         make(name)
         for name in (one, other)
         for make in (
-            lambda name: e.PeerFound(name, {"id": "1"}),
+            lambda name: e.PeerFound(name, b'{"id": "1"}'),
             e.PeerGone,
             lambda name: e.PairRequested(name, 1, None),
             lambda name: e.RepairRequested(name, 1, None),
@@ -396,10 +396,10 @@ def _candidates(pairing: Pairing) -> list[Any]:
             lambda name: e.RequestDeferred(name, ERROR, 100),
             lambda name: e.CallLost(name, ERROR, 100),
             lambda name: e.TaskAccepted(name, TaskId("t-1")),
-            lambda name: e.SidePaired(name, {"id": "1"}),
+            lambda name: e.SidePaired(name, b'{"id": "1"}'),
             e.SideUnpaired,
             lambda name: e.SideFailed(name, ERROR),
-            lambda name: e.PeerVerified(name, {"id": "1"}),
+            lambda name: e.PeerVerified(name, b'{"id": "1"}'),
             e.AbsenceVerified,
             lambda name: e.RollbackRequested(name, "unpair", 1),
             e.SideRolledBack,

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from service.appliance.exchange import granted
-from service.domain.appliance import Task
+from service.domain.appliance import Task, read_sent
 from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
@@ -47,7 +47,7 @@ async def test_a_finished_task_brings_the_record_of_the_peer() -> None:
         assert finished.result is not None
         assert finished.result.api_public_url == here.there.api_url
         assert finished.result.trusts(here.there)
-        assert finished.result.as_sent["site"] == "site-2"
+        assert read_sent(finished.result.sent)["site"] == "site-2"
 
 
 async def test_a_failed_task_brings_its_reason() -> None:

@@ -78,7 +78,7 @@ def canceled_way() -> list[PairingEvent | SideEvent]:
         CallLost(A, ERROR, 500),
         asked("a", 2),
         TaskAccepted(A, TaskId("t-1")),
-        SidePaired(A, {"id": "peer-b"}),
+        SidePaired(A, b'{"id": "peer-b"}'),
         CancelRequested("eve", OperationId("op-9")),
         RollbackStarted(ERROR, 300),
         RollbackRequested(A, "unpair", 3),

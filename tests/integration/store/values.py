@@ -25,7 +25,7 @@ from service.domain.events import (
     VerificationStarted,
 )
 from service.domain.ids import ApplianceName, OperationId, TaskId, WorkerId
-from service.domain.pairing import Assignment, ChainPosition, Operation, Pairing
+from service.domain.pairing import Assignment, ChainPosition, Operation, Pairing, Side
 from service.domain.registration import ApplianceSpec, Author, LocalUser, Registration
 from service.domain.thumbprint import Thumbprint
 from service.engine.ports import Change
@@ -198,6 +198,11 @@ def as_stored(pairing: Pairing) -> Pairing:
     return structs.replace(pairing, sides=(one, other), is_unwanted=False)
 
 
+def _record(side: Side) -> bytes:
+    """What an appliance says of its peer."""
+    return f'{{"id": "peer-{side.peer}"}}'.encode()
+
+
 def way_to_success(pairing: Pairing) -> list[Change]:
     """Each step of a pairing that goes well."""
     events: list[PairingEvent | SideEvent] = [PairingStarted("worker-test", pairing.epoch)]
@@ -205,9 +210,9 @@ def way_to_success(pairing: Pairing) -> list[Change]:
         task = TaskId(str(UUID(int=side.attempts + 1)))
         events.append(PairRequested(side.appliance, 1))
         events.append(TaskAccepted(side.appliance, task))
-        events.append(SidePaired(side.appliance, {"id": f"peer-{side.peer}"}))
+        events.append(SidePaired(side.appliance, _record(side)))
     changes = []
-    seen = [PeerVerified(side.appliance, {"id": f"peer-{side.peer}"}) for side in pairing.sides]
+    seen = [PeerVerified(side.appliance, _record(side)) for side in pairing.sides]
     for event in [*events, VerificationStarted(), *seen, PairingSucceeded()]:
         changes.append(step(pairing, event))
         pairing = changes[-1].pairing

@@ -101,7 +101,7 @@ def test_stack_traces_of_appliances_stay_inside() -> None:
         task_id=TaskId("t"),
         start_time=0,
         end_time=5,
-        result=result,
+        result=json.dumps(result).encode(),
         error=error,
         attempts=2,
     )

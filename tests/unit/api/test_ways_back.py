@@ -32,7 +32,7 @@ ERROR = ApiError("Busy", "Peer is busy.")
 LEFT_BEHIND: list[PairingEvent | SideEvent] = [
     PairRequested(PRAGUE, 1),
     TaskAccepted(PRAGUE, TaskId("t")),
-    SidePaired(PRAGUE, {"id": "1"}),
+    SidePaired(PRAGUE, b'{"id": "1"}'),
     SideFailed(BRNO, ERROR),
     RollbackStarted(ERROR, 300),
     RollbackFailed(PRAGUE, ApiError("ApplianceUnavailable", "It does not answer.")),
@@ -41,12 +41,12 @@ LEFT_BEHIND: list[PairingEvent | SideEvent] = [
 
 
 FOUND_AND_PAIRED: list[PairingEvent | SideEvent] = [
-    PeerFound(PRAGUE, {"id": "1"}),
+    PeerFound(PRAGUE, b'{"id": "1"}'),
     PairRequested(BRNO, 1),
-    SidePaired(BRNO, {"id": "2"}),
+    SidePaired(BRNO, b'{"id": "2"}'),
     VerificationStarted(),
-    PeerVerified(PRAGUE, {"id": "1"}),
-    PeerVerified(BRNO, {"id": "2"}),
+    PeerVerified(PRAGUE, b'{"id": "1"}'),
+    PeerVerified(BRNO, b'{"id": "2"}'),
     PairingSucceeded(),
 ]
 

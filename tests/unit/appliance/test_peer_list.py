@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from service.appliance.wire import PeerList, Unreadable, read_peers
-from service.domain.appliance import Peer
+from service.domain.appliance import Peer, read_sent
 from tests.unit.appliance.test_wire import FIELDS, JSON
 from tests.unit.appliance.values import as_json
 
@@ -34,7 +34,7 @@ STRANGE = [
 
 def told(peers: Sequence[Peer]) -> list[tuple[Peer, object]]:
     """All that is known of them; not in which spelling it is kept."""
-    return [(replace(peer, sent=b""), peer.as_sent) for peer in peers]
+    return [(replace(peer, sent=b""), read_sent(peer.sent)) for peer in peers]
 
 
 def agrees(peers: PeerList, body: bytes) -> None:

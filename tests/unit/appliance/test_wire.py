@@ -21,7 +21,7 @@ from service.appliance.wire import (
     read_task_page,
     task_of,
 )
-from service.domain.appliance import ApiError, Endpoint
+from service.domain.appliance import ApiError, Endpoint, read_sent
 from service.domain.ids import ApplianceName
 from service.domain.registration import LocalUser, SsoUser
 from service.domain.thumbprint import parse_thumbprint
@@ -60,7 +60,7 @@ def test_the_vendors_sample_answer_is_read_as_it_stands() -> None:
     assert task.result.incoming_error is not None
     assert task.result.outgoing_error is not None
     assert task.result.outgoing_error.stacktrace is not None
-    assert task.result.as_sent["apiVersion"] == "4.6"
+    assert read_sent(task.result.sent)["apiVersion"] == "4.6"
 
 
 def test_the_vendors_sample_error_is_read_as_it_stands() -> None:
@@ -194,7 +194,7 @@ def test_characters_that_the_database_refuses_are_replaced() -> None:
     peer = peer_of(read_json(b'{"site": "a\\u0000b", "list": ["\\u0000"], "k\\u0000": 1}'))
     assert peer is not None
     assert peer.site == "a\ufffdb"
-    assert peer.as_sent == {"site": "a\ufffdb", "list": ["\ufffd"], "k\ufffd": 1}
+    assert read_sent(peer.sent) == {"site": "a\ufffdb", "list": ["\ufffd"], "k\ufffd": 1}
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ SIDE_EVENTS: list[e.SideEvent] = [
     event
     for side in (A, B)
     for event in (
-        e.PeerFound(side, {"id": "1"}),
+        e.PeerFound(side, b'{"id": "1"}'),
         e.PeerGone(side),
         e.PairRequested(side, 1),
         e.RepairRequested(side, 1),
@@ -41,11 +41,11 @@ SIDE_EVENTS: list[e.SideEvent] = [
         e.RequestDeferred(side, ERROR, 250),
         e.CallLost(side, ERROR, 250),
         e.TaskAccepted(side, TaskId("t-1")),
-        e.SidePaired(side, {"id": "1"}),
+        e.SidePaired(side, b'{"id": "1"}'),
         e.SideUnpaired(side),
         e.SideFailed(side, ERROR),
         e.SideFailed(side, ERROR, refused=True),
-        e.PeerVerified(side, {"id": "1"}),
+        e.PeerVerified(side, b'{"id": "1"}'),
         e.AbsenceVerified(side),
         e.RollbackRequested(side, "unpair", 1),
         e.RollbackDelayed(side, ERROR, 250),

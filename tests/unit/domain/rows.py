@@ -85,7 +85,7 @@ def _side_row(ordinal: int, side: Side) -> dict[str, object]:
         "attempts": side.attempts,
         "start_time": side.start_time,
         "end_time": side.end_time,
-        "result": None if side.result is None else json.dumps(dict(side.result)),
+        "result": None if side.result is None else side.result.decode(),
         "error": _json(side.error),
         "call": side.call,
         "losses": side.losses,

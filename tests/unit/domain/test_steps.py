@@ -38,16 +38,16 @@ def asked(call: SiteCall, state: SideState = SideState.REQUESTED) -> Side:
     ("operation", "side", "sighting", "step"),
     [
         (Operation.PAIR, FRESH, Absent(), Call(SiteCall.PAIR)),
-        (Operation.PAIR, FRESH, Present(PEER), e.PeerFound(A, PEER.as_sent)),
-        (Operation.PAIR, FRESH, Present(BROKEN), e.PeerFound(A, PEER.as_sent)),
-        (Operation.PAIR, asked(SiteCall.PAIR), Present(PEER), e.SidePaired(A, PEER.as_sent)),
+        (Operation.PAIR, FRESH, Present(PEER), e.PeerFound(A, PEER.sent)),
+        (Operation.PAIR, FRESH, Present(BROKEN), e.PeerFound(A, PEER.sent)),
+        (Operation.PAIR, asked(SiteCall.PAIR), Present(PEER), e.SidePaired(A, PEER.sent)),
         (Operation.PAIR, FRESH, Different(PEER, ERROR), e.SideFailed(A, ERROR)),
         (Operation.REPAIR, FRESH, Absent(), Call(SiteCall.PAIR)),
         (Operation.REPAIR, FRESH, Different(PEER, ERROR), Call(SiteCall.REPAIR, ID)),
         (Operation.REPAIR, FRESH, Present(BROKEN), Call(SiteCall.REPAIR, ID)),
-        (Operation.REPAIR, FRESH, Present(PEER), e.PeerFound(A, PEER.as_sent)),
-        (Operation.REPAIR, FRESH, Present(DEAF), e.PeerFound(A, PEER.as_sent)),
-        (Operation.REPAIR, asked(SiteCall.REPAIR), Present(BROKEN), e.SidePaired(A, PEER.as_sent)),
+        (Operation.REPAIR, FRESH, Present(PEER), e.PeerFound(A, PEER.sent)),
+        (Operation.REPAIR, FRESH, Present(DEAF), e.PeerFound(A, PEER.sent)),
+        (Operation.REPAIR, asked(SiteCall.REPAIR), Present(BROKEN), e.SidePaired(A, PEER.sent)),
         (Operation.UNPAIR, FRESH, Absent(), e.PeerGone(A)),
         (Operation.UNPAIR, asked(SiteCall.UNPAIR), Absent(), e.SideUnpaired(A)),
         (Operation.UNPAIR, FRESH, Present(BROKEN), Call(SiteCall.UNPAIR, ID)),
@@ -97,7 +97,7 @@ def test_only_what_this_job_did_is_undone(
 
 
 def test_a_record_that_this_jobs_own_task_told_of_is_its_to_remove_whatever_became_of_it() -> None:
-    told = replace(asked(SiteCall.PAIR), result={"id": ID})
+    told = replace(asked(SiteCall.PAIR), result=f'{{"id": "{ID}"}}'.encode())
     assert next_undoing(told, Different(PEER, ERROR)) == Call(SiteCall.UNPAIR, ID)
 
 

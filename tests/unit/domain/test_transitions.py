@@ -39,7 +39,7 @@ BEGUN: list[AnyEvent] = [
     e.PairingStarted("worker-1", 1),
     e.PairRequested(A, 1),
     e.TaskAccepted(A, TaskId("t-a")),
-    e.SidePaired(A, {"id": "b"}),
+    e.SidePaired(A, b'{"id": "b"}'),
 ]
 TURNED_BACK: list[AnyEvent] = [*BEGUN, e.SideFailed(B, ERROR), e.RollbackStarted(ERROR, 300)]
 LEFT_BEHIND: list[AnyEvent] = [*TURNED_BACK, e.RollbackFailed(A, ERROR), e.PairingFailed(ERROR)]
@@ -67,18 +67,18 @@ def test_the_vendors_procedure_leads_to_success() -> None:
             e.PairRequested(B, 1),
             e.TaskAccepted(B, TaskId("t-b")),
             e.TaskAccepted(A, TaskId("t-a")),
-            e.SidePaired(A, {"id": "b"}),
-            e.SidePaired(B, {"id": "a"}),
+            e.SidePaired(A, b'{"id": "b"}'),
+            e.SidePaired(B, b'{"id": "a"}'),
             e.VerificationStarted(),
-            e.PeerVerified(A, {"id": "b", "verified": True}),
-            e.PeerVerified(B, {"id": "a"}),
+            e.PeerVerified(A, b'{"id": "b", "verified": true}'),
+            e.PeerVerified(B, b'{"id": "a"}'),
             e.PairingSucceeded(),
         ]
     )
     assert pairing.state is PairingState.SUCCEEDED
     assert pairing.end_time == pairing.last_updated == 2_010
     assert pairing.phase is None
-    assert pairing.side(A).result == {"id": "b", "verified": True}
+    assert pairing.side(A).result == b'{"id": "b", "verified": true}'
     assert pairing.side(A).task_id == "t-a"
     assert pairing.side(A).end_time == 2_005
 
@@ -164,15 +164,15 @@ def test_nothing_to_unpair_is_success_with_a_warning() -> None:
         ([e.PairingStarted("w", 1), UNWANTED], e.PairRequested(A, 1)),
         ([e.PairingStarted("w", 1), e.PairRequested(A, 1), UNWANTED], e.PairingCanceled()),
         ([*BEGUN, UNWANTED], e.PairingCanceled()),
-        ([*BEGUN, e.PeerFound(B, {}), UNWANTED], e.VerificationStarted()),
-        ([*BEGUN, e.PeerFound(B, {}), e.VerificationStarted()], e.PairingSucceeded()),
+        ([*BEGUN, e.PeerFound(B, b"{}"), UNWANTED], e.VerificationStarted()),
+        ([*BEGUN, e.PeerFound(B, b"{}"), e.VerificationStarted()], e.PairingSucceeded()),
         (
-            [*BEGUN, e.PeerFound(B, {}), e.VerificationStarted(), e.PeerVerified(A, {})],
+            [*BEGUN, e.PeerFound(B, b"{}"), e.VerificationStarted(), e.PeerVerified(A, b"{}")],
             e.PairingSucceeded(),
         ),
         (BEGUN[:3], e.SideFailed(A, ERROR, refused=True)),
-        ([*BEGUN[:2], e.CallLost(A, ERROR, 1)], e.PeerFound(A, {})),
-        ([e.PairingStarted("w", 1)], e.SidePaired(A, {})),
+        ([*BEGUN[:2], e.CallLost(A, ERROR, 1)], e.PeerFound(A, b"{}")),
+        ([e.PairingStarted("w", 1)], e.SidePaired(A, b"{}")),
         ([e.PairingStarted("w", 1)], e.UnpairRequested(A, 1)),
         ([e.PairingStarted("w", 1)], e.RepairRequested(A, 1)),
         ([e.PairingStarted("w", 1)], e.PairingCanceled()),
@@ -309,9 +309,9 @@ def test_a_running_pairing_resumes_in_its_phase() -> None:
 
 
 def test_what_somebody_else_saw_does_not_count_as_verified() -> None:
-    seen = told([*BEGUN, e.PeerFound(B, {}), e.VerificationStarted(), e.PeerVerified(A, {})])
+    seen = told([*BEGUN, e.PeerFound(B, b"{}"), e.VerificationStarted(), e.PeerVerified(A, b"{}")])
     one, other = [structs.replace(side, is_verified=False) for side in seen.sides]
     stored = structs.replace(seen, sides=(one, other))
     resumed = apply(stored, e.PairingStarted("worker-2", 2), 3_000)
     with pytest.raises(IllegalTransition):
-        apply(apply(resumed, e.PeerVerified(B, {}), 3_001), e.PairingSucceeded(), 3_002)
+        apply(apply(resumed, e.PeerVerified(B, b"{}"), 3_001), e.PairingSucceeded(), 3_002)
