@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import jsonschema_rs
@@ -75,6 +76,7 @@ class Contract:
     pairing_request: Schema
 
 
+@cache
 def load() -> Contract:
     """The contract that belongs to this code. Raises OSError, KeyError when it is broken."""
     text = resource("openapi.yaml").read_bytes()

@@ -51,8 +51,8 @@ async def go_forward(
     if case.pairing.phase is Phase.PAIRING:
         async with asyncio.TaskGroup() as both_sides:
             # Two tasks, so that a cancellation reaches both at once.
-            both_sides.create_task(SideSaga(case, here, policy).run())
-            both_sides.create_task(SideSaga(case, there, policy).run())
+            both_sides.create_task(SideSaga(case, here, policy).run(), name=here.name)
+            both_sides.create_task(SideSaga(case, there, policy).run(), name=there.name)
     doubt = None
     if case.is_promising and all(side.is_over for side in case.pairing.sides):
         doubt = await verify(case, here, there, policy)

@@ -30,6 +30,10 @@ from service.observe.figures import WorkerFigures
 from service.observe.logging import emit
 
 _NOTHING = Claimed((), has_more=False)
+_BEGUN_AT_ONCE = 64
+_WRITTEN_AT_ONCE = 256
+"""Of thousands that are claimed, or noted, at one moment, each would hold what a step takes until
+all had come through it."""
 
 
 class Worker:
@@ -90,8 +94,10 @@ class Worker:
                 tasks.create_task(self._write_notes())
                 while True:
                     self._nudge.clear()
-                    for case in await self._claim_all():
-                        tasks.create_task(self._drive(case))
+                    for number, case in enumerate(await self._claim_all(), start=1):
+                        tasks.create_task(self._drive(case), name="pairing")
+                        if number % _BEGUN_AT_ONCE == 0:
+                            await asyncio.sleep(0)  # Those before get on first.
                     await self._nudge.wait()
         finally:
             await self._leave()
@@ -136,9 +142,9 @@ class Worker:
             await asyncio.sleep(self._policy.note_s)
             before = asyncio.get_running_loop().time() - self._policy.note_s
             late = [case for case in self._cases.values() if case.has_notes(before)]
-            if late:
+            for first in range(0, len(late), _WRITTEN_AT_ONCE):
                 async with asyncio.TaskGroup() as writing:
-                    for case in late:
+                    for case in late[first : first + _WRITTEN_AT_ONCE]:
                         writing.create_task(self._write_notes_of(case))
 
     async def _write_notes_of(self, case: Case) -> None:
