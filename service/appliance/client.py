@@ -1,7 +1,7 @@
 """One appliance: what may be asked of it, over one session and few connections."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from typing import TypeVar
@@ -110,11 +110,11 @@ class ApplianceClient:
         self.breaker.check()
         return await self._peers.get(since)
 
-    async def line_up(self, until: float) -> None:
-        """Wait until few are before the caller to change something. Raises ApplianceClosed, and
-        TimeoutError at `until` (loop time)."""
+    async def line_up(self, until: float, *, first: bool = False) -> None:
+        """Wait until few are before the caller to change something, `first` before who is in line
+        otherwise. Raises ApplianceClosed, and TimeoutError at `until` (loop time)."""
         self.breaker.check()
-        await self._line.acquire(until)
+        await self._line.acquire(until, first=first)
 
     def leave_line(self) -> None:
         """To be called once by whom `line_up` let in."""
@@ -132,10 +132,10 @@ class ApplianceClient:
         """`DELETE /sites/{id}`. Waits like `pair`."""
         return await self._change("DELETE", _site(peer_id), None, permit)
 
-    def finished(self, task_id: TaskId, until: float = inf) -> Awaitable[Task]:
+    async def finished(self, task_id: TaskId, until: float = inf) -> Task:
         """The task once it is over. Raises TaskForgotten, and TimeoutError at `until`."""
         self.breaker.check()
-        return self._rounds.finished(task_id, until)
+        return await self._rounds.finished(task_id, until)
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
         """All its tasks that began after `since_ms` and that `call` may have started."""

@@ -2,11 +2,23 @@
 
 import asyncio
 import itertools
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
 
 from service.domain.ids import OperationId
 from service.observe.context import operation_id
+
+_FIRST = 0
+"""The round before all others."""
+
+
+@dataclass(slots=True)
+class _Party:
+    """Those of one operation who wait: how many, and the round of the last one who came."""
+
+    waiting: int = 0
+    last: int = 0
 
 
 class Turns:
@@ -18,10 +30,9 @@ class Turns:
         self._at_once = at_once
         self._free = at_once
         self._arrivals = itertools.count()
-        self._line: list[tuple[int, int, OperationId, asyncio.Future[None]]] = []
+        self._line: list[tuple[int, int, asyncio.Future[None]]] = []
         """A heap, by round and then by arrival."""
-        self._last: dict[OperationId, int] = {}
-        """The last round that an operation has somebody waiting for."""
+        self._parties: dict[OperationId, _Party] = {}
         self._round = 0
 
     @property
@@ -29,17 +40,30 @@ class Turns:
         """How many wait, or have gone away without having been called."""
         return len(self._line)
 
-    async def acquire(self, until: float = inf) -> None:
-        """Wait for a turn. Raises what `turn_away` is given, and TimeoutError at `until` (loop
-        time)."""
+    async def acquire(self, until: float = inf, *, first: bool = False) -> None:
+        """Wait for a turn, `first` before all others but those who came so too. Raises what
+        `turn_away` is given, and TimeoutError at `until` (loop time)."""
         if self._free > 0:
             self._free -= 1
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if first:
+            await self._called(_FIRST, until)
+            return
         operation = operation_id()
-        in_round = max(self._round, self._last.get(operation, 0)) + 1
-        self._last[operation] = in_round
-        heappush(self._line, (in_round, next(self._arrivals), operation, turn))
+        party = self._parties.setdefault(operation, _Party())
+        party.last = max(self._round, party.last) + 1
+        party.waiting += 1
+        try:
+            await self._called(party.last, until)
+        finally:
+            # Who goes away unserved is not to count against those who come later.
+            party.waiting -= 1
+            if not party.waiting:
+                del self._parties[operation]
+
+    async def _called(self, in_round: int, until: float) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._line, (in_round, next(self._arrivals), turn))
         async with asyncio.timeout_at(until if until < inf else None):
             try:
                 await turn
@@ -57,7 +81,7 @@ class Turns:
 
     def turn_away(self, error: Exception) -> None:
         """Raise `error` in whoever waits."""
-        line, self._line, self._last = self._line, [], {}
+        line, self._line = self._line, []
         for *_, turn in line:
             if not turn.done():
                 turn.set_exception(error)
@@ -65,9 +89,8 @@ class Turns:
     def release(self) -> None:
         """Give a turn back: to who is next."""
         while self._line and self._free >= 0:
-            self._round, _, operation, turn = heappop(self._line)
-            if self._last[operation] == self._round:
-                del self._last[operation]
+            in_round, _, turn = heappop(self._line)
+            self._round = max(self._round, in_round)
             if not turn.done():
                 turn.set_result(None)
                 return

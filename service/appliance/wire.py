@@ -128,8 +128,9 @@ class PeerList:
             return read_peers(body)  # A page, or what nobody can read.
         known = self._known
         new = {row: _peer_in(row) for row in rows if row not in known}
-        if len(known) + len(new) != len(rows):
-            for gone in known.keys() - set(rows):
+        present = set(rows)
+        if len(known) + len(new) != len(present):
+            for gone in known.keys() - present:
                 del known[gone]
         # Not made anew: a row is kept once, as the key and as what its peer was read from.
         known |= new

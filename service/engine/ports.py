@@ -1,6 +1,6 @@
 """What the engine needs from the world. Each port has two implementations: real, and simulated."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from math import inf
@@ -99,10 +99,10 @@ class Appliance(Protocol):
         """Its peers as of a moment after this call began or, if that was earlier, after `since`
         (loop time). Shared by all who ask at once."""
 
-    async def line_up(self, until: float) -> None:
+    async def line_up(self, until: float, *, first: bool = False) -> None:
         """Wait until few are before the caller to change something, so that the intent to is not on
-        record long before the call. The place is to be left by `leave_line`. Raises TimeoutError
-        at `until` (loop time)."""
+        record long before the call; `first` before who is in line otherwise. The place is to be
+        left by `leave_line`. Raises TimeoutError at `until` (loop time)."""
 
     def leave_line(self) -> None:
         """The call is over, or not wanted any more."""
@@ -116,7 +116,7 @@ class Appliance(Protocol):
     async def unpair(self, peer_id: str, permit: Permit) -> Task:
         """`DELETE /sites/{id}`."""
 
-    def finished(self, task_id: TaskId, until: float) -> Awaitable[Task]:
+    async def finished(self, task_id: TaskId, until: float) -> Task:
         """The task once it is SUCCEEDED or FAILED. Shared rounds of polling.
 
         Raises TimeoutError at `until` (loop time), TaskForgotten when the appliance no longer

@@ -61,9 +61,9 @@ class Site:
         # Passed on rather than awaited: thousands wait here at once.
         return self._appliance.finished(task_id, self._case.deadline)
 
-    async def line_up(self) -> None:
+    async def line_up(self, *, first: bool = False) -> None:
         """Wait for a place among those who are about to change something there."""
-        await self._appliance.line_up(self._case.deadline)
+        await self._appliance.line_up(self._case.deadline, first=first)
 
     def leave_line(self) -> None:
         """Leave the place to the next."""

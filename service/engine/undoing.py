@@ -108,7 +108,8 @@ class Undoing:
             step = await self._next(undo)
         if not isinstance(step, Call):
             return await self._record(step or self._undone())
-        await self._site.line_up()
+        # Those who go forward may be many, with more time: halves would be left for want of a turn.
+        await self._site.line_up(first=True)
         try:
             return await uninterrupted(self._request(step), self._policy.grace_s)
         finally:

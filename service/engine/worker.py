@@ -31,7 +31,7 @@ from service.observe.logging import emit
 
 _NOTHING = Claimed((), has_more=False)
 _BEGUN_AT_ONCE = 64
-_WRITTEN_AT_ONCE = 256
+_WRITTEN_AT_ONCE = 1000
 """Of thousands that are claimed, or noted, at one moment, each would hold what a step takes until
 all had come through it."""
 

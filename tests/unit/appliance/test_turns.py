@@ -81,6 +81,49 @@ async def test_who_has_waited_long_enough_goes_and_leaves_nothing_behind() -> No
     await has_none_left(turns)
 
 
+async def test_those_who_went_away_do_not_count_against_who_comes_later() -> None:
+    turns, served = Turns(1), list[str]()
+    await turns.acquire()
+    soon = asyncio.get_running_loop().time() + 0.01
+
+    async def wait_briefly() -> None:
+        with working_on(operation_id=OperationId("brief")), pytest.raises(TimeoutError):
+            await turns.acquire(soon)
+
+    await asyncio.gather(*(wait_briefly() for _ in range(50)))
+    async with asyncio.TaskGroup() as tasks:
+        for operation in ["other"] * 5 + ["brief"]:
+            tasks.create_task(wait(turns, operation, served))
+        await settle()
+        for _ in range(6):
+            turns.release()
+            await settle()
+    assert served[:2] == ["other", "brief"]
+
+
+async def test_who_comes_first_passes_all_who_do_not() -> None:
+    turns, served = Turns(1), list[str]()
+    await turns.acquire()
+
+    async def come_first(name: str) -> None:
+        await turns.acquire(first=True)
+        served.append(name)
+
+    async with asyncio.TaskGroup() as tasks:
+        for operation in ["op", "op", "other"]:
+            tasks.create_task(wait(turns, operation, served))
+        await settle()
+        turns.release()
+        await settle()
+        tasks.create_task(come_first("back"))
+        tasks.create_task(come_first("and forth"))
+        await settle()
+        for _ in range(4):
+            turns.release()
+            await settle()
+    assert served == ["op", "back", "and forth", "other", "op"]
+
+
 async def test_an_operation_begins_anew_when_nobody_of_it_waits() -> None:
     turns, served = Turns(1), list[str]()
     await turns.acquire()

@@ -31,6 +31,25 @@ def test_an_intent_is_on_record_only_when_its_call_is_near() -> None:
         assert max(most) == ABOUT_TO
 
 
+def test_a_way_back_is_not_kept_waiting_by_those_who_go_forward() -> None:
+    wanted = [a_pairing(0, other) for other in range(1, 80)]
+    with scene(*wanted, appliances=80) as here:
+        refusing = [f"site-{number}" for number in range(2, 10)]
+        for name in refusing:
+            here.befall(name, "POST", "/sites", CallFault.REFUSED)
+        here.befall(ONE, "POST", "/sites", CallFault.SLOW)
+
+        def is_somebody_on_the_way_back() -> bool:
+            rows = here.tables.pairings.values()
+            return "RollbackRequested" in [entry.type for row in rows for entry in row.entries]
+
+        here.until(is_somebody_on_the_way_back)
+        rows = here.tables.pairings.values()
+        forward = [row.pairing for row in rows if row.pairing.failed_side is None]
+        one = ApplianceName(ONE)
+        assert [each for each in forward if each.side(one).state is SideState.PENDING]
+
+
 def test_who_is_canceled_in_line_calls_nobody() -> None:
     wanted = [a_pairing(0, other, cancel_s=5.0) for other in range(1, MANY)]
     with scene(*wanted, appliances=MANY) as here:

@@ -37,7 +37,7 @@ class Refusing:
 
     pair = repair = unpair = finished
 
-    async def line_up(self, *_: object) -> None:
+    async def line_up(self, *_: object, **__: object) -> None:
         raise AssertionError
 
     def leave_line(self) -> None:
