@@ -35,11 +35,6 @@ class Turns:
         self._parties: dict[OperationId, _Party] = {}
         self._round = 0
 
-    @property
-    def waiting(self) -> int:
-        """How many wait, or have gone away without having been called."""
-        return len(self._line)
-
     async def acquire(self, until: float = inf, *, first: bool = False) -> None:
         """Wait for a turn, `first` before all others but those who came so too. Raises what
         `turn_away` is given, and TimeoutError at `until` (loop time)."""

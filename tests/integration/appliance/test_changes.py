@@ -85,7 +85,7 @@ async def test_workers_share_what_may_be_under_way_at_once() -> None:
         for _ in range(6):
             changes.create_task(client.unpair("x", granted))
         await until(lambda: server.count("DELETE") == 1)
-        assert client._mutating.waiting == 5  # They wait.
+        assert len(client._mutating._line) == 5  # They wait.
         client.share(1)
         await until(lambda: server.count("DELETE") == 2)
         answering.set()

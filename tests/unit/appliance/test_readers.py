@@ -108,9 +108,12 @@ def test_what_was_sent_since_a_moment_does_for_who_asks_as_of_that_moment() -> N
 
 def test_nobody_joins_a_read_whose_reader_was_closed() -> None:
     async def scene() -> None:
-        async with reading(Source(answer_s=9.0)) as (shared, tasks):
+        source = Source(answer_s=9.0)
+        async with reading(source) as (shared, tasks):
             asking = asyncio.ensure_future(shared.get())
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(1.0)  # Virtual time: a moment at which the read is under way.
+            assert source.sent_at == [0.0]
+            assert not asking.done()
             await tasks.close()
             shared.abandon()
             for late in (asking, shared.get(0.0)):

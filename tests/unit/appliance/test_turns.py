@@ -141,7 +141,7 @@ async def test_an_operation_begins_anew_when_nobody_of_it_waits() -> None:
             turns.release()
             await settle()
     assert served[3:] == ["early", "late", "early", "late"]
-    assert turns.waiting == 0
+    assert not turns._parties
 
 
 async def test_with_fewer_turns_who_has_one_keeps_it() -> None:
