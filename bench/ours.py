@@ -20,7 +20,7 @@ from bench.rounds import Round
 from bench.truth import Couple, Truth
 
 _START_S = 60.0
-_LOOK_S = 0.25
+_LOOK_S = 1.0
 
 _ENDED = "sitepair_pairings_ended_total{"
 _IN_FLIGHT = "sitepair_pairings_in_flight "

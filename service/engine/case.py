@@ -118,16 +118,19 @@ class Case:
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but not past the deadline."""
-        await asyncio.sleep(max(0.0, min(seconds, self.left_s)))
+        seconds = min(seconds, self.left_s)
+        if seconds > 0:  # Else not even a turn of the loop: most steps follow on one another.
+            await asyncio.sleep(seconds)
 
     async def pause_unless_canceled(self, seconds: float) -> None:
         """Sleep, but not past the deadline, nor longer than the pairing is wanted."""
-        if self._wish is not None or self.pairing.is_canceling:
+        seconds = min(seconds, self.left_s)
+        if seconds <= 0 or self._wish is not None or self.pairing.is_canceling:
             return
         # Made when it is wanted: few pause here, and it takes a tenth of what a case does.
         self._wished = self._wished or asyncio.Event()
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, min(seconds, self.left_s))):
+            async with asyncio.timeout(seconds):
                 await self._wished.wait()
 
     async def heed_cancel(self) -> None:
