@@ -1,7 +1,7 @@
 """One appliance: what may be asked of it, over one session and few connections."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from math import inf
 from typing import TypeVar
@@ -132,10 +132,11 @@ class ApplianceClient:
         """`DELETE /sites/{id}`. Waits like `pair`."""
         return await self._change("DELETE", _site(peer_id), None, permit)
 
-    async def finished(self, task_id: TaskId, until: float = inf) -> Task:
+    def finished(self, task_id: TaskId, until: float = inf) -> Awaitable[Task]:
         """The task once it is over. Raises TaskForgotten, and TimeoutError at `until`."""
         self.breaker.check()
-        return await self._rounds.finished(task_id, until)
+        # Passed on rather than awaited: thousands wait here at once.
+        return self._rounds.finished(task_id, until)
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
         """All its tasks that began after `since_ms` and that `call` may have started."""

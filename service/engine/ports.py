@@ -1,6 +1,6 @@
 """What the engine needs from the world. Each port has two implementations: real, and simulated."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from math import inf
@@ -116,7 +116,7 @@ class Appliance(Protocol):
     async def unpair(self, peer_id: str, permit: Permit) -> Task:
         """`DELETE /sites/{id}`."""
 
-    async def finished(self, task_id: TaskId, until: float) -> Task:
+    def finished(self, task_id: TaskId, until: float) -> Awaitable[Task]:
         """The task once it is SUCCEEDED or FAILED. Shared rounds of polling.
 
         Raises TimeoutError at `until` (loop time), TaskForgotten when the appliance no longer

@@ -1,5 +1,6 @@
 """A list of peers that is read again and again says what one that is read once says."""
 
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -72,6 +73,19 @@ def test_a_row_that_was_there_before_is_not_read_again_and_one_that_is_gone_not_
     _, back = peers.read(b'[{"id": "1"}, {"id": "2"}]')
     assert back == goes
     assert back is not goes
+
+
+def test_a_row_is_held_once_however_often_it_is_read() -> None:
+    bodies = [as_json([{"id": str(each), "site": "x" * 9_000} for each in range(50)])] * 4
+    peers = PeerList()
+    tracemalloc.start()
+    try:
+        for body in bodies:
+            peers.read(body)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1.1 * 50 * 9_000 * 2  # The row, and the site's name in it.
 
 
 def test_a_row_whose_state_has_changed_is_another_one() -> None:
