@@ -226,10 +226,10 @@ def verification_failed(side: ApplianceName, cause: ApiError, after_s: float) ->
     )
 
 
-def deadline_exceeded(what: str, timeout_s: int) -> ApiError:
-    """The error of a step that the pairing's time ran out on."""
-    return ApiError(
-        "DeadlineExceeded",
-        f"Gave up {what}: the pairing's {timeout_s} s are over.",
-        (what, str(timeout_s)),
-    )
+def deadline_exceeded(what: str, timeout_s: int, last: ApiError | None) -> ApiError:
+    """The error of a step that the pairing's time ran out on; `last` is what it failed with
+    before."""
+    text = f"Gave up {what}: the pairing's {timeout_s} s are over."
+    if last is not None:
+        text += f" The last failure: {last.msg}"
+    return ApiError("DeadlineExceeded", text, (what, str(timeout_s)))

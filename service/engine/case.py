@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from service.domain.advance import advance
 from service.domain.appliance import ApiError, Endpoint
-from service.domain.decisions import deadline_exceeded
 from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.events import (
     CancelRequested,
@@ -105,10 +104,6 @@ class Case:
         """Whether it may still succeed: no side failed, and nobody wants it canceled."""
         is_wanted = self._wish is None and not self.pairing.is_canceling
         return is_wanted and self.pairing.failed_side is None
-
-    def out_of_time(self, doing: str) -> ApiError:
-        """The error of a step that the deadline cut off."""
-        return deadline_exceeded(doing, self.pairing.timeout_s)
 
     def want_canceled(self, wish: CancelWish) -> None:
         """Begin no new step any more; whoever pauses before one goes on at once."""

@@ -9,7 +9,7 @@ from math import inf
 from msgspec.structs import replace
 
 from service.domain.appliance import ApiError, Task
-from service.domain.decisions import Call, Step, next_step
+from service.domain.decisions import Call, Step, deadline_exceeded, next_step
 from service.domain.errors import (
     Ambiguous,
     ApplianceClosed,
@@ -73,7 +73,8 @@ class SideSaga:
         """
         while not self._side.is_over and not self._is_pointless():
             if self._case.left_s <= 0:
-                await self._fail(self._case.out_of_time(self._doing()))
+                timeout_s = self._case.pairing.timeout_s
+                await self._fail(deadline_exceeded(self._doing(), timeout_s, self._side.error))
                 return
             try:
                 pause_s = await self._step()
