@@ -1,5 +1,6 @@
 """One worker after the other in one process."""
 
+import asyncio
 from collections.abc import Callable
 
 from service.domain.errors import DeclaredDead
@@ -29,5 +30,14 @@ class Succession:
                 await self.current.run()
             except* DeclaredDead:
                 emit(WorkerDeclaredDead())
+            _heed_cancellation()
             self._handed_back += self.current.handed_back
             self.current = self._born()
+
+
+def _heed_cancellation() -> None:
+    """Raise the cancellation that came while a dead worker wound up: a group that has an error of
+    its own raises that, and whoever wants a stop asks once."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -212,7 +212,9 @@ class Worker:
                     finally:
                         self._driven -= 1
             finally:
-                del self._cases[case.pairing.id]
+                # Who let go of a pairing may have claimed it again before hearing that it has.
+                if self._cases.get(case.pairing.id) is case:
+                    del self._cases[case.pairing.id]
                 if self._is_full and self._room >= self._policy.lot:
                     self._nudge.set()
 
