@@ -61,7 +61,7 @@ class Chains:
         """
         stretch = Stretch(_FIRST, _LAST) if only is None else Stretch(only, only)
         while True:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(takes_long=True) as connection:
                 await connection.execute(_SNAPSHOT)
                 await connection.execute(_NO_DROP)
                 owners = {row.id: _Owner.of(row) for row in await _rows(connection, heads(stretch))}

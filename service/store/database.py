@@ -52,10 +52,13 @@ class Database:
                 await single.dispose()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed when the block ends well. Raises StoreUnavailable."""
+    async def transaction(self, *, takes_long: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed when the block ends well; cut off if it lasts longer than a
+        statement may, for a host that is gone tells nobody, unless it `takes_long` by its nature.
+        Raises StoreUnavailable."""
+        within_s = None if takes_long else _ANSWER_TIMEOUT_S
         with translated("a transaction"):
-            async with self._pooled.begin() as connection:
+            async with asyncio.timeout(within_s), self._pooled.begin() as connection:
                 yield connection
 
     @asynccontextmanager

@@ -176,9 +176,10 @@ class Listener:
             )
             connection.add_termination_listener(lambda _: lost.set())
             try:
-                await connection.add_listener(DUE, self._hear_of_work)
-                await connection.add_listener(CANCEL, lambda *_: self.cancels.announce())
-                await connection.add_listener(OVER, self._hear_of_ends)
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await connection.add_listener(DUE, self._hear_of_work)
+                    await connection.add_listener(CANCEL, lambda *_: self.cancels.announce())
+                    await connection.add_listener(OVER, self._hear_of_ends)
                 yield connection, lost
             finally:
                 await _close(connection)

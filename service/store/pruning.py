@@ -127,7 +127,7 @@ class Pruner:
         return found + Pruned(months=tuple([month.name for month in over]))
 
     async def _remove(self, cut_off: int, after: UUID) -> tuple[Pruned, UUID | None]:
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(takes_long=True) as connection:
             # Whatever somebody else changes at this moment, or removes, is left to them.
             ours = old(cut_off, after, STEP).with_for_update(of=pairing, skip_locked=True)
             ids: list[UUID] = list((await connection.execute(ours)).scalars())
@@ -142,7 +142,7 @@ class Pruner:
 
     async def _remove_registrations(self, cut_off: int) -> Pruned:
         before = start_of_month(to_time(cut_off))
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(takes_long=True) as connection:
             await _take_time(connection)
             gone = statement("remove_registrations")
             row = (await connection.execute(gone, {"before": before})).one()
@@ -153,7 +153,7 @@ class Pruner:
             return [each for each in await months(connection) if each.end <= to_time(cut_off)]
 
     async def _drop(self, month: Month) -> Pruned:
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(takes_long=True) as connection:
             await connection.execute(text(f"set local lock_timeout = {_LOCK_MS}"))
             await lock_months(connection)
             if month not in await months(connection):

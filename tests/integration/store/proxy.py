@@ -22,11 +22,15 @@ class Loss(Enum):
 
 class Proxy:
     """Passes on what is said, except what it is told to lose. `lost` is set when it was; after
-    that, nobody gets through as long as it `is_shut`."""
+    that, nobody gets through as long as it `is_shut`. While it `is_silent` it swallows everything,
+    like a host that has lost its power."""
 
     def __init__(self, server_socket: Path) -> None:
         self.lost = asyncio.Event()
         self.is_shut = False
+        self.is_silent = False
+        self.fell_silent = asyncio.Event()
+        self._last_words: bytes | None = None
         self._server_socket = server_socket
         self._loss: Loss | None = None
         self._let_go = asyncio.Event()
@@ -38,6 +42,10 @@ class Proxy:
         self.lost.clear()
         self._let_go.clear()
         self._heard.clear()
+
+    def fall_silent_at(self, words: bytes) -> None:
+        """Swallow everything from the message on that has these words."""
+        self._last_words = words
 
     async def deliver(self) -> None:
         """Let go what is held back; return when the server has carried it out."""
@@ -52,7 +60,7 @@ class Proxy:
         away, back = await asyncio.open_unix_connection(self._server_socket)
         try:
             async with asyncio.TaskGroup() as tasks:
-                answers = tasks.create_task(_pass_on(away, writer))
+                answers = tasks.create_task(self._pass_on(away, writer))
                 await self._ask(reader, away, back, writer, answers)
                 answers.cancel()
         except* (ConnectionError, asyncio.IncompleteReadError):
@@ -73,6 +81,12 @@ class Proxy:
         queries: dict[bytes, bytes] = {}
         while True:
             kind, message = await _typed(reader)
+            if self._last_words is not None and self._last_words in message:
+                self._last_words = None
+                self.is_silent = True
+                self.fell_silent.set()
+            if self.is_silent:
+                continue
             if kind == _PARSE:
                 name, query, _ = message[5:].split(b"\0", 2)
                 queries[name] = query
@@ -87,6 +101,13 @@ class Proxy:
                 await self._carry_out(loss, message, reader, away, back, writer)
             self.lost.set()
             return
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            if not self.is_silent:
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
     async def _carry_out(
         self,
@@ -112,13 +133,6 @@ class Proxy:
 def _bound(message: bytes) -> bytes:
     """The name of the statement that is bound: after that of the portal."""
     return message[5:].split(b"\0", 2)[1]
-
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
 
 
 async def _untyped(reader: asyncio.StreamReader) -> bytes:

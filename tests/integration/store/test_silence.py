@@ -1,0 +1,70 @@
+"""A database whose host is gone without a word: whoever asks it gives up after a while."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from service.domain.errors import StoreUnavailable
+from service.domain.ids import WorkerId
+from service.store import database as database_module
+from service.store import notify
+from service.store.claims import Claims
+from service.store.database import Database
+from service.store.leases import Heartbeat
+from tests.integration.store.proxy import Proxy, proxy_to
+
+PATIENCE_S = 0.5
+MUCH_LATER_S = 15.0
+
+WORKER = WorkerId(uuid4())
+ASKED: dict[str, Callable[[Database], Awaitable[object]]] = {
+    "beat": lambda database: Heartbeat(database, WORKER).beat(),
+    "bury": lambda database: Heartbeat(database, WORKER).bury(),
+    "leave": lambda database: Heartbeat(database, WORKER).leave(),
+    "disown": lambda database: Claims(database, WORKER).disown([]),
+    "claim": lambda database: Claims(database, WORKER).claim(1),
+}
+
+
+@pytest.fixture
+async def way(database_url: str) -> AsyncIterator[tuple[Proxy, str]]:
+    """A proxy, and the URL that leads through it."""
+    with tempfile.TemporaryDirectory(prefix="silence-") as directory:
+        async with proxy_to(database_url, Path(directory)) as through:
+            yield through
+
+
+@pytest.mark.parametrize("asked", ASKED)
+async def test_no_question_waits_for_ever(
+    asked: str, way: tuple[Proxy, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url = way
+    async with Database.connect(url) as database:
+        await Heartbeat(database, WORKER).join(20)
+        monkeypatch.setattr(database_module, "_ANSWER_TIMEOUT_S", PATIENCE_S)
+        proxy.is_silent = True
+        async with asyncio.timeout(MUCH_LATER_S):
+            with pytest.raises(StoreUnavailable):
+                await ASKED[asked](database)
+        proxy.is_silent = False
+        assert await database.run(text("select 1"))
+
+
+async def test_who_asks_to_be_told_of_things_asks_somebody_else(
+    way: tuple[Proxy, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url = way
+    monkeypatch.setattr(notify, "CONNECT_TIMEOUT_S", PATIENCE_S)
+    listener, ready = notify.Listener(url), asyncio.Event()
+    proxy.fall_silent_at(b"LISTEN")
+    async with asyncio.timeout(MUCH_LATER_S), asyncio.TaskGroup() as tasks:
+        listening = tasks.create_task(listener.run(ready))
+        await proxy.fell_silent.wait()
+        proxy.is_silent = False
+        await ready.wait()
+        listening.cancel()
