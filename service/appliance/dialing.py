@@ -46,10 +46,11 @@ class Dialer:
         clock = asyncio.get_running_loop().time
         trouble: OSError = OSError(f"'{self._host}' has no address")
         for nth, address in enumerate(addresses):
-            # A dead address leaves the others their share of the time.
-            connect_by = clock() + (by - clock()) / (len(addresses) - nth)
+            # A dead address leaves the others their share of the time; so does one that is mute.
+            open_by = clock() + (by - clock()) / (len(addresses) - nth)
             try:
-                connection = make(await self._open(address, connect_by))
+                async with asyncio.timeout_at(open_by):
+                    connection = make(await self._open(address))
             except OSError as error:
                 trouble = error
             else:
@@ -60,8 +61,8 @@ class Dialer:
         finally:
             del trouble  # Its traceback leads here: a circle that holds sockets.
 
-    async def _open(self, address: str, connect_by: float) -> ssl.SSLSocket:
-        sock = await self._reach(address, connect_by)
+    async def _open(self, address: str) -> ssl.SSLSocket:
+        sock = await self._reach(address)
         try:
             # An end without TLS's good-bye is an error, and no way for an answer to end.
             sock = secured = self._trust.context.wrap_socket(
@@ -77,14 +78,13 @@ class Dialer:
             raise
         return secured
 
-    async def _reach(self, address: str, by: float) -> socket.socket:
+    async def _reach(self, address: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)  # noqa: FBT003 - the library's own
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            async with asyncio.timeout_at(by):
-                await asyncio.get_running_loop().sock_connect(sock, (address, self._port))
+            await asyncio.get_running_loop().sock_connect(sock, (address, self._port))
         except BaseException:
             sock.close()
             raise

@@ -5,7 +5,7 @@ import itertools
 from dataclasses import dataclass
 
 from service.domain.appliance import ApiError
-from service.domain.decisions import doubt, lingering, verification_failed
+from service.domain.decisions import deadline_exceeded, doubt, lingering, verification_failed
 from service.domain.errors import ApplianceClosed, ApplianceError, NotSent
 from service.domain.events import (
     AbsenceVerified,
@@ -20,6 +20,9 @@ from service.engine.policy import Policy
 from service.engine.ports import Appliance
 
 Verified = PeerVerified | AbsenceVerified
+
+LAST_LOOK_S = 5.0
+"""Who comes to look when the time is over, because its worker died, gets so long all the same."""
 
 
 async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) -> ApiError | None:
@@ -72,8 +75,14 @@ class Doubt:
 async def _judge(case: Case, appliance: Appliance) -> Verified | Doubt:
     side = case.side(appliance.name)
     peer = case.peer_of(side.appliance)
+    until = max(case.deadline, asyncio.get_running_loop().time() + LAST_LOOK_S)
     try:
-        peers = await appliance.peers()
+        async with asyncio.timeout_at(until):
+            peers = await appliance.peers()
+    except TimeoutError:
+        doing = f"looking at the peers of '{side.appliance}'"
+        late = deadline_exceeded(doing, case.pairing.timeout_s, None)
+        return Doubt(side.appliance, late, is_blind=True)
     except ApplianceClosed as closed:
         case.closed[side.appliance] = closed.error
         return Doubt(side.appliance, closed.error, is_blind=True)

@@ -113,6 +113,25 @@ async def test_a_dead_address_leaves_time_for_the_next_and_is_tried_last_from_th
             assert server.connections == 2
 
 
+async def test_an_address_that_takes_calls_and_says_nothing_leaves_time_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timeouts = CallTimeouts(connect_s=0.6, answer_s=1.0, total_s=2.0)
+    called: list[asyncio.StreamWriter] = []
+    async with (
+        raw_server(echo) as server,
+        channel_to(server, NAME, timeouts, Limits(keep_alive_s=0.0)) as channel,
+        await asyncio.start_server(
+            lambda _, writer: called.append(writer), "127.0.0.2", server.port
+        ),
+    ):
+        with resolving(monkeypatch, "127.0.0.2", "127.0.0.1"):
+            assert isinstance(await channel.send(LOOK, {}, granted), Answer)
+            assert isinstance(await channel.send(LOOK, {}, granted), Answer)
+        (mute,) = called
+        mute.close()
+
+
 async def test_addresses_that_are_all_dead_are_given_up_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -65,6 +65,26 @@ def test_who_cannot_look_until_the_deadline_fails_then_and_what_was_done_is_undo
         assert 120 <= here.loop.instant < 140
 
 
+def test_a_look_that_hangs_does_not_outlast_the_deadline() -> None:
+    with scene(a_pairing(timeout_s=10)) as here:
+        here.befall(ONE, "GET", "/sites", CallFault.HANGS, when=lambda: is_looked_at(here))
+        here.until(lambda: here.events[-1:] == ["RollbackStarted"], within_s=10 + POLICY.note_s)
+        assert here.pairing.error is not None
+        assert here.pairing.error.code == "DeadlineExceeded"
+
+
+def test_who_comes_to_look_when_the_time_is_over_looks_all_the_same() -> None:
+    with scene(a_pairing(timeout_s=30), task_ms=(80, 220)) as here:
+        blinded(here, ONE, until_s=25)
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
+        here.until(lambda: here.pairing.phase is Phase.VERIFYING, within_s=10)
+        (worker,) = here.stage.living
+        here.loop.crash(worker.node)
+        here.loop.run_until(lambda: False, 40)
+        here.stage.start_another(worker)
+        assert here.until_over().state is PairingState.SUCCEEDED
+
+
 def test_what_is_seen_wrong_all_the_time_fails_when_the_verification_is_over() -> None:
     with scene() as here:
         here.spoil(ONE, fault("task_mismatch", method="POST", path="/sites"))
