@@ -13,9 +13,9 @@ class LoginGate(Protocol):
         try. Raises StoreUnavailable."""
 
     async def tell(self, outcome: LoginOutcome) -> None:
-        """What became of the login; called once after each `admit` that returned None, also when
-        the login was cancelled. May be cancelled itself if it takes long. Raises
-        StoreUnavailable."""
+        """What became of the login; called once after each `admit` that told of no refusal, also
+        when that raised, or the login was cancelled. May be cancelled itself if it takes long.
+        Raises StoreUnavailable."""
 
 
 class OwnGate:

@@ -95,11 +95,12 @@ class Session:
             return defect
 
     async def _log_in(self) -> str:
-        refusal = self._untold or await self._gate.admit()
-        if refusal is not None:
-            raise LoginRefused(refusal.error, refusal.status)
-        outcome: LoginOutcome = LoginEnd.UNKNOWN
+        outcome: LoginOutcome | None = LoginEnd.UNKNOWN
         try:
+            refusal = self._untold or await self._gate.admit()
+            if refusal is not None:
+                outcome = None
+                raise LoginRefused(refusal.error, refusal.status)
             request = Request("POST", "/sessions", body=login_body(self._credentials))
             async with asyncio.timeout(LOGIN_S):
                 answer = await self._calls.send(request, {"Content-Type": PLAIN_JSON})
@@ -109,7 +110,8 @@ class Session:
                 ApiError("ConnectTimeout", "No connection for a login in time.")
             ) from late
         finally:
-            await self._tell(outcome)
+            if outcome is not None:  # Also if it is not known whether one was let in.
+                await self._tell(outcome)
         if isinstance(outcome, LoginRefusal):
             raise LoginRefused(outcome.error, outcome.status)
         # A login that got lost does no harm: what it was for has not been asked yet.

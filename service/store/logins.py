@@ -54,11 +54,11 @@ class LoginGate:
 
         Raises UnknownAppliance, StoreUnavailable.
         """
-        turn = uuid4()
+        # Noted before asking: who is cancelled meanwhile may have got it all the same.
+        self._turn = turn = uuid4()
         while True:
             answer = await self._take(turn)
             if answer["is_taken"]:
-                self._turn = turn
                 return None
             if answer["refused_error"] is not None:
                 return LoginRefusal(_error(answer["refused_error"]), answer["refused_status"])

@@ -260,7 +260,7 @@ class Gate:
 
     async def admit(self) -> LoginRefusal | None:
         """Implements `LoginGate.admit`."""
-        turn = UUID(int=self._rng.getrandbits(128))
+        self._turn = turn = UUID(int=self._rng.getrandbits(128))
         while True:
             answer = await self._database.ask(
                 self._node,
@@ -270,7 +270,6 @@ class Gate:
             if isinstance(answer, LoginRefusal):
                 return answer
             if answer:
-                self._turn = turn
                 return None
             await asyncio.sleep(self._rng.uniform(0.1, 1.0))
 

@@ -203,10 +203,10 @@ MUTANTS = {
         (
             Edit(
                 "service.appliance.login",
-                "        refusal = self._untold or await self._gate.admit()\n"
-                "        if refusal is not None:\n",
-                "        refusal = self._untold or await self._gate.admit()\n"
-                "        if refusal is self:\n",
+                "            refusal = self._untold or await self._gate.admit()\n"
+                "            if refusal is not None:\n",
+                "            refusal = self._untold or await self._gate.admit()\n"
+                "            if refusal is self:\n",
             ),
         ),
         seed=56,

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -11,7 +11,7 @@ from service.domain.appliance import ApiError
 from service.domain.errors import UnknownAppliance
 from service.domain.registration import LocalUser, LoginEnd, LoginRefusal, Registration
 from service.store.database import Database
-from service.store.logins import LoginGate, LoginGates
+from service.store.logins import TURN_LASTS_S, LoginGate, LoginGates
 from tests.integration.store.values import AUTHOR, NOW, name, now, register, registry, spec
 
 if TYPE_CHECKING:
@@ -99,6 +99,31 @@ async def test_a_login_of_which_nothing_is_known_gives_the_turn_back_and_no_more
     assert row is not None
     assert row["login_worker"] is row["refused_version"] is row["last_contact"] is None
     assert await gates.of(registration).admit() is None
+
+
+async def test_a_turn_that_came_as_its_taker_was_cancelled_can_be_given_back(
+    gates: LoginGates,
+    registration: Registration,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = gates.of(registration), gates.of(registration)
+    taken, run = asyncio.Event(), database.run
+
+    async def answer_never(*asked: Any) -> None:
+        await run(*asked)
+        taken.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patches:
+        patches.setattr(database, "run", answer_never)
+        admission = asyncio.ensure_future(first.admit())
+        await taken.wait()
+        admission.cancel()
+        await asyncio.wait([admission])
+    await first.tell(LoginEnd.UNKNOWN)
+    async with asyncio.timeout(TURN_LASTS_S / 3):
+        assert await second.admit() is None
 
 
 async def test_a_turn_that_was_never_given_back_is_over_some_day(

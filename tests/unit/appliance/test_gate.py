@@ -225,6 +225,22 @@ def test_a_login_that_is_cancelled_is_told_to_the_gate(status: int) -> None:
     run(scene())
 
 
+def test_who_is_cancelled_at_the_gate_gives_the_turn_back_that_he_may_have_got() -> None:
+    async def scene() -> None:
+        gate = Gate(on_admit=lambda: asyncio.sleep(100.0))
+        async with world(gate_of=lambda _: gate) as here:
+            async with here.fleet.use(a_registration().endpoint) as client:
+                waiting = asyncio.ensure_future(client.about())
+                await asyncio.sleep(1.0)
+                assert gate.asked == 1
+            await client.close()
+            assert gate.heard == [LoginEnd.UNKNOWN]
+            with pytest.raises(NotSent):
+                await waiting
+
+    run(scene())
+
+
 def test_who_is_cancelled_while_he_tells_the_gate_tells_it_to_the_end_and_once() -> None:
     async def scene() -> None:
         gate = Gate(on_tell=lambda: asyncio.sleep(2.0))
@@ -284,7 +300,7 @@ def test_without_the_store_nobody_logs_in() -> None:
                 await client.pair(PEER, "", granted)
             assert caught.value.error.code == "StoreUnavailable"
             assert not here.channel.calls
-            assert not gate.told
+            assert gate.told == [LoginEnd.UNKNOWN]  # It may have let us in all the same.
             gate.on_admit = at_once
             await client.pair(PEER, "", granted)
 
