@@ -6,8 +6,6 @@ loopback, `0.0.0.0/0` does not. A denied network always wins. If any network is 
 allowed ones are.
 """
 
-import asyncio
-import socket
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -17,6 +15,8 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+
+from service.appliance.resolving import resolved
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -101,7 +101,7 @@ async def addresses_of(host: str, policy: EgressPolicy) -> tuple[str, ...]:
     name.
     """
     policy.check_literal(host)
-    found = await _resolved(host)
+    found = await resolved(host)
     permitted = tuple([address for address in found if policy.permits(address)])
     if found and not permitted:
         raise forbidden(host, found)
@@ -114,23 +114,6 @@ def forbidden(host: str, addresses: tuple[str, ...]) -> EgressForbidden:
         f"'{host}' leads to {', '.join(addresses)}, which this service may not call; see "
         "SITEPAIR_EGRESS_ALLOW and SITEPAIR_EGRESS_DENY"
     )
-
-
-async def _resolved(host: str) -> tuple[str, ...]:
-    try:
-        return (str(ip_address(host.strip("[]"))),)
-    except ValueError:
-        pass
-    found = await asyncio.get_running_loop().getaddrinfo(
-        host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-    )
-    return tuple(dict.fromkeys([_spelt(address) for _, _, _, _, address in found]))
-
-
-def _spelt(address: tuple[object, ...]) -> str:
-    """An address of `getaddrinfo`, with the scope of a link-local one."""
-    scope = address[3] if len(address) == 4 else 0
-    return f"{address[0]}%{scope}" if scope else str(address[0])
 
 
 def _meanings(address: Address) -> tuple[Address, ...]:

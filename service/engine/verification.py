@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.domain.appliance import ApiError
+from service.domain.appliance import ApiError, Peer
 from service.domain.decisions import deadline_exceeded, doubt, lingering, verification_failed
 from service.domain.errors import ApplianceClosed, ApplianceError, NotSent
 from service.domain.events import (
@@ -73,27 +74,34 @@ class Doubt:
 
 
 async def _judge(case: Case, appliance: Appliance) -> Verified | Doubt:
+    listed = await _listed(case, appliance)
+    if isinstance(listed, Doubt):
+        return listed
     side = case.side(appliance.name)
     peer = case.peer_of(side.appliance)
-    until = max(case.deadline, asyncio.get_running_loop().time() + LAST_LOOK_S)
-    try:
-        async with asyncio.timeout_at(until):
-            peers = await appliance.peers()
-    except TimeoutError:
-        doing = f"looking at the peers of '{side.appliance}'"
-        late = deadline_exceeded(doing, case.pairing.timeout_s, None)
-        return Doubt(side.appliance, late, is_blind=True)
-    except ApplianceClosed as closed:
-        case.closed[side.appliance] = closed.error
-        return Doubt(side.appliance, closed.error, is_blind=True)
-    except NotSent as trouble:
-        return Doubt(side.appliance, trouble.error, is_blind=True)
-    except ApplianceError as trouble:
-        return Doubt(side.appliance, trouble.error)
     if case.pairing.operation is Operation.UNPAIR:
-        left = lingering(peers, peer)
+        left = lingering(listed, peer)
         return AbsenceVerified(side.appliance) if left is None else Doubt(side.appliance, left)
-    found = doubt(peers, peer, side.peer_id)
+    found = doubt(listed, peer, side.peer_id)
     if isinstance(found, ApiError):
         return Doubt(side.appliance, found)
     return PeerVerified(side.appliance, found.sent)
+
+
+async def _listed(case: Case, appliance: Appliance) -> Sequence[Peer] | Doubt:
+    until = max(case.deadline, asyncio.get_running_loop().time() + LAST_LOOK_S)
+    name = appliance.name
+    try:
+        async with asyncio.timeout_at(until):
+            return await appliance.peers()
+    except TimeoutError:
+        doing = f"looking at the peers of '{name}'"
+        late = deadline_exceeded(doing, case.pairing.timeout_s, None)
+        return Doubt(name, late, is_blind=True)
+    except ApplianceClosed as closed:
+        case.closed[name] = closed.error
+        return Doubt(name, closed.error, is_blind=True)
+    except NotSent as trouble:
+        return Doubt(name, trouble.error, is_blind=True)
+    except ApplianceError as trouble:
+        return Doubt(name, trouble.error)

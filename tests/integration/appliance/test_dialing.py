@@ -4,8 +4,10 @@ import asyncio
 import errno
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from service.appliance.egress import EgressPolicy, parse_networks
 from service.appliance.exchange import Answer, Failure, FailureKind, Outcome, Request, granted
 from service.appliance.http import HttpsChannel
 from service.appliance.limits import CallTimeouts, Limits
+from service.appliance.resolving import resolved
 from service.appliance.tls import Trust, trust_of, unverified
 from service.domain.thumbprint import thumbprint_of
 from tests.integration.appliance.raw_server import (
@@ -29,6 +32,8 @@ from tests.integration.appliance.rigs import LOOPBACK, QUICK, channel_to
 LOOK = Request("GET", "/look")
 CHANGE = Request("POST", "/change", body=b"{}", mutating=True)
 NAME = "appliance.example.test"
+MANY_NAMES = 100
+"""More than asyncio's own threads for such things."""
 
 
 async def echo(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
@@ -159,6 +164,35 @@ async def test_of_several_addresses_only_the_permitted_are_called(
         with resolving(monkeypatch, "127.0.0.2"):
             assert failed(await send(server, egress=only)).kind is FailureKind.FORBIDDEN
         assert server.connections == 0
+
+
+async def test_names_whose_servers_are_mute_hold_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    all_asked, release = asyncio.Event(), threading.Event()
+    loop, known = asyncio.get_running_loop(), socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **options: Any) -> Sequence[object]:
+        if host == NAME:
+            return known("127.0.0.1", *args, **options)
+        asked.append(host)
+        if len(asked) == MANY_NAMES:
+            loop.call_soon_threadsafe(all_asked.set)
+        release.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    async with raw_server(echo) as server:
+        mute = [asyncio.ensure_future(resolved(f"mute-{number}")) for number in range(MANY_NAMES)]
+        try:
+            async with asyncio.timeout(10):
+                await all_asked.wait()
+            assert isinstance(await send(server), Answer)
+        finally:
+            release.set()
+            outcomes = await asyncio.gather(*mute, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {socket.gaierror}
 
 
 async def test_a_name_is_resolved_once_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
