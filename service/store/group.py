@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from math import exp, inf
-from typing import Generic, TypeVar
+from typing import Generic, TypeGuard, TypeVar
 
 from service.domain.errors import StoreUnavailable
 from service.store.errors import RolledBack
@@ -133,9 +133,19 @@ class GroupCommit(Generic[Item, Answer]):
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
             if len(items) == 1:
                 return [error]
-            if isinstance(error, StoreUnavailable) and not isinstance(error, RolledBack):
+            if _is_outage(error):
                 return [_copy(error) for _ in items]
-        return [answer for item in items for answer in await self._answers([item])]
+        return await self._one_by_one(items)
+
+    async def _one_by_one(self, items: Sequence[Item]) -> Sequence[Answer | Exception]:
+        answers: list[Answer | Exception] = []
+        for item in items:
+            answers += await self._answers([item])
+            outage = answers[-1]
+            if isinstance(outage, Exception) and _is_outage(outage):
+                # It is everybody's: each would wait for as long as the first one has.
+                return [*answers, *[_copy(outage) for _ in items[len(answers) :]]]
+        return answers
 
 
 class _Lately:
@@ -152,6 +162,10 @@ class _Lately:
         fading = exp((self._seen_at - at) / self._memory_s) if self._memory_s else 0.0
         self.many = self.many * fading + many
         self._seen_at = at
+
+
+def _is_outage(error: Exception) -> TypeGuard[StoreUnavailable]:
+    return isinstance(error, StoreUnavailable) and not isinstance(error, RolledBack)
 
 
 def _copy(trouble: StoreUnavailable) -> StoreUnavailable:

@@ -152,6 +152,20 @@ def test_few_single_calls_are_under_way_at_once() -> None:
     run(scene())
 
 
+def test_an_appliance_that_refuses_every_bulk_poll_is_not_asked_in_ever_smaller_ones() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(500), spoil=refuses_bulk)
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        assert all_found(await look(inquiry, appliance), 500)
+        assert appliance.asked["bulk"] < 20
+        assert not inquiry.is_bulk()
+
+    def refuses_bulk(request: Request) -> Answer | None:
+        return an_answer(400) if request.method == "POST" else None
+
+    run(scene())
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 410])
 def test_an_appliance_that_knows_no_such_task_has_forgotten_it(status: int) -> None:
     async def scene() -> None:

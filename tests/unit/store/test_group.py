@@ -184,6 +184,24 @@ async def test_a_group_that_was_refused_as_a_whole_is_committed_one_by_one(
     assert answers == [1, trouble, 3]
 
 
+async def test_an_outage_while_each_is_tried_alone_is_waited_for_once() -> None:
+    tried: list[list[int]] = []
+
+    async def commit(items: Sequence[int]) -> Sequence[int | Exception]:
+        tried.append(list(items))
+        if -1 in items:
+            raise ValueError(-1)
+        raise StoreUnavailable("away")
+
+    group: GroupCommit[int, int] = GroupCommit(commit, nothing)
+    async with at_work(group):
+        outcomes = await asyncio.gather(
+            *[group.submit(item) for item in (-1, 1, 2, 3)], return_exceptions=True
+        )
+    assert [type(outcome) for outcome in outcomes] == [ValueError, *[StoreUnavailable] * 3]
+    assert tried == [[-1, 1, 2, 3], [-1], [1]]
+
+
 async def test_a_group_never_grows_beyond_its_limit() -> None:
     commits = Commits()
     group: GroupCommit[int, int] = GroupCommit(commits, nothing)
