@@ -15,7 +15,8 @@
 -- granted changes make, so the sums over the slots are what counting the rows would give. Sent again
 -- nothing is granted, and nothing added.
 --
--- Locks: the rows of `pairing` in the order of their ids (the arrays are sorted), then their sides;
+-- Locks: the rows of `pairing` in the order of their ids (the arrays are sorted, and lanes go by the
+-- indexes: a whole table that is read has an order of its own), then their sides;
 -- and, when all of `granted` is known, a row for each batch in the order of their ids. Whoever has
 -- one of these wants no pairing any more. Two workers meet on a pairing only when one of them has
 -- lost it, and on a tally only when their connections have the same slot.
