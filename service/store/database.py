@@ -85,9 +85,10 @@ class Database:
         """Raises StoreUnavailable unless the database answers."""
         await self.run(text("select 1"))
 
-    def lane(self) -> "Lane":
-        """A connection of its own, outside the pool."""
-        return Lane(self._single_alone, self.url)
+    def lane(self, lock_timeout_s: float | None = None) -> "Lane":
+        """A connection of its own, outside the pool. Its statements raise Locked when they have
+        waited so long for a lock; but not behind a PgBouncer, where no connection is one's own."""
+        return Lane(self._single_alone, self.url, lock_timeout_s)
 
 
 class Lane:
@@ -96,9 +97,10 @@ class Lane:
     For one caller at a time. Each statement is a transaction: one round trip.
     """
 
-    def __init__(self, engine: AsyncEngine, url: DatabaseUrl) -> None:
+    def __init__(self, engine: AsyncEngine, url: DatabaseUrl, lock_timeout_s: float | None) -> None:
         self._engine = engine
         self._url = url
+        self._lock_timeout_s = lock_timeout_s
         self._connection: AsyncConnection | None = None
 
     async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
@@ -107,12 +109,18 @@ class Lane:
             try:
                 if self._connection is None:
                     self._connection = await self._engine.connect()
+                    await self._limit_waiting(self._connection)
                 return await _execute(self._connection, statement, parameters, self._url)
             except BaseException as error:
                 # A statement that was merely refused leaves the connection as it was.
                 if not isinstance(error, DBAPIError) or is_unavailability(error):
                     await self.close()
                 raise
+
+    async def _limit_waiting(self, connection: AsyncConnection) -> None:
+        if self._lock_timeout_s is not None and not self._url.pgbouncer:
+            limit = text(f"set lock_timeout = '{self._lock_timeout_s}s'")
+            await _execute(connection, limit, None, self._url)
 
     async def close(self) -> None:
         """Close the connection, if it is open."""

@@ -10,6 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from service.domain.errors import StoreUnavailable
 
 UNIQUE_VIOLATION = "23505"
+LOCK_NOT_AVAILABLE = "55P03"
 _ROLLED_BACK = ("40001", "40P01")
 _UNAVAILABLE = (
     "08",  # no connection, or a broken one
@@ -20,7 +21,7 @@ _UNAVAILABLE = (
     "42P01",
     "40",  # a deadlock; or it is not known whether it was committed
     "53",  # out of connections, memory, disk
-    "55P03",  # a lock that was not to be had in time
+    LOCK_NOT_AVAILABLE,
     "57",  # shut down, starting up, or the statement ran out of time
     "58",  # an error of its operating system
     "XX",  # an error of its own
@@ -40,6 +41,11 @@ class RolledBack(StoreUnavailable):
     """The database chose to undo all of it, to help another transaction: it may be asked again."""
 
 
+class Locked(RolledBack):
+    """What others hold was not to be had in the time that was given for it: asked again at once it
+    would hardly be."""
+
+
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Within, a database that cannot be asked raises StoreUnavailable.
@@ -52,9 +58,14 @@ def translated(doing: str) -> Iterator[None]:
     except (DBAPIError, PoolExhausted, asyncpg.PostgresError, *_NEVER_ANSWERED) as error:
         if not is_unavailability(error):
             raise
-        is_undone = sqlstate(error) in _ROLLED_BACK
-        kind = RolledBack if is_undone else StoreUnavailable
-        raise kind(f"{doing}: {_cause(error)}") from error
+        raise _kind(error)(f"{doing}: {_cause(error)}") from error
+
+
+def _kind(error: BaseException) -> type[StoreUnavailable]:
+    state = sqlstate(error)
+    if state == LOCK_NOT_AVAILABLE:
+        return Locked
+    return RolledBack if state in _ROLLED_BACK else StoreUnavailable
 
 
 def is_unavailability(error: BaseException) -> bool:

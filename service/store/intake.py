@@ -1,6 +1,8 @@
 """Where pairings come in: a promise to a caller is durable before it is given."""
 
 import asyncio
+import itertools
+import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.domain import chain
+from service.domain.backoff import backoff_s
 from service.domain.errors import (
     IdempotencyKeyReused,
     PairingActive,
@@ -23,7 +26,7 @@ from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import ChainPosition, OnFailure, Operation, Pairing, Side
 from service.domain.registration import Author
 from service.store.database import Database
-from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
+from service.store.errors import UNIQUE_VIOLATION, Locked, RolledBack, sqlstate
 from service.store.group import GroupCommit
 from service.store.pairings import as_accepted
 from service.store.patience import Patience
@@ -33,6 +36,14 @@ from service.store.statements import statement
 PATIENCE_S = 5.0
 """Callers wait that long."""
 
+LOCK_S = 0.2
+"""How long a group waits for what another transaction is about to take: so long nobody else's
+request is answered."""
+
+LOCKED_PATIENCE_S = 20.0
+"""Who wants what a batch is about to take waits that long. The largest take a quarter of it."""
+
+_LONGEST_PAUSE_S = 1.0
 _WARM_UP_S = 2.0
 _KIND = PairingAccepted.__name__
 _TRIES = 5
@@ -88,7 +99,7 @@ class Intake:
     ) -> None:
         """`clock` gives the time in ms. For `patience_s` after trouble began the intake looks for
         what became of a group, and asks for the rest again, before it tells the callers."""
-        self._lane = database.lane()
+        self._lane = database.lane(LOCK_S)
         self._clock = clock
         self._patience = Patience("accepting pairings", patience_s)
         self._group: GroupCommit[_Candidate, Acceptance] = GroupCommit(
@@ -104,7 +115,19 @@ class Intake:
         IdempotencyKeyReused when the key came with another fingerprint before, StoreUnavailable
         when it could not be learnt whether it was accepted.
         """
-        return await self._group.submit(_candidate(request, author, key, self._clock()))
+        candidate = _candidate(request, author, key, self._clock())
+        now = asyncio.get_running_loop().time
+        until = now() + LOCKED_PATIENCE_S
+        for failures in itertools.count(1):
+            try:
+                return await self._group.submit(candidate)
+            except Locked:
+                if now() >= until:
+                    raise
+            # A batch that is not through yet has the couple. Out here it holds up nobody.
+            pause_s = backoff_s(failures, random.random(), cap_s=_LONGEST_PAUSE_S)  # noqa: S311
+            await asyncio.sleep(pause_s)
+        raise AssertionError("counting never ends")
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Accept until stopped."""
@@ -155,6 +178,8 @@ class Intake:
         for _ in range(_TRIES - 1):
             try:
                 return await self._lane.run(statement("accept"), parameters)
+            except Locked:
+                raise
             except RolledBack:
                 continue
             except IntegrityError as error:

@@ -10,7 +10,7 @@ from service.domain.backoff import backoff_s
 from service.domain.errors import StoreUnavailable
 from service.observe.events import StoreTroubled
 from service.observe.logging import emit
-from service.store.errors import RolledBack
+from service.store.errors import Locked, RolledBack
 
 TRIES = 5
 """How often the database may undo something to help somebody else, without a pause in between."""
@@ -52,8 +52,8 @@ class Patience:
         for failures in count(1):
             try:
                 result = await attempt()
-            except RolledBack:
-                if failures >= TRIES:
+            except RolledBack as undone:
+                if isinstance(undone, Locked) or failures >= TRIES:
                     raise
                 self.repeats += 1
             except StoreUnavailable as trouble:

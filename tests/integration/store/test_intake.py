@@ -23,7 +23,7 @@ from service.domain.ids import OperationId
 from service.domain.pairing import PairingState
 from service.domain.registration import Author
 from service.store.database import Database
-from service.store.intake import Acceptance, IdempotencyKey, Intake, PairingRequest
+from service.store.intake import LOCK_S, Acceptance, IdempotencyKey, Intake, PairingRequest
 from service.store.pairings import Pairings
 from tests.integration.store.values import (
     AUTHOR,
@@ -360,3 +360,24 @@ async def test_names_order_a_couple_the_same_way_here_and_in_the_database(
             assert isinstance(refused, PairingActive)
             assert refused.pairing_id == first.pairing.id
     assert name("a-b") < name("aa")
+
+
+async def test_a_couple_that_a_batch_is_about_to_take_holds_up_nobody_who_wants_another(
+    database: Database, sql: "Connection"
+) -> None:
+    await register(database, "a", "b", "c", "d")
+    async with intake_on(database) as intake, asyncio.TaskGroup() as tasks:
+        async with sql.transaction():
+            rival = await insert_rival(sql, "a", "b")
+            waiting = tasks.create_task(outcome(intake, request("a", "b")))
+            await until_blocked(sql)
+            async with asyncio.timeout(10 * LOCK_S):
+                both = await asyncio.gather(
+                    intake.accept(request("c", "d"), AUTHOR),
+                    intake.accept(request("b", "c"), AUTHOR),
+                )
+            assert not waiting.done()
+        told = await waiting
+    assert [each.replayed for each in both] == [False, False]
+    assert isinstance(told, PairingActive)
+    assert told.pairing_id == rival
