@@ -191,7 +191,6 @@ class Undoing:
         return await self._give_up(error)
 
     async def _give_up(self, error: ApiError) -> Seconds:
-        self._gave_up = True
         return await self._record(RollbackFailed(self._name, error))
 
     async def _delay(self, trouble: ApplianceError) -> Seconds:
