@@ -27,15 +27,17 @@ def test_who_stops_calls_nobody_any_more_whichever_side_holds_it_up(
         assert here.calls(slow, "POST") == 0
 
 
-def test_who_is_told_to_stop_while_it_winds_up_as_dead_stops_and_is_not_born_again() -> None:
-    for tenths in range(0, 60, 2):
-        with scene(task_ms=(60_000, 60_000)) as here:
-            here.until(lambda here=here: here.events.count("TaskAccepted") == 2)
-            (worker,) = here.stage.living
-            task = worker.task
-            assert task is not None
-            here.tables.workers.clear()  # Others thought it dead.
-            here.stage.air.weather.store_way_s = 2.0
-            here.loop.post(worker.node, tenths / 10, task.cancel)
-            here.until(task.done, within_s=POLICY.grace_s + 20)
-            assert task.cancelled()
+@pytest.mark.parametrize("tenths", range(0, 60, 2))
+def test_who_is_told_to_stop_while_it_winds_up_as_dead_stops_and_is_not_born_again(
+    tenths: int,
+) -> None:
+    with scene(task_ms=(60_000, 60_000)) as here:
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
+        (worker,) = here.stage.living
+        task = worker.task
+        assert task is not None
+        here.tables.workers.clear()  # Others thought it dead.
+        here.stage.air.weather.store_way_s = 2.0
+        here.loop.post(worker.node, tenths / 10, task.cancel)
+        here.until(task.done, within_s=POLICY.grace_s + 20)
+        assert task.cancelled()
