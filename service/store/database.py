@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from service.store.errors import is_unavailability, translated
+from service.store.errors import LOCK_NOT_AVAILABLE, is_unavailability, sqlstate, translated
 from service.store.urls import DatabaseUrl
 
 APPLICATION_NAME = "sitepair"
@@ -113,7 +113,8 @@ class Lane:
                 return await _execute(self._connection, statement, parameters, self._url)
             except BaseException as error:
                 # A statement that was merely refused leaves the connection as it was.
-                if not isinstance(error, DBAPIError) or is_unavailability(error):
+                is_refused = isinstance(error, DBAPIError) and not is_unavailability(error)
+                if not is_refused and sqlstate(error) != LOCK_NOT_AVAILABLE:
                     await self.close()
                 raise
 

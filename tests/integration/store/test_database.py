@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.domain.errors import StoreUnavailable
 from service.store.database import Database
-from service.store.errors import RolledBack
+from service.store.errors import Locked, RolledBack
 from tests.integration.store.watching import connections, until, until_blocked
 
 if TYPE_CHECKING:
@@ -229,3 +229,15 @@ async def test_behind_a_pgbouncer_no_statement_outlives_its_transaction(
             await database.run(count, {"number": number})
         await lane.close()
         assert await connections(sql) == {}
+
+
+@pytest.mark.usefixtures("locked")
+async def test_a_lane_waits_for_locks_only_so_long_and_keeps_its_connection(
+    database: Database,
+) -> None:
+    lane, who = database.lane(0.05), text("select pg_backend_pid()")
+    before = await lane.run(who)
+    with pytest.raises(Locked):
+        await lane.run(text("select from thing"))
+    assert await lane.run(who) == before
+    await lane.close()
