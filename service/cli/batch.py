@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from service.cli.batchfile import BadFile, BatchFile, Format, couple_of
 from service.cli.following import patiently
-from service.cli.remote import Refused, Remote, Unreachable, answered, remote
+from service.cli.remote import Refused, Remote, Unreachable, answered, is_passing, remote
 from service.cli.status import Exit, run, say, tell
 
 _PATIENCE_S = 60.0
@@ -50,6 +50,8 @@ class Options:
 
 
 _OPTIONS = Options()
+_ENCODING = "utf-8-sig"
+"""Spreadsheets put a byte order mark before what they write; without one it is plain UTF-8."""
 
 
 def batch(
@@ -83,9 +85,9 @@ def _read(file: Path, options: Options) -> BatchFile:
         raise BadFile(["Say what it is: --format csv or --format ndjson."])
     kind = Format(options.format or suffix)
     if str(file) == "-":
-        sys.stdin.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
+        sys.stdin.reconfigure(encoding=_ENCODING, newline="")  # type: ignore[union-attr]
         return BatchFile(sys.stdin, kind)
-    with file.open(encoding="utf-8", newline="") as text:
+    with file.open(encoding=_ENCODING, newline="") as text:
         return BatchFile(text, kind)
 
 
@@ -93,6 +95,9 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
     async with remote() as service:
         accepted = await _sent(service, requests, options)
         rejected = accepted["rejected"]
+        if options.failures is not None:
+            # What is known already, for whoever stops watching.
+            _write_failures(options.failures, requests, rejected, [])
         if not options.as_json:
             say(
                 f"Batch {accepted['id']}: {accepted['total']} items, {accepted['accepted']} "
@@ -102,13 +107,14 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
         path = f"/v1/batches/{accepted['id']}"
         ended = await _followed(service, path, options) if options.wait else None
         unwell = await _unwell(service, accepted["id"], ended)
+        if options.failures is not None:
+            count = _write_failures(options.failures, requests, rejected, unwell)
+            tell(f"{count} written to {options.failures}.")
         if options.as_json:
             standing = ended or await patiently(service, path)
             say(json.dumps({**standing, "rejected": rejected, "failed": unwell}, indent=2))
         elif ended is not None:
             say(*_told_end(ended, unwell))
-        if options.failures is not None:
-            _write_failures(options.failures, requests, rejected, unwell)
     return Exit.FAILED if rejected or unwell else Exit.OK
 
 
@@ -126,8 +132,7 @@ async def _sent(service: Remote, requests: BatchFile, options: Options) -> Any:
                 path, _pieces(requests), "application/x-ndjson", Idempotency_Key=key
             )
         except (Unreachable, Refused) as error:
-            is_final = isinstance(error, Refused) and error.status != 503
-            if is_final or loop.time() >= give_up:
+            if not is_passing(error) or loop.time() >= give_up:
                 raise
             await asyncio.sleep(1)
 
@@ -200,8 +205,8 @@ async def _unwell(service: Remote, batch: str, ended: Any | None) -> list[Any]:
 
 def _write_failures(
     path: Path, requests: BatchFile, rejected: Sequence[Any], unwell: Sequence[Any]
-) -> None:
-    """What is to be tried again, in the order of the file."""
+) -> int:
+    """What is to be tried again, in the order of the file; how much that was."""
     turned_down = {each["index"] for each in rejected}
     couples = {frozenset(pairing["appliances"]) for pairing in unwell}
 
@@ -209,8 +214,7 @@ def _write_failures(
         return index in turned_down or couple_of(item) in couples
 
     with path.open("w", encoding="utf-8", newline="") as out:
-        count = requests.write(out, is_to_be_written)
-    tell(f"{count} written to {path}.")
+        return requests.write(out, is_to_be_written)
 
 
 def _told_counts(batch: Any) -> str:

@@ -108,7 +108,7 @@ def _ndjson(text: TextIO) -> Iterator[tuple[int, str]]:
 
 
 def _header(cells: list[str]) -> tuple[str, ...]:
-    names = [cell.strip().removeprefix("\ufeff") for cell in cells]
+    names = [cell.strip() for cell in cells]
     faults = [f"line 1: no such column: {name!r}" for name in names if name not in COLUMNS]
     faults += [f"line 1: column {name!r} comes twice" for name in {*names} if names.count(name) > 1]
     faults += [f"line 1: there is no column {name!r}" for name in COLUMNS[:2] if name not in names]

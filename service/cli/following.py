@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from service.cli.remote import Remote, Unreachable
+from service.cli.remote import Refused, Remote, Unreachable, is_passing
 from service.cli.status import say, tell
 from service.cli.watching import told_end, watching
 
@@ -57,13 +57,14 @@ async def _watched(service: Remote, pairing: Any, console: Console) -> Any:
 
 
 async def patiently(service: Remote, path: str) -> Any:
-    """GET `path`; a service that is away for a moment is waited for. Raises Unreachable."""
+    """GET `path`; a service, or its database, that is away for a moment is waited for. Raises
+    Unreachable, Refused."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _PATIENCE_S
     while True:
         try:
             return await service.call("GET", path)
-        except Unreachable:
-            if loop.time() >= give_up:
+        except (Unreachable, Refused) as error:
+            if not is_passing(error) or loop.time() >= give_up:
                 raise
             await asyncio.sleep(1)

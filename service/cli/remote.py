@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from service.cli.status import Exit, tell
 from service.domain.errors import SitepairError
-from service.settings import from_environment
+from service.settings import InvalidSettings, from_environment
 
 _CONNECT_S = 5.0
 _ANSWER_S = 90.0
@@ -42,6 +43,11 @@ class Refused(SitepairError):
         if "operationID" in self.problem:
             lines.append(f"  operationID {self.problem['operationID']}")
         return lines
+
+
+def is_passing(error: Unreachable | Refused) -> bool:
+    """Whether it may be otherwise in a moment: nobody answers, or not without the database."""
+    return isinstance(error, Unreachable) or error.status == 503
 
 
 class Remote:
@@ -83,8 +89,20 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
     known = token or os.environ.get("SITEPAIR_TOKEN") or await asyncio.to_thread(_local_token)
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {known}"}
-    async with aiohttp.ClientSession(address, headers=headers, timeout=timeout) as session:
+    try:
+        session = aiohttp.ClientSession(_base(address), headers=headers, timeout=timeout)
+    except ValueError as error:
+        told = f"SITEPAIR_URL={address}: must be like http://127.0.0.1:8080, without a path"
+        raise InvalidSettings([told]) from error
+    async with session:
         yield Remote(session)
+
+
+def _base(address: str) -> URL:
+    url = URL(address)
+    if url.scheme not in {"http", "https"} or not url.host or url.path != "/":
+        raise ValueError(address)
+    return url
 
 
 def _local_token() -> str:

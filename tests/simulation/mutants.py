@@ -96,7 +96,7 @@ MUTANTS = {
                 "if self._gathering is None:",
             ),
         ),
-        seed=1_171,
+        seed=4_056,
     ),
     "rows-by-position": Mutant(
         "rows of the bulk poll are matched by position",

@@ -1,12 +1,13 @@
 """`sitepair batch`, as a user types it, against a running service."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from simulator import fault
-from tests.integration.cli.commands import sitepair
+from tests.integration.cli.commands import sitepair, start
 from tests.support.service import ServiceUnderTest, are_paired
 
 
@@ -126,3 +127,47 @@ async def test_nobody_there_and_a_wrong_token(tmp_path: Path, remote: dict[str, 
     assert (refused.status, "NotAuthenticated" in refused.err) == (2, True), refused
     away = {"SITEPAIR_URL": "http://127.0.0.1:1", "SITEPAIR_TOKEN": "x" * 20}
     assert (await sitepair("batch", str(file), **away)).status == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.csv", '\ufeff"a","b"\r\n"site-1","site-2"\r\n'),
+        ("x.ndjson", '\ufeff{"appliances": ["site-1", "site-2"]}\r\n'),
+    ],
+)
+async def test_what_a_spreadsheet_wrote_is_taken(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    ended = await sitepair("batch", str(tmp_path / name), **remote)
+    assert ended.status == 0, ended
+    assert are_paired(registered.fleet, "site-1", "site-2")
+
+
+async def test_who_stops_watching_has_what_was_rejected(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
+) -> None:
+    for appliance in registered.fleet.appliances:
+        appliance.turn(task_ms=[3_000, 3_000])
+    file, failures = tmp_path / "sites.csv", tmp_path / "again.csv"
+    file.write_text("a,b\nsite-1,site-2\nsite-1,nobody\n")
+    failures.write_text("a,b\nof,before\n")
+    process = await start(["batch", str(file), "--failures", str(failures)], remote)
+    assert process.stdout is not None
+    while b" % " not in await process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert (process.returncode, b"goes on" in err) == (130, True), err
+    assert failures.read_text() == "a,b\nsite-1,nobody\n"
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:18080", "http://127.0.0.1:99999", "http://127.0.0.1:1/api", "ftp://host"]
+)
+async def test_an_address_where_no_service_can_be_is_refused(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("a,b\nx,y\n")
+    refused = await sitepair("batch", str(file), SITEPAIR_URL=url, SITEPAIR_TOKEN="x" * 20)
+    assert (refused.status, f"SITEPAIR_URL={url}" in refused.err) == (2, True), refused
