@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import asyncpg
+from msgspec.structs import replace
 
 from service.domain.advance import advance
 from service.domain.events import PairingStarted
-from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId
-from service.domain.pairing import ChainPosition, Operation, Pairing, PairingState, Side
+from service.domain.ids import BatchId, PairingId
+from service.domain.pairing import ChainPosition, PairingState
 from service.engine.ports import Change
 from service.store.batches import Batches
 from service.store.database import Database
 from service.store.journal import Journal
 from tests.integration.store.values import AUTHOR, running
 from tests.integration.store.watching import until_blocked
+from tests.unit.domain.values import a_pairing
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -45,18 +47,9 @@ FILL_SIDES = """
 
 def begun(pairing_id: UUID) -> Change:
     """A change of the pairing with this id."""
-    one, other = ApplianceName("a"), ApplianceName("b")
-    pairing = Pairing(
+    pairing = replace(
+        a_pairing(state=PairingState.QUEUED),
         id=PairingId(pairing_id),
-        operation=Operation.PAIR,
-        sides=(Side(one, other), Side(other, one)),
-        operation_id=OperationId("op"),
-        user="u",
-        start_time=1,
-        last_updated=1,
-        timeout_s=900,
-        deadline=900_001,
-        state=PairingState.QUEUED,
         epoch=1,
         position=ChainPosition(1, bytes(32)),
     )
