@@ -42,7 +42,7 @@ async def verify_chains(
             found = True
             tell(verdict)
     if only is not None and not found:
-        raise UnknownPairing(str(only))
+        raise UnknownPairing
 
 
 async def prune(

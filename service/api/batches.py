@@ -8,7 +8,6 @@ from aiohttp import web
 from service.api import asked, bulkrequests, requests, responses
 from service.api.asked import CONTRACT, Asked
 from service.api.bodies import JSON, look_at_headers
-from service.api.faults import shown
 from service.api.items import Judge
 from service.api.middleware import author_of
 from service.api.parts import PARTS, STOPPING, ApiParts
@@ -98,5 +97,5 @@ def _leading_to(batch_id: BatchId) -> dict[str, str]:
 def _id(request: web.Request) -> BatchId:
     text = request.match_info["batch"]
     if not is_uuid(text):
-        raise UnknownBatch(shown(text))
+        raise UnknownBatch
     return BatchId(UUID(text))

@@ -44,8 +44,8 @@ def of_json(content: bytes, operation: Operation, judge: Judge, *, is_atomic: bo
             f'A body of more than {_LARGEST_OTHERS} bytes has to be {{"items": [...]}}, in JSON.'
         )
     body, faults = read_body(operation, decode(content))
-    Asked({}, body, tuple(faults)).insist()
     asked_for: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    Asked({}, body, tuple(faults)).insist(*_hub_faults(asked_for.get("topology")))
     if "items" in asked_for:
         texts = [json.dumps(item).encode() for item in asked_for["items"]]
         return BatchRequest(lambda: map(judge.judge, texts), len(texts), is_atomic)
@@ -75,11 +75,14 @@ def _items_alone(content: bytes) -> list[msgspec.Raw] | None:
 
 
 def _couples(topology: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Who is to be paired with whom, in the contract's order. Raises InvalidRequest."""
+    """Who is to be paired with whom, in the contract's order."""
     if "mesh" in topology:
         return list(combinations(topology["mesh"], 2))
-    hub, spokes = topology["hub"], topology["spokes"]
-    if hub in spokes:
-        pointer = f"/topology/spokes/{spokes.index(hub)}"
-        raise InvalidRequest([Fault("must not be the hub", pointer)])
-    return [(hub, spoke) for spoke in spokes]
+    return [(topology["hub"], spoke) for spoke in topology["spokes"]]
+
+
+def _hub_faults(topology: object) -> Iterator[Fault]:
+    """What no schema can say: that the hub is none of its spokes."""
+    match topology:
+        case {"hub": str(hub), "spokes": [*spokes]} if hub in spokes:
+            yield Fault("must not be the hub", f"/topology/spokes/{spokes.index(hub)}")

@@ -1,6 +1,6 @@
 """What is wrong with a request, thing by thing, in words that never repeat a value of it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jsonschema_rs import ValidationError
@@ -15,13 +15,16 @@ _KINDS = {
     "string": "a string",
 }
 _NONE: frozenset[str] = frozenset()
-# Words about the form name the length too, and those of a format are closer than a pattern's.
+# Words about the form name the length too, and those of a format are closer than a pattern's. What
+# is not of the type at all is of no kind of it.
 _SILENCED_BY = {
     "minLength": frozenset({"pattern", "format"}),
     "maxLength": frozenset({"pattern", "format"}),
     "pattern": frozenset({"format"}),
+    "oneOf": frozenset({"type"}),
 }
 _LIMITS = {
+    "falseSchema": "cannot stand beside the other fields",
     "maximum": "must be at most {limit}",
     "minimum": "must be at least {limit}",
     "maxLength": "must have at most {limit} characters",
@@ -97,10 +100,11 @@ def _leaves(error: ValidationError) -> Sequence[ValidationError]:
 
 
 def _is_other(leaf: ValidationError, choice: ValidationError) -> bool:
-    """Whether `leaf` shows that another branch was meant: by its kind, or by its `type`."""
+    """Whether `leaf` shows that another branch was meant: by its kind, by its `type`, or by a
+    field that the branch rules out."""
     if leaf.kind.name == "type":
         return leaf.instance_path == choice.instance_path
-    return leaf.kind.name == "const"
+    return leaf.kind.name in {"const", "falseSchema"}
 
 
 def _identity(error: ValidationError) -> tuple[str, str, str]:
@@ -122,7 +126,17 @@ def _sentences(error: ValidationError, wording: Wording) -> list[tuple[str, str,
         return [(pointer, "must be ", _KINDS[kind]) for kind in values["types"]]
     if keyword == "const":
         return [(pointer, "must be ", str(values["expected_value"]))]
+    if keyword == "oneOf" and (needs := [*_needs(values["context"])]):
+        return [(pointer, "must have ", names) for names in needs]
     return [(pointer, _words(keyword, values, error, wording), "")]
+
+
+def _needs(branches: Iterable[Iterable[ValidationError]]) -> Iterator[str]:
+    """The fields that each branch lacks."""
+    for branch in branches:
+        lacking = [leaf.kind.as_dict() for leaf in branch if leaf.kind.name == "required"]
+        if lacking:
+            yield " and ".join(f"'{values['property']}'" for values in lacking)
 
 
 def _words(

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from service.api import asked, requests, responses
 from service.api.asked import Asked
-from service.api.faults import Fault, shown
+from service.api.faults import Fault
 from service.api.middleware import author_of
 from service.api.paging import ForeignCursor
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
@@ -131,5 +131,5 @@ def _position(request: web.Request, wanted: Asked, filters: PairingFilter) -> Pa
 def _id(request: web.Request) -> PairingId:
     text = request.match_info["id"]
     if not is_uuid(text):
-        raise UnknownPairing(shown(text))
+        raise UnknownPairing
     return PairingId(UUID(text))

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.table import Table
 
 from service.cli.remote import answered, remote
-from service.cli.status import Exit, run, say
+from service.cli.status import Exit, Terminal, run, say
 
 app = App(name="appliance", help="Register, list and check appliances.")
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]
@@ -112,7 +111,7 @@ async def _list(*, as_json: bool) -> Exit:
             told_health(each["health"]),
             each["description"],
         )
-    Console().print(table)
+    Terminal().print(table)
     return Exit.OK
 
 
@@ -147,5 +146,5 @@ async def _check(name: str, *, as_json: bool) -> Exit:
         table = Table("check", "result", "detail")
         for each in report["checks"]:
             table.add_row(each["name"], _MARKS[each["ok"]], each["detail"])
-        Console().print(table)
+        Terminal().print(table)
     return Exit.OK if report["ok"] else Exit.FAILED

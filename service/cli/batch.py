@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from service.cli.batchfile import BadFile, BatchFile, Format, couple_of
 from service.cli.following import patiently
 from service.cli.remote import Refused, Remote, Unreachable, answered, is_passing, remote
-from service.cli.status import Exit, run, say, tell
+from service.cli.status import Exit, Terminal, run, say, tell
 
 _PATIENCE_S = 60.0
 _LISTED = 20
@@ -50,8 +49,9 @@ class Options:
 
 
 _OPTIONS = Options()
-_ENCODING = "utf-8-sig"
-"""Spreadsheets put a byte order mark before what they write; without one it is plain UTF-8."""
+_AS_WRITTEN: Any = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+"""Spreadsheets put a byte order mark before what they write; without one it is plain UTF-8. What is
+not is told by whoever reads the lines, for only they are counted."""
 
 
 def batch(
@@ -76,7 +76,7 @@ def batch(
     except (OSError, BadFile) as error:
         tell(f"{file} cannot be sent:", *str(error).splitlines())
         return Exit.REFUSED
-    return run(answered(_batch(requests, options)))
+    return run(answered(_batch(requests, options), requests.place))
 
 
 def _read(file: Path, options: Options) -> BatchFile:
@@ -85,9 +85,11 @@ def _read(file: Path, options: Options) -> BatchFile:
         raise BadFile(["Say what it is: --format csv or --format ndjson."])
     kind = Format(options.format or suffix)
     if str(file) == "-":
-        sys.stdin.reconfigure(encoding=_ENCODING, newline="")  # type: ignore[union-attr]
-        return BatchFile(sys.stdin, kind)
-    with file.open(encoding=_ENCODING, newline="") as text:
+        if sys.stdin is None:
+            raise BadFile(["Standard input is closed."])
+        with open(sys.stdin.fileno(), closefd=False, **_AS_WRITTEN) as text:
+            return BatchFile(text, kind)
+    with file.open(**_AS_WRITTEN) as text:
         return BatchFile(text, kind)
 
 
@@ -120,7 +122,9 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
 
 async def _sent(service: Remote, requests: BatchFile, options: Options) -> Any:
     """The answer. A connection that is lost is no harm: the key sees to that."""
-    key = options.idempotency_key or secrets.token_hex(16)
+    key = options.idempotency_key
+    if key is None:
+        key = secrets.token_hex(16)
     path = f"/v1/batches?atomic={str(options.atomic).lower()}"
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _PATIENCE_S
@@ -145,7 +149,7 @@ async def _pieces(requests: BatchFile) -> AsyncIterator[bytes]:
 async def _followed(service: Remote, path: str, options: Options) -> Any:
     batch = await patiently(service, path)
     try:
-        with _bar(Console(stderr=options.as_json)) as show:
+        with _bar(Terminal(stderr=options.as_json)) as show:
             show(batch)
             while batch["endTime"] == -1:
                 batch = await patiently(service, f"{path}?waitSeconds=1")
@@ -157,7 +161,7 @@ async def _followed(service: Remote, path: str, options: Options) -> Any:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Any]:
+def _bar(console: Terminal) -> Iterator[Any]:
     """Shows a batch: as a bar on a terminal, elsewhere as a line for each tenth of its way."""
     if not console.is_terminal:
         yield _Tenths(console).show
@@ -176,7 +180,7 @@ def _bar(console: Console) -> Iterator[Any]:
 
 
 class _Tenths:
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._shown = -1
 
@@ -223,7 +227,7 @@ def _told_counts(batch: Any) -> str:
 
 def _told_rejections(requests: BatchFile, rejected: Sequence[Any]) -> list[str]:
     lines = [
-        f"  line {requests.line(each['index'])}: {each['code']}: {each['detail']}"
+        f"  {requests.place(each['index'])}: {each['code']}: {each['detail']}"
         for each in rejected[:_LISTED]
     ]
     return lines + _more(rejected)

@@ -38,7 +38,8 @@ class BatchFile:
     they fit into memory."""
 
     def __init__(self, text: TextIO, kind: Format) -> None:
-        """Read all of `text`, universal newlines left as they are. Raises BadFile."""
+        """Read all of `text`, universal newlines left as they are, and lone surrogates where it was
+        no UTF-8. Raises BadFile."""
         self._kind = kind
         self._columns: tuple[str, ...] = COLUMNS[:2]
         self._lines = array("L")
@@ -53,9 +54,9 @@ class BatchFile:
         """How many requests it has."""
         return len(self._lines)
 
-    def line(self, index: int) -> int:
-        """The number of the line that the request at `index` is on, counted from 1."""
-        return self._lines[index]
+    def place(self, index: int) -> str:
+        """Where in the file the request at `index` is: its line, counted from 1."""
+        return f"line {self._lines[index]}"
 
     def pieces(self) -> Iterator[bytes]:
         """JSON, a line for each request, in pieces."""
@@ -73,14 +74,14 @@ class BatchFile:
         return sum(out.write(text) and 1 for text in texts)
 
     def _csv(self, text: TextIO) -> Iterator[tuple[int, str]]:
-        reader, faults = csv.reader(text, strict=True), list[str]()
+        reader, faults = csv.reader(_readable(text), strict=True), list[str]()
         try:
             self._columns = _header(next(reader, []))
             for row in reader:
                 if row:
                     item = _item(self._columns, row, reader.line_num, faults)
                     yield reader.line_num, json.dumps(item)
-        except (csv.Error, UnicodeDecodeError) as error:
+        except csv.Error as error:
             faults.append(f"line {reader.line_num}: {error}")
         if faults:
             raise BadFile(faults)
@@ -99,12 +100,19 @@ class BatchFile:
 
 
 def _ndjson(text: TextIO) -> Iterator[tuple[int, str]]:
-    try:
-        for number, line in enumerate(text, start=1):
-            if line.strip():
-                yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise BadFile([str(error)]) from error
+    for number, line in enumerate(_readable(text), start=1):
+        if line.strip():
+            yield number, line.rstrip("\r\n")
+
+
+def _readable(text: TextIO) -> Iterator[str]:
+    """Its lines. Raises BadFile at the first that was no UTF-8."""
+    for number, line in enumerate(text, start=1):
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise BadFile([f"line {number}: character {error.start + 1} is not UTF-8"]) from error
+        yield line
 
 
 def _header(cells: list[str]) -> tuple[str, ...]:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from service.app import Running, running
 from service.cli.following import patiently
 from service.cli.remote import Remote, answered, remote
-from service.cli.status import Exit, run
+from service.cli.status import Exit, Terminal, run
 from service.cli.watching import told_end, watching
 from service.observe.logging import configure
 from service.settings import Settings, from_environment
@@ -49,7 +48,7 @@ def demo(
 
 
 async def _demo(count: int, *, once: bool) -> Exit:
-    console = Console()
+    console = Terminal()
     configured = from_environment(os.environ)
     home = configured.data_dir / "demo"
     await discard(home)
@@ -87,7 +86,7 @@ async def _stage(settings: Settings, count: int) -> AsyncIterator[tuple[Fleet, R
         yield fleet, service, api
 
 
-async def _pair_all(api: Remote, fleet: Fleet, console: Console) -> Sequence[Any]:
+async def _pair_all(api: Remote, fleet: Fleet, console: Terminal) -> Sequence[Any]:
     for each in fleet.as_json()["appliances"]:
         body = {
             key: each[key]
@@ -112,7 +111,7 @@ async def _pair_all(api: Remote, fleet: Fleet, console: Console) -> Sequence[Any
     return pairings
 
 
-async def _print_trail(api: Remote, pairing: Any, console: Console) -> None:
+async def _print_trail(api: Remote, pairing: Any, console: Terminal) -> None:
     events = (await api.call("GET", f"/v1/pairings/{pairing['id']}/events"))["items"]
     began = events[0]["at"]
     table = Table("seq", "ms", "event", "on", "hash", title=f"Audit trail of {pairing['id']}")
@@ -127,7 +126,7 @@ async def _print_trail(api: Remote, pairing: Any, console: Console) -> None:
     console.print(table)
 
 
-def _print_truth(fleet: Fleet, pairings: Sequence[Any], console: Console) -> None:
+def _print_truth(fleet: Fleet, pairings: Sequence[Any], console: Terminal) -> None:
     truth = fleet.truth()
     held = sum(len(each["peers"]) for each in truth["appliances"].values())
     succeeded = sum(each["state"] == "SUCCEEDED" for each in pairings)
@@ -137,7 +136,7 @@ def _print_truth(fleet: Fleet, pairings: Sequence[Any], console: Console) -> Non
     )
 
 
-def _print_hints(service: Running, fleet: Fleet, log: Path, console: Console) -> None:
+def _print_hints(service: Running, fleet: Fleet, log: Path, console: Terminal) -> None:
     console.print(
         f"\nThe service stays up at {service.url} (its log: {log})\n"
         f"  export SITEPAIR_URL={service.url} SITEPAIR_TOKEN=$(cat {service.admin_token_path})\n"

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from service.cli.remote import Refused, Remote, Unreachable, is_passing
-from service.cli.status import say, tell
+from service.cli.status import Terminal, say, tell
 from service.cli.watching import told_end, watching
 
 _WAIT_S = 1
@@ -32,7 +31,7 @@ async def followed(service: Remote, pairing: Any, how: Following) -> Any:
     """Show `pairing` until it is over, then how it ended; as it is then. Raises Unreachable."""
     if how.wait:
         try:
-            pairing = await _watched(service, pairing, Console(stderr=how.as_json))
+            pairing = await _watched(service, pairing, Terminal(stderr=how.as_json))
         except asyncio.CancelledError:
             tell(f"Pairing {pairing['id']} goes on without being watched.")
             raise
@@ -45,7 +44,7 @@ def is_left_behind(pairing: Any) -> bool:
     return any(side["state"] == "ROLLBACK_FAILED" for side in pairing["sides"])
 
 
-async def _watched(service: Remote, pairing: Any, console: Console) -> Any:
+async def _watched(service: Remote, pairing: Any, console: Terminal) -> Any:
     async with watching(console) as watch:
         watch.show([pairing])
         while pairing["endTime"] == -1:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,14 +30,14 @@ class Refused(SitepairError):
         self.status = status
         self.problem = problem
 
-    def explain(self) -> list[str]:
-        """The problem, line by line, for a person."""
+    def explain(self, place: Callable[[int], str]) -> list[str]:
+        """The problem, line by line, for a person; `place` says where an item of a batch is."""
         lines = [str(self)]
         for error in self.problem.get("errors", ()):
-            place = error.get("pointer", error.get("parameter", ""))
-            lines.append(f"  {place or '(body)'}: {error.get('detail')}")
+            wrong = error.get("pointer", error.get("parameter", ""))
+            lines.append(f"  {wrong or '(body)'}: {error.get('detail')}")
         lines += [
-            f"  item {each['index']}: {each['code']}: {each['detail']}"
+            f"  {place(each['index'])}: {each['code']}: {each['detail']}"
             for each in self.problem.get("rejected", ())
         ]
         if "operationID" in self.problem:
@@ -86,7 +86,9 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
     """The service at `url`, or at SITEPAIR_URL; without SITEPAIR_TOKEN, with the token that a
     service on this machine keeps in its data directory. Raises InvalidSettings, Unreachable."""
     address = url or os.environ.get("SITEPAIR_URL") or "http://127.0.0.1:8080"
-    known = token or os.environ.get("SITEPAIR_TOKEN") or await asyncio.to_thread(_local_token)
+    known: str = token or os.environ.get("SITEPAIR_TOKEN") or await asyncio.to_thread(_local_token)
+    if not (known.isascii() and known.isprintable()):
+        raise InvalidSettings(["SITEPAIR_TOKEN: has a character that no token has"])
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {known}"}
     try:
@@ -115,14 +117,13 @@ def _local_token() -> str:
         ) from error
 
 
-async def answered(work: Any) -> Exit:
+async def answered(work: Awaitable[Exit], place: Callable[[int], str] = "item {}".format) -> Exit:
     """Await a command's work; what the service refuses or does not answer becomes its status."""
     try:
-        status: Exit = await work
+        return await work
     except Refused as refusal:
-        tell(*refusal.explain())
+        tell(*refusal.explain(place))
         return Exit.REFUSED
     except Unreachable as silence:
         tell(str(silence))
         return Exit.UNREACHABLE
-    return status

@@ -1,11 +1,15 @@
 """Exit statuses, and how a command ends."""
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from enum import IntEnum
-from typing import Any
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from rich.console import Console
 
 from service.domain.errors import SitepairError
 from service.settings import InvalidSettings
@@ -47,13 +51,35 @@ async def _interruptible(work: Coroutine[Any, Any, Exit]) -> Exit:
 
 def tell(*lines: str) -> None:
     """Say something to whoever watches, apart from the command's output."""
-    for line in lines:
-        sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    _write(sys.stderr, lines)
 
 
 def say(*lines: str) -> None:
     """The command's output."""
-    for line in lines:
-        sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    _write(sys.stdout, lines)
+
+
+class Terminal(Console):
+    """Where a command shows tables and progress."""
+
+    def on_broken_pipe(self) -> None:
+        """Nobody looks any more."""
+        _leave_unheard(self.file)
+
+
+def _write(out: TextIO | None, lines: Iterable[str]) -> None:
+    """Who stopped listening (`| head`) does not stop the command: its work goes on, and its exit
+    status tells of that."""
+    if out is None:  # Closed from the beginning.
+        return
+    try:
+        for line in lines:
+            out.write(line + "\n")
+        out.flush()
+    except BrokenPipeError:
+        _leave_unheard(out)
+
+
+def _leave_unheard(out: IO[str]) -> None:
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), out.fileno())

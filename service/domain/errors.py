@@ -133,17 +133,15 @@ class UnknownAppliance(RequestError):
 class UnknownPairing(RequestError):
     """There is no such pairing."""
 
-    def __init__(self, pairing_id: str) -> None:
-        super().__init__(f"There is no pairing {pairing_id}.")
-        self.pairing_id = pairing_id
+    def __init__(self) -> None:
+        super().__init__("There is no such pairing.")
 
 
 class UnknownBatch(RequestError):
     """There is no such batch."""
 
-    def __init__(self, batch_id: str) -> None:
-        super().__init__(f"There is no batch {batch_id}.")
-        self.batch_id = batch_id
+    def __init__(self) -> None:
+        super().__init__("There is no such batch.")
 
 
 class PairingOver(RequestError):
@@ -186,8 +184,8 @@ class ApplianceBusy(RequestError):
 class ApplianceExists(RequestError):
     """Another appliance is registered with the same apiUrl."""
 
-    def __init__(self, name: ApplianceName, api_url: str) -> None:
-        super().__init__(f"'{name}' is already registered with apiUrl {api_url}.")
+    def __init__(self, name: ApplianceName) -> None:
+        super().__init__(f"'{name}' is already registered with this apiUrl.")
         self.name = name
 
 
@@ -221,6 +219,5 @@ class BatchRejected(RequestError):
 class IdempotencyKeyReused(RequestError):
     """The same Idempotency-Key came with another body."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(f"Idempotency-Key '{key}' was used for another request.")
-        self.key = key
+    def __init__(self) -> None:
+        super().__init__("The Idempotency-Key was used for another request.")

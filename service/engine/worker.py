@@ -236,8 +236,12 @@ class Worker:
     async def _surrender(self, case: Case, error: ApiError) -> None:
         try:
             await surrender(case, error, self._policy)
-        except SitepairError as trouble:
+        except (LeaseLost, StoreUnavailable) as trouble:
             self._drop(trouble)
+        except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
+            emit(PairingCrashed(), error=crash)
+            await asyncio.sleep(self._policy.idle_s)  # It would be claimed again at once, for ever.
+            self._drop(crash)
 
     def _drop(self, cause: Exception) -> None:
         """Let go of what a fault of the database or of ours tore out of our hands: it is given up

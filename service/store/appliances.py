@@ -67,7 +67,7 @@ class Appliances:
             # Somebody has the URL, or took the name a moment ago: then it is to be replaced.
             owner = await self._owner_of(spec.api_url)
             if owner is not None and owner != spec.name:
-                raise ApplianceExists(owner, spec.api_url)
+                raise ApplianceExists(owner)
 
     async def get(self, name: ApplianceName) -> Registration:
         """Raises UnknownAppliance, StoreUnavailable, Sealed."""

@@ -34,7 +34,7 @@ class Batches:
         """Raises UnknownBatch, StoreUnavailable."""
         rows = await self._database.run(one(batch_id))
         if not rows:
-            raise UnknownBatch(str(batch_id))
+            raise UnknownBatch
         return batch_from(rows[0])
 
     async def cancel(self, batch_id: BatchId, author: Author) -> Batch:

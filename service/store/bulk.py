@@ -185,7 +185,7 @@ async def _standing(connection: AsyncConnection, opening: _Opening) -> BatchAcce
         wanted = or_(wanted, of_key)
     row = (await connection.execute(select(batch).where(wanted))).one()
     if key is not None and row.fingerprint != key.fingerprint:
-        raise IdempotencyKeyReused(key.key)
+        raise IdempotencyKeyReused
     rejected = [Rejection(**each) for each in row.rejected]
     return BatchAcceptance(
         BatchId(row.id), row.total, row.accepted, rejected, replayed=row.id != opening.id

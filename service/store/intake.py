@@ -276,7 +276,7 @@ def _answer(
     if row.kept_matches:
         return Acceptance(first_time[row.kept_id], replayed=True)
     if row.kept_id is not None and candidate.key is not None:
-        return IdempotencyKeyReused(candidate.key.key)
+        return IdempotencyKeyReused()
     are_known = zip(candidate.names, (row.one_known, row.other_known), strict=True)
     unknown = [name for name, is_known in are_known if not is_known]
     return UnknownAppliance(*unknown) if unknown else PairingActive(row.active_id)

@@ -50,7 +50,7 @@ class Pairings:
         """Raises UnknownPairing, StoreUnavailable."""
         rows = await self._database.run(one(pairing_id))
         if not rows:
-            raise UnknownPairing(str(pairing_id))
+            raise UnknownPairing
         return pairing_from(rows[0])
 
     async def page(
@@ -65,7 +65,7 @@ class Pairings:
         """The pairing's chain from its first event on. Raises UnknownPairing, StoreUnavailable."""
         rows = await self._database.run(chain(pairing_id))
         if not rows:
-            raise UnknownPairing(str(pairing_id))
+            raise UnknownPairing
         return [entry_from(row) for row in rows]
 
 

@@ -19,16 +19,19 @@ class Ended:
 
 
 async def start(
-    arguments: Sequence[str], environment: dict[str, str]
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    program: Sequence[str] = SITEPAIR,
+    stdout: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
     """A command that goes on."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SITEPAIR_")}
     return await asyncio.create_subprocess_exec(
-        *SITEPAIR,
+        *program,
         *arguments,
         env={**kept, **environment},
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
     )
 

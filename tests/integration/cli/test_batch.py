@@ -1,13 +1,15 @@
 """`sitepair batch`, as a user types it, against a running service."""
 
 import json
+import os
+import shlex
 import signal
 from pathlib import Path
 
 import pytest
 
 from simulator import fault
-from tests.integration.cli.commands import sitepair, start
+from tests.integration.cli.commands import SITEPAIR, sitepair, start
 from tests.support.service import ServiceUnderTest, are_paired
 
 
@@ -93,7 +95,7 @@ async def test_all_or_nothing_names_what_is_in_the_way(
     ended = await sitepair("batch", str(file), "--atomic", **remote)
     assert ended.status == 2, ended
     assert "BatchRejected: 1 of 2 items" in ended.err
-    assert "item 1: UnknownAppliance" in ended.err
+    assert "line 3: UnknownAppliance" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,8 @@ async def test_all_or_nothing_names_what_is_in_the_way(
         ("x.csv", "a,b\nx,y,z\n", "line 2: 3 fields, and the first line has 2"),
         ("x.csv", "a,b,priority\nx,y,high\n", "line 2: priority is not a whole number: 'high'"),
         ("x.csv", 'a,b\n"x,y\n', "line 2: unexpected end of data"),
+        ("x.csv", "a,b\n" + "x,y\n" * 9999 + "x,\udcff\n", "line 10001: character 3 is not UTF-8"),
+        ("x.ndjson", "{}\n" * 9999 + "\udcff\n", "line 10000: character 1 is not UTF-8"),
         ("x.txt", "a,b\n", "--format"),
         ("missing.csv", None, "No such file"),
     ],
@@ -114,10 +118,51 @@ async def test_a_file_that_cannot_be_sent_is_explained(
     tmp_path: Path, name: str, text: str | None, told: str
 ) -> None:
     if text is not None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8", errors="surrogateescape")
     ended = await sitepair("batch", str(tmp_path / name), SITEPAIR_TOKEN="x" * 20)
     assert ended.status == 2, ended
     assert told in ended.err
+
+
+async def test_who_stops_listening_does_not_stop_the_command(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
+) -> None:
+    file, failures = tmp_path / "sites.csv", tmp_path / "again.csv"
+    file.write_text("a,b\nsite-1,site-2\nsite-1,nobody\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = ["batch", str(file), "--failures", str(failures)]
+    process = await start(command, remote, stdout=writer)
+    os.close(writer)
+    _, told = await process.communicate()
+    assert (process.returncode, told) == (1, f"1 written to {failures}.\n".encode())
+    assert failures.read_text() == "a,b\nsite-1,nobody\n"
+    assert are_paired(registered.fleet, "site-1", "site-2")
+
+
+async def test_standard_input_and_output_may_be_closed(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "sites.csv"
+    file.write_text("a,b\nsite-1,site-2\n")
+    for arguments, status, told in (
+        ("batch - --format csv <&-", 2, b"- cannot be sent:\nStandard input is closed.\n"),
+        (f"batch {shlex.quote(str(file))} >&-", 0, b""),
+    ):
+        process = await start([f"exec {shlex.join(SITEPAIR)} {arguments}"], remote, ["sh", "-c"])
+        _, err = await process.communicate()
+        assert (process.returncode, err) == (status, told)
+
+
+async def test_a_token_and_a_key_that_cannot_be_are_explained(
+    remote: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "sites.csv"
+    file.write_text("a,b\nsite-1,site-2\n")
+    ended = await sitepair("batch", str(file), **{**remote, "SITEPAIR_TOKEN": "x" * 20 + "\r"})
+    assert (ended.status, "SITEPAIR_TOKEN: has a character" in ended.err) == (2, True), ended
+    ended = await sitepair("batch", str(file), "--idempotency-key", "", **remote)
+    assert (ended.status, "Idempotency-Key: must" in ended.err) == (2, True), ended
 
 
 async def test_nobody_there_and_a_wrong_token(tmp_path: Path, remote: dict[str, str]) -> None:

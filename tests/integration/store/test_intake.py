@@ -171,9 +171,8 @@ async def test_the_same_key_with_another_request_is_refused(database: Database) 
     await register(database, *"abc")
     async with intake_on(database) as intake:
         await intake.accept(request("a", "b"), AUTHOR, KEY)
-        with pytest.raises(IdempotencyKeyReused) as refusal:
+        with pytest.raises(IdempotencyKeyReused):
             await intake.accept(request("a", "c"), AUTHOR, replace(KEY, fingerprint=b"other"))
-    assert refusal.value.key == KEY.key
 
 
 async def test_a_key_counts_within_its_user_only(database: Database) -> None:

@@ -174,32 +174,45 @@ async def test_a_topology_becomes_couples(
 
 
 @pytest.mark.parametrize(
-    ("body", "pointer"),
+    ("body", "pointers"),
     [
-        ("", ""),
-        ("\n \n", ""),
-        ({"items": []}, "/items"),
-        ({"items": {}}, "/items"),
-        ({}, ""),
-        ([], ""),
-        ({"items": [1], "priority": 1}, ""),
-        ({"items": [1], "colour": 1}, "/colour"),
-        ({"items": [1], "topology": {"mesh": ["a", "b"]}}, ""),
-        ({"topology": {"mesh": ["a"]}}, "/topology/mesh"),
-        ({"topology": {"mesh": ["a", "a"]}}, "/topology/mesh"),
-        ({"topology": {"mesh": [str(n) for n in range(448)]}}, "/topology/mesh"),
-        ({"topology": {"hub": "a"}}, "/topology"),
-        ({"topology": {"hub": "a", "mesh": ["a", "b"]}}, "/topology"),
-        ({"topology": {"hub": "a", "spokes": ["b", "a"]}}, "/topology/spokes/1"),
-        ({"topology": {"mesh": ["a", "b"]}, "priority": 101}, "/priority"),
+        ("", [""]),
+        ("\n \n", [""]),
+        ({"items": []}, ["/items"]),
+        ({"items": {}}, ["/items"]),
+        ({}, [""]),
+        ([], [""]),
+        ({"items": [1], "priority": 1}, ["/items", "/priority"]),
+        ({"items": [1], "colour": 1}, ["/colour"]),
+        ({"items": [1], "topology": {"mesh": ["a", "b"]}}, ["/items", "/topology"]),
+        ({"topology": {}}, ["/topology"]),
+        ({"topology": {"mesh": ["a"]}}, ["/topology/mesh"]),
+        ({"topology": {"mesh": ["a", "a"]}}, ["/topology/mesh"]),
+        ({"topology": {"mesh": [str(n) for n in range(448)]}}, ["/topology/mesh"]),
+        ({"topology": {"hub": "a"}}, ["/topology/spokes"]),
+        ({"topology": {"spokes": ["a"]}}, ["/topology/hub"]),
+        ({"topology": {"hub": "a", "mesh": ["a", "b"]}}, ["/topology/hub", "/topology/mesh"]),
+        ({"topology": {"hub": "a", "spokes": ["b", "a"]}}, ["/topology/spokes/1"]),
+        ({"topology": {"hub": "a", "spokes": ["a"]}, "x": 1}, ["/topology/spokes/0", "/x"]),
+        ({"topology": {"mesh": ["a", "b"]}, "priority": 101}, ["/priority"]),
     ],
 )
 async def test_a_batch_that_is_none_is_refused_as_a_whole(
-    shared: Served, body: object, pointer: str
+    shared: Served, body: object, pointers: list[str]
 ) -> None:
     answer = await ask(shared, body)
     assert (answer.status, answer.json["code"]) == (422, "InvalidBody"), answer
-    assert pointer in {each["pointer"] for each in answer.json["errors"]}
+    assert sorted(each["pointer"] for each in answer.json["errors"]) == pointers, answer
+
+
+async def test_a_batch_is_told_what_it_lacks_and_what_does_not_go_together(shared: Served) -> None:
+    for body, detail in (
+        ({}, "must have 'items' or 'topology'"),
+        ({"topology": {}}, "must have 'mesh' or 'hub' and 'spokes'"),
+        ({"items": [1], "priority": 1}, "cannot stand beside the other fields"),
+    ):
+        answer = await ask(shared, body)
+        assert {each["detail"] for each in answer.json["errors"]} == {detail}
 
 
 async def test_fields_that_come_twice_are_seen_however_many_items_there_are(

@@ -1,0 +1,54 @@
+"""A defect of the service in one pairing: neither the others nor the worker suffer from it."""
+
+import itertools
+
+import pytest
+
+from service.domain.appliance import ApiError
+from service.domain.ids import ApplianceName
+from service.domain.pairing import PairingState
+from service.engine import worker as engine
+from service.engine.case import Case
+from service.engine.policy import Policy
+from service.engine.ports import Fleet
+from service.engine.saga import drive
+from service.engine.surrender import surrender
+from tests.unit.engine.scene import POLICY, THIRD, a_pairing, scene
+
+
+class Defect(Exception):
+    """What nobody expects."""
+
+
+def test_one_that_can_neither_be_driven_nor_ended_is_tried_again_at_its_leisure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[float] = []
+
+    def is_cursed(case: Case) -> bool:
+        return ApplianceName(THIRD) in {side.appliance for side in case.pairing.sides}
+
+    async def crash_or_drive(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
+        if is_cursed(case):
+            tries.append(here.loop.instant)
+            raise Defect
+        await drive(case, fleet, policy, worker)
+
+    async def crash_or_surrender(case: Case, error: ApiError, policy: Policy) -> None:
+        if is_cursed(case):
+            raise Defect
+        await surrender(case, error, policy)
+
+    monkeypatch.setattr(engine, "drive", crash_or_drive)
+    monkeypatch.setattr(engine, "surrender", crash_or_surrender)
+    with scene(a_pairing(0, 2), a_pairing(0, 1, at_s=30.0)) as here:
+        here.until(lambda: here.loop.instant > 60.0)
+        assert here.pairing.state is PairingState.SUCCEEDED
+        (worker,) = here.stage.living
+        assert worker.is_up
+        assert len(worker.workers) == 1
+        pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
+        assert min(pauses) >= POLICY.idle_s
+        assert 60.0 / POLICY.idle_s / 2 < len(tries)
+        monkeypatch.undo()
+        assert here.until_over().state is PairingState.SUCCEEDED
