@@ -86,7 +86,9 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
     """The service at `url`, or at SITEPAIR_URL; without SITEPAIR_TOKEN, with the token that a
     service on this machine keeps in its data directory. Raises InvalidSettings, Unreachable."""
     address = url or os.environ.get("SITEPAIR_URL") or "http://127.0.0.1:8080"
-    known: str = token or os.environ.get("SITEPAIR_TOKEN") or await asyncio.to_thread(_local_token)
+    known = token or os.environ.get("SITEPAIR_TOKEN")
+    if not known:
+        known = await asyncio.to_thread(_local_token)
     if not (known.isascii() and known.isprintable()):
         raise InvalidSettings(["SITEPAIR_TOKEN: has a character that no token has"])
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
