@@ -1,5 +1,6 @@
 """Batches as they are stored, and how they are canceled."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,8 @@ from service.domain.ids import BatchId
 from service.domain.pairing import PairingState
 from service.domain.registration import Author
 from service.store.database import Database
+from service.store.intake import PATIENCE_S
+from service.store.patience import Patience
 from service.store.statements import statement
 from service.store.tables import batch, batch_tally
 
@@ -40,8 +43,9 @@ class Batches:
     async def cancel(self, batch_id: BatchId, author: Author) -> Batch:
         """Have all of its pairings canceled that are not over; the batch as it stands.
 
-        Asking again changes nothing but for those that were retried since. Raises UnknownBatch,
-        StoreUnavailable; then some may be canceled and others not.
+        Asking again changes nothing but for those that were retried since, so that what the
+        database undoes to help others is asked again. Raises UnknownBatch, StoreUnavailable; then
+        some may be canceled and others not.
         """
         await self.get(batch_id)
         wish = {
@@ -51,8 +55,12 @@ class Batches:
             "limit": CANCELED_AT_ONCE,
         }
         after = _FIRST
+        patience = Patience("canceling a batch", PATIENCE_S)
         while True:
-            [row] = await self._database.run(statement("cancel_batch"), wish | {"after": after})
+            piece = wish | {"after": after}
+            [row] = await patience.see_through(
+                partial(self._database.run, statement("cancel_batch"), piece)
+            )
             if row.noted < CANCELED_AT_ONCE:
                 return await self.get(batch_id)
             after = row.last

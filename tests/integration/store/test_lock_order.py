@@ -75,3 +75,20 @@ async def test_the_journal_and_a_cancel_of_its_batch_do_not_wait_for_each_other(
         tasks.create_task(Batches(database).cancel(BatchId(batch), AUTHOR))
         await until_blocked(sql, 2)
     assert journal.figures.repeats == 0
+
+
+async def test_a_cancel_that_the_database_undid_for_somebody_else_is_asked_again(
+    database: Database, sql: "Connection"
+) -> None:
+    batch = uuid4()
+    await sql.execute(FILL_BATCH, batch)
+    await sql.execute(FILL, [FIRST, LAST], batch, uuid4())
+    await sql.execute(FILL_SIDES)
+    await sql.execute("set deadlock_timeout = '1min'")  # So that it is not this one who is undone.
+    lock = "select from pairing where id = $1 for update"
+    async with asyncio.TaskGroup() as tasks, sql.transaction():
+        await sql.execute(lock, LAST)
+        tasks.create_task(Batches(database).cancel(BatchId(batch), AUTHOR))
+        await until_blocked(sql)
+        await sql.execute(lock, FIRST)
+    assert await sql.fetchval("select count(*) from pairing where cancel_user is not null") == 2
