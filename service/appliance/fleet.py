@@ -24,21 +24,12 @@ def own_gate(_: Registration) -> LoginGate:
 
 @dataclass(slots=True, eq=False)
 class Kept:
-    """A client, and how many use it. One that was replaced is closed by its last user, any other
-    when it was idle for long."""
+    """A client, and how many use it. One that was replaced is closed by its last user."""
 
     client: ApplianceClient
     endpoint: Endpoint
     users: int = 0
     is_replaced: bool = False
-    idle: asyncio.TimerHandle | None = None
-
-    def enter(self) -> None:
-        """One user more."""
-        self.users += 1
-        if self.idle is not None:
-            self.idle.cancel()
-            self.idle = None
 
     def serves(self, endpoint: Endpoint) -> bool:
         """Whether it is of the same registration as `endpoint`, and as new: a name that was
@@ -100,16 +91,13 @@ class ApplianceFleet:
     async def take(self, endpoint: Endpoint) -> Kept:
         """What `use` enters with: to be given back by `leave`."""
         kept = await self._current(endpoint)
-        kept.enter()
+        kept.users += 1
         return kept
 
     def leave(self, kept: Kept) -> None:
         """One user less."""
         kept.users -= 1
         self._dismiss_if_left(kept)
-        if kept.users == 0 and not kept.is_replaced:
-            idle_s = self._conditions.limits.idle_s
-            kept.idle = asyncio.get_running_loop().call_later(idle_s, self._retire, kept)
 
     def share(self, workers: int) -> None:
         """Implements `Fleet.share`."""
@@ -136,7 +124,7 @@ class ApplianceFleet:
         then None is returned. Raises what `registration_of` raises."""
         async with self._loading[name]:
             kept = await self._load(name)
-        kept.enter()
+        kept.users += 1
         try:
             error = await kept.client.probe()
         finally:
@@ -175,12 +163,6 @@ class ApplianceFleet:
     def _dismiss_if_left(self, kept: Kept) -> None:
         if kept.is_replaced and kept.users == 0:
             self._replaced.discard(kept)
-            self._group.create_task(kept.client.close())
-
-    def _retire(self, kept: Kept) -> None:
-        """Nobody used it for long; unless it was closed with all others since."""
-        if self._kept.get(kept.endpoint.name) is kept:
-            del self._kept[kept.endpoint.name]
             self._group.create_task(kept.client.close())
 
     async def _close_all(self) -> None:

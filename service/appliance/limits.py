@@ -28,7 +28,6 @@ class Limits:
     """Per appliance. `keep_alive_s` has to be less than the appliance's own, which is unknown
     (libraries 2.1): a connection that it closes under a call makes a mutating call ambiguous.
 
-    A client that nobody used for `idle_s` is closed: its appliance may be gone from the registry.
     `spacing_s` is the least pause between two reads of the list of peers after one that was
     shared, a quarter of it after another. The breaker opens after
     `breaker_failures` in a row that took at least `breaker_over_s`, so that a short storm does not
@@ -37,7 +36,6 @@ class Limits:
 
     connections: int = 2
     keep_alive_s: float = 10.0
-    idle_s: float = 600.0
     max_body: int = 8 * 1024 * 1024
     spacing_s: float = 0.14
     bulk_ids: int = 500

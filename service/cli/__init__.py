@@ -1,5 +1,9 @@
 """The command `sitepair`: runs the service, and uses one."""
 
+import os
+import sys
+from pathlib import Path
+
 from cyclopts import App
 
 from service import __version__
@@ -26,5 +30,8 @@ app.command(prune.prune)
 
 def main() -> int:
     """Run the command line. The exit status is the command's."""
-    status = app()
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        # Closed from the beginning (`2>&-`): what is said there, and logged, is said to nobody.
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+        status = app()
     return status if isinstance(status, int) else 0

@@ -81,6 +81,8 @@ def batch(
 
 def _read(file: Path, options: Options) -> BatchFile:
     suffix = file.suffix.removeprefix(".")
+    if options.idempotency_key is not None and not _fits_a_header(options.idempotency_key):
+        raise BadFile(["--idempotency-key has a character that no key has."])
     if options.format is None and suffix not in {*Format}:
         raise BadFile(["Say what it is: --format csv or --format ndjson."])
     kind = Format(options.format or suffix)
@@ -91,6 +93,10 @@ def _read(file: Path, options: Options) -> BatchFile:
             return BatchFile(text, kind)
     with file.open(**_AS_WRITTEN) as text:
         return BatchFile(text, kind)
+
+
+def _fits_a_header(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 async def _batch(requests: BatchFile, options: Options) -> Exit:

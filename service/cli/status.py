@@ -67,14 +67,11 @@ class Terminal(Console):
         _leave_unheard(self.file)
 
 
-def _write(out: TextIO | None, lines: Iterable[str]) -> None:
+def _write(out: TextIO, lines: Iterable[str]) -> None:
     """Who stopped listening (`| head`) does not stop the command: its work goes on, and its exit
     status tells of that."""
-    if out is None:  # Closed from the beginning.
-        return
     try:
-        for line in lines:
-            out.write(line + "\n")
+        out.writelines(line + "\n" for line in lines)
         out.flush()
     except BrokenPipeError:
         _leave_unheard(out)

@@ -259,3 +259,5 @@ class Worker:
             self.handed_back += 1
         except (SitepairError, TimeoutError) as trouble:
             emit(PairingDropped(reason=f"not handed back: {trouble}"))
+        except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
+            emit(PairingCrashed(), error=crash)

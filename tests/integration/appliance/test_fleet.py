@@ -9,7 +9,6 @@ import pytest
 from service.appliance.conditions import Conditions
 from service.appliance.exchange import granted
 from service.appliance.fleet import ApplianceFleet
-from service.appliance.limits import Limits
 from service.domain.appliance import Endpoint
 from service.domain.errors import NotSent, Rejected, UnknownAppliance
 from service.domain.ids import ApplianceName
@@ -27,27 +26,6 @@ async def test_the_client_of_an_appliance_is_kept() -> None:
         async with here.fleet.use(endpoint) as client:
             assert client is here.client
         assert here.registry.asked == asked
-
-
-async def test_a_client_that_nobody_uses_for_long_says_good_bye() -> None:
-    async with rig(limits=Limits(idle_s=0.2)) as here:
-
-        def good_byes() -> int:
-            there = here.simulated.world.truth.counts(here.there.name)
-            return there.requests["DELETE /sessions"]
-
-        async with here.fleet.use(here.there) as first:
-            await first.about()
-        async with here.fleet.use(here.there) as still_there:
-            assert still_there is first
-        await here.client.about()
-        await until(lambda: good_byes() == 1)
-        # Somebody used the other one all the time.
-        await here.client.about()
-        assert here.requests("DELETE /sessions") == 0
-        async with here.fleet.use(here.there) as second:
-            assert second is not first
-            await second.about()
 
 
 async def test_many_who_come_at_once_load_a_registration_once() -> None:

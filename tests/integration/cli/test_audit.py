@@ -1,6 +1,7 @@
 """`sitepair audit verify`, as an operator types it."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -9,7 +10,7 @@ import asyncpg
 import pytest
 
 from service.store.database import Database
-from tests.integration.cli.commands import sitepair
+from tests.integration.cli.commands import SITEPAIR, sitepair, start
 from tests.integration.store.values import AUTHOR, accepted, name, registry, spec
 
 if TYPE_CHECKING:
@@ -81,6 +82,15 @@ async def test_each_broken_chain_is_named_with_its_first_misfit_and_exits_with_1
     assert by_chain[str(emptied.id)]["wrong"] == "NO_EVENTS"
     assert (by_chain[str(chain)]["kind"], by_chain[str(chain)]["appliance"]) == ("appliance", "c")
     assert one.out.splitlines()[-1] == "1 chain with 0 events: 1 broken."
+
+
+async def test_what_is_logged_to_a_closed_output_is_no_reason_to_stop(
+    database: Database, environment: dict[str, str]
+) -> None:
+    command = f"exec {shlex.join(SITEPAIR)} audit verify 2>&-"
+    process = await start([command], environment, ["sh", "-c"])
+    out, _ = await process.communicate()
+    assert (process.returncode, out) == (0, b"0 chains with 0 events: all sound.\n")
 
 
 async def test_a_pairing_that_nobody_knows_is_not_called_sound(

@@ -163,6 +163,8 @@ async def test_a_token_and_a_key_that_cannot_be_are_explained(
     assert (ended.status, "SITEPAIR_TOKEN: has a character" in ended.err) == (2, True), ended
     ended = await sitepair("batch", str(file), "--idempotency-key", "", **remote)
     assert (ended.status, "Idempotency-Key: must" in ended.err) == (2, True), ended
+    ended = await sitepair("batch", str(file), "--idempotency-key", "k\r", **remote)
+    assert (ended.status, "no key has" in ended.err) == (2, True), ended
 
 
 async def test_nobody_there_and_a_wrong_token(tmp_path: Path, remote: dict[str, str]) -> None:

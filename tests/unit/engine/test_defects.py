@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from service.domain.appliance import ApiError
+from service.domain.events import PairingEvent, SideEvent
 from service.domain.ids import ApplianceName
 from service.domain.pairing import PairingState
 from service.engine import worker as engine
@@ -39,6 +40,15 @@ def test_one_that_can_neither_be_driven_nor_ended_is_tried_again_at_its_leisure(
             raise Defect
         await surrender(case, error, policy)
 
+    async def crash_or_record(
+        case: Case, *events: PairingEvent | SideEvent, release: bool = False
+    ) -> None:
+        if is_cursed(case):
+            raise Defect
+        await record(case, *events, release=release)
+
+    record = Case.record
+    monkeypatch.setattr(Case, "record", crash_or_record)
     monkeypatch.setattr(engine, "drive", crash_or_drive)
     monkeypatch.setattr(engine, "surrender", crash_or_surrender)
     with scene(a_pairing(0, 2), a_pairing(0, 1, at_s=30.0)) as here:
@@ -50,5 +60,12 @@ def test_one_that_can_neither_be_driven_nor_ended_is_tried_again_at_its_leisure(
         pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
         assert min(pauses) >= POLICY.idle_s
         assert 60.0 / POLICY.idle_s / 2 < len(tries)
+        # Told to stop, it stops as one that has no defect.
+        task = worker.task
+        assert task is not None
+        here.loop.post(worker.node, 0.0, task.cancel)
+        here.until(task.done)
+        assert task.cancelled()
         monkeypatch.undo()
+        here.stage.start_another(worker)
         assert here.until_over().state is PairingState.SUCCEEDED
