@@ -15,7 +15,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from service.cli.batchfile import BadFile, BatchFile, Format, couple_of
 from service.cli.following import patiently
-from service.cli.remote import Refused, Remote, Unreachable, answered, is_passing, remote
+from service.cli.remote import (
+    Refused,
+    Remote,
+    Unreachable,
+    answered,
+    fits_a_header,
+    is_passing,
+    remote,
+)
 from service.cli.status import Exit, Terminal, run, say, tell
 
 _PATIENCE_S = 60.0
@@ -69,6 +77,9 @@ def batch(
     file
         Whose name ends in .csv or .ndjson; - is standard input, with --format.
     """
+    if not fits_a_header(options.idempotency_key or ""):
+        tell("--idempotency-key has a character that no key has.")
+        return Exit.REFUSED
     try:
         requests = _read(file, options)
         if options.failures is not None:
@@ -81,8 +92,6 @@ def batch(
 
 def _read(file: Path, options: Options) -> BatchFile:
     suffix = file.suffix.removeprefix(".")
-    if options.idempotency_key is not None and not _fits_a_header(options.idempotency_key):
-        raise BadFile(["--idempotency-key has a character that no key has."])
     if options.format is None and suffix not in {*Format}:
         raise BadFile(["Say what it is: --format csv or --format ndjson."])
     kind = Format(options.format or suffix)
@@ -93,10 +102,6 @@ def _read(file: Path, options: Options) -> BatchFile:
             return BatchFile(text, kind)
     with file.open(**_AS_WRITTEN) as text:
         return BatchFile(text, kind)
-
-
-def _fits_a_header(text: str) -> bool:
-    return text.isascii() and text.isprintable()
 
 
 async def _batch(requests: BatchFile, options: Options) -> Exit:

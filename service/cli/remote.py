@@ -89,7 +89,7 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
     known = token or os.environ.get("SITEPAIR_TOKEN")
     if not known:
         known = await asyncio.to_thread(_local_token)
-    if not (known.isascii() and known.isprintable()):
+    if not fits_a_header(known):
         raise InvalidSettings(["SITEPAIR_TOKEN: has a character that no token has"])
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {known}"}
@@ -100,6 +100,11 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
         raise InvalidSettings([told]) from error
     async with session:
         yield Remote(session)
+
+
+def fits_a_header(text: str) -> bool:
+    """Whether `text` can be sent as a header's value."""
+    return text.isascii() and text.isprintable()
 
 
 def _base(address: str) -> URL:
