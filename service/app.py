@@ -50,7 +50,7 @@ from service.store.journal import Journal
 from service.store.leases import Heartbeat
 from service.store.logins import LoginGates
 from service.store.migrate import Standing, current_state, upgrade
-from service.store.notify import Listener
+from service.store.notify import Listener, Signal
 from service.store.pairings import Pairings
 from service.store.partitions import keep_partitions
 from service.store.retries import Retries
@@ -168,8 +168,9 @@ async def _open_store(stack: AsyncExitStack, settings: Settings, metrics: Metric
 async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) -> Succession:
     journal = await _journal(stack, store)
     timeouts = CallTimeouts(change_s=policy.call_s)
+    conditions, openings = Conditions(store.egress, timeouts), Signal()
     fleet = ApplianceFleet(
-        store.appliances.get, Conditions(store.egress, timeouts), store.logins.of
+        store.appliances.get, conditions, store.logins.of, on_open=openings.announce
     )
     await stack.enter_async_context(fleet)
 
@@ -184,6 +185,7 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
             health=Health(store.database),
             due=store.listener.due,
             cancels=store.listener.cancels,
+            openings=openings,
         )
         return Worker(worker_id, ports, clock=_now_ms, policy=policy)
 

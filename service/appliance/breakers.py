@@ -1,8 +1,6 @@
 """The breakers of all appliances, whether there is a client or not."""
 
-import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from service.appliance.breaker import Breaker
 from service.appliance.limits import Limits
@@ -10,30 +8,14 @@ from service.domain.appliance import ApiError, Contact
 from service.domain.ids import ApplianceName
 
 
-class Nudge:
-    """Something happened, for one who waits for it. Implements `engine.ports.Wakeups`."""
-
-    def __init__(self) -> None:
-        self._happened = asyncio.Event()
-
-    def give(self) -> None:
-        """It happened."""
-        self._happened.set()
-
-    async def wait(self, timeout_s: float) -> None:
-        """Return when it happened since the last call, or after `timeout_s`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._happened.wait()
-        self._happened.clear()
-
-
 class Breakers:
     """By the appliances' names."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], int]) -> None:
-        """`clock` gives the time of day in ms."""
-        self.on_open = Nudge()
+    def __init__(
+        self, limits: Limits, clock: Callable[[], int], on_open: Callable[[], None]
+    ) -> None:
+        """`clock` gives the time of day in ms; `on_open` is told when one opens here."""
+        self._on_open = on_open
         self._limits = limits
         self._clock = clock
         self._breakers: dict[ApplianceName, Breaker] = {}
@@ -41,7 +23,7 @@ class Breakers:
     def of(self, name: ApplianceName) -> Breaker:
         """The breaker of this appliance."""
         if name not in self._breakers:
-            self._breakers[name] = Breaker(name, self._limits, self._clock, self.on_open.give)
+            self._breakers[name] = Breaker(name, self._limits, self._clock, self._on_open)
         return self._breakers[name]
 
     def renew(self, name: ApplianceName) -> Breaker:

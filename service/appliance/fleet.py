@@ -50,14 +50,14 @@ class ApplianceFleet:
         registration_of: Callable[[ApplianceName], Awaitable[Registration]],
         conditions: Conditions,
         gate_of: Callable[[Registration], LoginGate] = own_gate,
+        on_open: Callable[[], None] = lambda: None,
     ) -> None:
-        """`registration_of` may raise UnknownAppliance. Each client gets a gate of its own."""
+        """`registration_of` may raise UnknownAppliance. Each client gets a gate of its own.
+        `on_open` is told when a breaker opens here."""
         self._registration_of = registration_of
         self._conditions = conditions
         self._gate_of = gate_of
-        self._breakers = Breakers(conditions.limits, conditions.clock)
-        self.on_open = self._breakers.on_open
-        """Nudged when a breaker opens here."""
+        self._breakers = Breakers(conditions.limits, conditions.clock, on_open)
         self._kept: dict[ApplianceName, Kept] = {}
         self._replaced: set[Kept] = set()
         """Those that somebody uses still."""

@@ -5,7 +5,7 @@ import asyncio
 from service.domain.errors import SitepairError, StoreUnavailable
 from service.domain.ids import ApplianceName
 from service.engine.policy import Policy
-from service.engine.ports import Breakers, Health
+from service.engine.ports import Ports
 from service.observe.events import BreakerClosed, BreakerOpened, StoreTroubled
 from service.observe.logging import emit
 
@@ -17,9 +17,10 @@ class BreakerKeeper:
     """One loop. An appliance that does not answer this worker is closed to all; whoever's turn it
     is tries it again, alone."""
 
-    def __init__(self, breakers: Breakers, health: Health, policy: Policy) -> None:
-        self._breakers = breakers
-        self._health = health
+    def __init__(self, ports: Ports, policy: Policy) -> None:
+        self._breakers = ports.breakers
+        self._health = ports.health
+        self._openings = ports.openings
         self._policy = policy
         self._known: set[ApplianceName] = set()
         self._probing: set[ApplianceName] = set()
@@ -39,7 +40,7 @@ class BreakerKeeper:
                     emit(StoreTroubled(doing="keeping breakers", error=str(trouble)))
                 is_busy = self._known or self._breakers.opened()
                 pause_s = _PROBING_S if is_busy else self._policy.beat_s
-                await self._breakers.on_open.wait(pause_s)
+                await self._openings.wait(pause_s)
 
     async def _run_once(self, probes: asyncio.TaskGroup) -> None:
         opened = self._breakers.opened()

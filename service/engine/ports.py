@@ -144,10 +144,6 @@ class Fleet(Protocol):
 class Breakers(Protocol):
     """One breaker for each appliance of a fleet; while it is open, nothing is sent."""
 
-    @property
-    def on_open(self) -> Wakeups:
-        """Nudged when one opens here."""
-
     def opened(self) -> Mapping[ApplianceName, ApiError]:
         """Those that are open here, and why."""
 
@@ -187,3 +183,5 @@ class Ports:
     health: Health
     due: Wakeups
     cancels: Wakeups
+    openings: Wakeups
+    """Of breakers, here."""

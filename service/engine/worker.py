@@ -57,7 +57,7 @@ class Worker:
         self._author = Author(f"worker-{worker_id}", clock, self.lease.permit)
         self._ports = ports
         self._policy = policy
-        self._breakers = BreakerKeeper(ports.breakers, ports.health, policy)
+        self._breakers = BreakerKeeper(ports, policy)
         self._cases: dict[PairingId, Case] = {}
         self._slots = asyncio.Semaphore(policy.window)
         self._driven = 0

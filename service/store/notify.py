@@ -33,13 +33,13 @@ _PROBE_S = 30.0
 
 
 class Signal:
-    """Tells its one waiter that something may be due. Implements `engine.ports.Wakeups`."""
+    """Tells its one waiter that there may be something to do. Implements `engine.ports.Wakeups`."""
 
     def __init__(self) -> None:
         self._raised = asyncio.Event()
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when work was announced since the last call, or after `timeout_s`."""
+        """Return when something was announced since the last call, or after `timeout_s`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._raised.wait()
@@ -117,11 +117,6 @@ class Announcements:
             self._waiters[pairing_id].discard(waiter)
             if not self._waiters[pairing_id]:
                 del self._waiters[pairing_id]
-
-    async def wait(self, pairing_id: PairingId, timeout_s: float) -> None:
-        """Return when the pairing's end is announced from now on, or after `timeout_s`."""
-        with self.expect(pairing_id) as waiter:
-            await waiter.wait(timeout_s)
 
     def announce(self, pairing_id: UUID) -> None:
         """The pairing is over."""

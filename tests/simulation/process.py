@@ -18,6 +18,7 @@ from service.engine.ports import Ports
 from service.engine.succession import Succession
 from service.engine.worker import Worker
 from service.store.journal import Journal
+from service.store.notify import Signal
 from tests.simulation.appliances import BEGINNING_MS, Air
 from tests.simulation.clockwork import Node
 from tests.simulation.database import Database, Gate, Lane, WorkerPorts
@@ -50,8 +51,9 @@ class Process:
     async def run(self) -> None:
         """Work until cancelled, then hand back."""
         listening = self.database.listen(self.node)
+        openings = Signal()
         journal = Journal(Lane(self.database, self.node), jitter=self.rng.random)
-        async with _drained(journal), self._fleet() as fleet:
+        async with _drained(journal), self._fleet(openings) as fleet:
 
             def born() -> Worker:
                 worker = self._new_id()
@@ -65,12 +67,13 @@ class Process:
                     health=here,
                     due=listening.due,
                     cancels=listening.cancels,
+                    openings=openings,
                 )
                 return Worker(worker, ports, clock=self.now_ms, policy=self.policy)
 
             await Succession(born).run()
 
-    def _fleet(self) -> ApplianceFleet:
+    def _fleet(self, openings: Signal) -> ApplianceFleet:
         conditions = Conditions(
             EgressPolicy(),
             timeouts=CallTimeouts(connect_s=4.0, change_s=self.policy.call_s),
@@ -88,7 +91,7 @@ class Process:
         def gate_of(registration: Registration) -> Gate:
             return Gate(self.database, self.node, self.rng, registration)
 
-        return ApplianceFleet(registration_of, conditions, gate_of)
+        return ApplianceFleet(registration_of, conditions, gate_of, openings.announce)
 
     def _new_id(self) -> WorkerId:
         worker = WorkerId(UUID(int=self.rng.getrandbits(128)))

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -159,13 +159,15 @@ async def test_more_ends_than_fit_into_one_message_are_all_told(
     couples = [(one, other) for one in names for other in names if one < other][:450]
     pairings = await claimed(database, *couples)
     async with listening(database_url) as listener, journal_on(database) as journal:
-        waiting = [listener.over.wait(pairing.id, NEVER_S) for pairing in pairings]
-        async with woken_within(), asyncio.TaskGroup() as tasks:
-            for each in waiting:
-                tasks.create_task(each)
-            await asyncio.sleep(0)
-            for pairing in pairings:
-                tasks.create_task(journal.append(failed(pairing)))
+        with ExitStack() as expecting:
+            waiters = [
+                expecting.enter_context(listener.over.expect(pairing.id)) for pairing in pairings
+            ]
+            async with woken_within(), asyncio.TaskGroup() as tasks:
+                for waiter in waiters:
+                    tasks.create_task(waiter.wait(NEVER_S))
+                for pairing in pairings:
+                    tasks.create_task(journal.append(failed(pairing)))
 
 
 async def test_a_cut_connection_is_replaced_and_wakes_everybody(
@@ -217,5 +219,4 @@ async def test_nothing_is_kept_of_those_who_have_left() -> None:
     pairing_id = PairingId(UUID(int=3))
     with announcements.expect(pairing_id), announcements.expect(pairing_id):
         announcements.announce(pairing_id)
-    await announcements.wait(pairing_id, 0)
     assert announcements._waiters == {}
