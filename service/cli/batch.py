@@ -47,7 +47,8 @@ class Options:
     """Sent again with the same key, the same file is accepted once. A new one if not given."""
 
     failures: Path | None = None
-    """Write what was rejected, failed or was canceled to this file, in the same format."""
+    """Write what was rejected, failed or was canceled to this file, in the same format; nothing if
+    all was refused, for then it is FILE that is to be sent again."""
 
     wait: bool = True
     """Wait for the end."""

@@ -39,16 +39,20 @@ class BatchFile:
 
     def __init__(self, text: TextIO, kind: Format) -> None:
         """Read all of `text`, universal newlines left as they are, and lone surrogates where it was
-        no UTF-8. Raises BadFile."""
+        no UTF-8. Raises BadFile with all that is wrong, the first line's faults alone."""
         self._kind = kind
         self._columns: tuple[str, ...] = COLUMNS[:2]
         self._lines = array("L")
         self._spool: tempfile.SpooledTemporaryFile[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
             _IN_MEMORY
         )
-        for number, line in self._csv(text) if kind is Format.CSV else _ndjson(text):
+        faults: list[str] = []
+        lines = _readable(text, faults)
+        for number, line in self._csv(lines, faults) if kind is Format.CSV else _ndjson(lines):
             self._lines.append(number)
             self._spool.write(line.encode() + b"\n")
+        if faults:
+            raise BadFile(faults)
 
     def __len__(self) -> int:
         """How many requests it has."""
@@ -73,8 +77,8 @@ class BatchFile:
             return self._write_csv(out, texts)
         return sum(out.write(text) and 1 for text in texts)
 
-    def _csv(self, text: TextIO) -> Iterator[tuple[int, str]]:
-        reader, faults = csv.reader(_readable(text), strict=True), list[str]()
+    def _csv(self, lines: Iterator[str], faults: list[str]) -> Iterator[tuple[int, str]]:
+        reader = csv.reader(lines, strict=True)
         try:
             self._columns = _header(next(reader, []))
             for row in reader:
@@ -83,8 +87,6 @@ class BatchFile:
                     yield reader.line_num, json.dumps(item)
         except csv.Error as error:
             faults.append(f"line {reader.line_num}: {error}")
-        if faults:
-            raise BadFile(faults)
 
     def _write_csv(self, out: TextIO, texts: Iterable[str]) -> int:
         writer = csv.writer(out, lineterminator="\n")
@@ -99,20 +101,22 @@ class BatchFile:
         return [cells.get(column, "") for column in self._columns]
 
 
-def _ndjson(text: TextIO) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(_readable(text), start=1):
+def _ndjson(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, line.rstrip("\r\n")
 
 
-def _readable(text: TextIO) -> Iterator[str]:
-    """Its lines. Raises BadFile at the first that was no UTF-8."""
+def _readable(text: TextIO, faults: list[str]) -> Iterator[str]:
+    """Its lines; what was no UTF-8 is added to `faults`, and replaced."""
     for number, line in enumerate(text, start=1):
         try:
             line.encode()
         except UnicodeEncodeError as error:
-            raise BadFile([f"line {number}: character {error.start + 1} is not UTF-8"]) from error
-        yield line
+            faults.append(f"line {number}: character {error.start + 1} is not UTF-8")
+            yield line.encode(errors="replace").decode()
+        else:
+            yield line
 
 
 def _header(cells: list[str]) -> tuple[str, ...]:

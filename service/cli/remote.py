@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -86,11 +87,12 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
     """The service at `url`, or at SITEPAIR_URL; without SITEPAIR_TOKEN, with the token that a
     service on this machine keeps in its data directory. Raises InvalidSettings, Unreachable."""
     address = url or os.environ.get("SITEPAIR_URL") or "http://127.0.0.1:8080"
-    known = token or os.environ.get("SITEPAIR_TOKEN")
+    known, source = token or os.environ.get("SITEPAIR_TOKEN"), "SITEPAIR_TOKEN"
     if not known:
-        known = await asyncio.to_thread(_local_token)
+        path = from_environment(os.environ).data_dir / "admin.token"
+        known, source = await asyncio.to_thread(_token_in, path), str(path)
     if not fits_a_header(known):
-        raise InvalidSettings(["SITEPAIR_TOKEN: has a character that no token has"])
+        raise InvalidSettings([f"{source}: has a character that no token has"])
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {known}"}
     try:
@@ -114,10 +116,9 @@ def _base(address: str) -> URL:
     return url
 
 
-def _local_token() -> str:
-    path = from_environment(os.environ).data_dir / "admin.token"
+def _token_in(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
         raise Unreachable(
             f"No token: set SITEPAIR_TOKEN, or run where {path} can be read."

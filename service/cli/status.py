@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -50,17 +51,36 @@ async def _interruptible(work: Coroutine[Any, Any, Exit]) -> Exit:
 
 
 def tell(*lines: str) -> None:
-    """Say something to whoever watches, apart from the command's output."""
-    _write(sys.stderr, lines)
+    """Say something to whoever watches, apart from the command's output; it may get lost."""
+    with suppress(OSError):
+        _write(sys.stderr, lines)
 
 
 def say(*lines: str) -> None:
-    """The command's output."""
-    _write(sys.stdout, lines)
+    """The command's output. Raises Unwritable."""
+    with _room_needed():
+        _write(sys.stdout, lines)
+
+
+class Unwritable(SitepairError):
+    """There is no place for the output."""
+
+
+@contextmanager
+def _room_needed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(f"The output cannot be written: {error}") from error
 
 
 class Terminal(Console):
     """Where a command shows tables and progress."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Raises Unwritable."""
+        with _room_needed():
+            super().print(*objects, **how)
 
     def on_broken_pipe(self) -> None:
         """Nobody looks any more."""
@@ -75,6 +95,16 @@ def _write(out: TextIO, lines: Iterable[str]) -> None:
         out.flush()
     except BrokenPipeError:
         _leave_unheard(out)
+
+
+def conclude() -> None:
+    """Before the process ends: what there is no place for has been told, or does not matter, and is
+    not to become another exit status."""
+    for out in (sys.stdout, sys.stderr):
+        try:
+            out.flush()
+        except OSError:
+            _leave_unheard(out)
 
 
 def _leave_unheard(out: IO[str]) -> None:

@@ -76,6 +76,7 @@ class _Output:
 
     write: Callable[[Line], None]
     threshold: int = logging.INFO
+    unwritten: int = 0
 
 
 def _to_stderr(line: Line) -> None:
@@ -111,7 +112,16 @@ def emit(event: LogEvent, *, error: BaseException | None = None) -> None:
     _add_context(None, "", line)
     if error is not None:
         line["exc_info"] = error
-    _OUTPUT.write(line)
+    try:
+        _OUTPUT.write(line)
+    except OSError:
+        # A full disk, a reader that is gone: what is told of goes on.
+        _OUTPUT.unwritten += 1
+
+
+def unwritten() -> int:
+    """How many lines there was no place for, in this process."""
+    return _OUTPUT.unwritten
 
 
 _LEVELS: Mapping[Level, int] = {

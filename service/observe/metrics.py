@@ -24,6 +24,7 @@ from service import __version__
 from service.domain.codes import OURS
 from service.observe import events as e
 from service.observe.figures import JournalFigures, WorkerFigures
+from service.observe.logging import unwritten
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,6 +73,7 @@ class M:
     UNSURE = "sitepair_journal_unsure_total"
     TROUBLE = "sitepair_store_troubles_total"
     REQUEST_S = "sitepair_http_request_seconds"
+    UNWRITTEN = "sitepair_log_lines_unwritten_total"
 
 
 MEASURES: Sequence[Measure] = (
@@ -128,6 +130,7 @@ MEASURES: Sequence[Measure] = (
         ("method", "route", "status"),
         _REQUEST_S,
     ),
+    Measure(M.UNWRITTEN, "counter", "lines of the log that could not be written: a full disk"),
 )
 
 
@@ -227,6 +230,7 @@ class Metrics:
     def _told(self) -> dict[tuple[str, ...], float]:
         """What the parts say of themselves at this moment."""
         told: dict[tuple[str, ...], float] = {(M.BUILD, __version__): 1}
+        told[(M.UNWRITTEN,)] = unwritten()
         if self._worker is not None:
             worker = self._worker()
             told[(M.IN_FLIGHT,)] = worker.in_flight

@@ -1,7 +1,9 @@
 """What is logged is a contract: the document and the code name the same lines."""
 
+import errno
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import cast
@@ -13,7 +15,7 @@ from service.domain.ids import OperationId
 from service.observe import events
 from service.observe.context import current, new_operation_id, operation_id, working_on
 from service.observe.events import LogEvent, PairingCrashed, StoreTroubled
-from service.observe.logging import emit, event_name
+from service.observe.logging import configure, emit, event_name, unwritten
 from service.observe.metrics import MEASURES
 from tests.support.logs import captured_logs
 
@@ -87,6 +89,28 @@ def test_a_crash_is_logged_without_the_values_of_variables() -> None:
             emit(PairingCrashed(), error=error)
     assert "LookupError" in stream.getvalue()
     assert "hunter2" not in stream.getvalue()
+
+
+class Full(io.StringIO):
+    """A file on a disk without room, until there is some."""
+
+    has_room = False
+
+    def flush(self) -> None:
+        if not self.has_room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_log_without_room_stops_nobody_and_is_counted() -> None:
+    with captured_logs():  # Puts back what is set here.
+        full, before = Full(), unwritten()
+        configure(stream=full)
+        emit(StoreTroubled(doing="testing", error="none"))
+        emit(StoreTroubled(doing="testing", error="none"))
+        full.has_room = True
+        emit(StoreTroubled(doing="testing", error="some"))
+    assert unwritten() - before == 2
+    assert lines_of(full)[-1]["error"] == "some"
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,16 @@ async def test_all_or_nothing_names_what_is_in_the_way(
         ("x.csv", "a,b,priority\nx,y,high\n", "line 2: priority is not a whole number: 'high'"),
         ("x.csv", 'a,b\n"x,y\n', "line 2: unexpected end of data"),
         ("x.csv", "a,b\n" + "x,y\n" * 9999 + "x,\udcff\n", "line 10001: character 3 is not UTF-8"),
+        (
+            "x.csv",
+            "a,b,priority\nx,\udcff\nx,y,9\nx,y,high\n\udcff,z,\n",
+            (
+                "line 2: character 3 is not UTF-8\n"
+                "line 2: 2 fields, and the first line has 3\n"
+                "line 4: priority is not a whole number: 'high'\n"
+                "line 5: character 1 is not UTF-8\n"
+            ),
+        ),
         ("x.ndjson", "{}\n" * 9999 + "\udcff\n", "line 10000: character 1 is not UTF-8"),
         ("x.txt", "a,b\n", "--format"),
         ("missing.csv", None, "No such file"),
@@ -140,6 +150,22 @@ async def test_who_stops_listening_does_not_stop_the_command(
     assert are_paired(registered.fleet, "site-1", "site-2")
 
 
+async def test_output_that_there_is_no_room_for_is_told_and_what_is_told_may_get_lost(
+    registered: ServiceUnderTest, remote: dict[str, str]
+) -> None:
+    for arguments, status, told in (
+        ("appliance list >/dev/full", 1, b"The output cannot be written: [Errno 28] No space left"),
+        ("appliance list --json >/dev/full", 1, b"The output cannot be written: [Errno 28]"),
+        ("appliance list 2>/dev/full", 0, b""),
+        ("pair site-1 nobody 2>/dev/full", 2, b""),
+    ):
+        process = await start([f"exec {shlex.join(SITEPAIR)} {arguments}"], remote, ["sh", "-c"])
+        _, err = await process.communicate()
+        assert process.returncode == status, (arguments, err)
+        assert err.startswith(told), (arguments, err)
+        assert len(err.splitlines()) <= 1, (arguments, err)
+
+
 async def test_standard_input_and_output_may_be_closed(
     registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
 ) -> None:
@@ -165,6 +191,16 @@ async def test_a_token_and_a_key_that_cannot_be_are_explained(
     assert (ended.status, "Idempotency-Key: must" in ended.err) == (2, True), ended
     ended = await sitepair("batch", str(file), "--idempotency-key", "k\r", **remote)
     assert (ended.status, "no key has" in ended.err) == (2, True), ended
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 40, b"x" * 40 + b"\0"])
+async def test_a_token_kept_in_a_file_that_is_none_is_told_by_the_files_name(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "admin.token"
+    path.write_bytes(content)
+    ended = await sitepair("pair", "a", "b", SITEPAIR_DATA_DIR=str(tmp_path))
+    assert (ended.status, f"{path}: has a character" in ended.err) == (2, True), ended
 
 
 async def test_nobody_there_and_a_wrong_token(tmp_path: Path, remote: dict[str, str]) -> None:
