@@ -23,6 +23,14 @@ _ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
 Parameters = Mapping[str, object]
 Rows = Sequence[Row[Any]]
 
+_SET = text("""
+select set_config(name, value, cast(:is_for_now as boolean))
+from unnest(cast(:names as text[]), cast(:values as text[])) as given (name, value)
+""")
+_FOR_GOOD = {"is_for_now": False}
+_FOR_NOW = {"is_for_now": True}
+"""Until the transaction ends."""
+
 
 class Database:
     """One database, as this process reaches it."""
@@ -87,20 +95,28 @@ class Database:
 
     def lane(self, lock_timeout_s: float | None = None) -> "Lane":
         """A connection of its own, outside the pool. Its statements raise Locked when they have
-        waited so long for a lock; but not behind a PgBouncer, where no connection is one's own."""
-        return Lane(self._single_alone, self.url, lock_timeout_s)
+        waited so long for a lock."""
+        settings = {"enable_seqscan": "off"}
+        if lock_timeout_s is not None:
+            settings["lock_timeout"] = f"{lock_timeout_s}s"
+        return Lane(self._single_alone, self.url, settings)
 
 
 class Lane:
     """One connection, opened when first needed and opened anew after trouble.
 
-    For one caller at a time. Each statement is a transaction: one round trip.
+    For one caller at a time. Each statement is a transaction: one round trip, and more
+    behind a PgBouncer.
+
+    A lane writes a lot, row by row in an order that all keep to. A plan that reads a whole table
+    would take its locks in whatever order the rows lie there, so its `settings` have it go by the
+    indexes alone.
     """
 
-    def __init__(self, engine: AsyncEngine, url: DatabaseUrl, lock_timeout_s: float | None) -> None:
+    def __init__(self, engine: AsyncEngine, url: DatabaseUrl, settings: Mapping[str, str]) -> None:
         self._engine = engine
         self._url = url
-        self._lock_timeout_s = lock_timeout_s
+        self._settings = {"names": [*settings], "values": [*settings.values()]}
         self._connection: AsyncConnection | None = None
 
     async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
@@ -109,8 +125,10 @@ class Lane:
             try:
                 if self._connection is None:
                     self._connection = await self._engine.connect()
-                    await self._limit_waiting(self._connection)
-                return await _execute(self._connection, statement, parameters, self._url)
+                    await self._set_for_good(self._connection)
+                return await _execute(
+                    self._connection, statement, parameters, self._url, self._settings
+                )
             except BaseException as error:
                 # A statement that was merely refused leaves the connection as it was.
                 is_refused = isinstance(error, DBAPIError) and not is_unavailability(error)
@@ -118,10 +136,9 @@ class Lane:
                     await self.close()
                 raise
 
-    async def _limit_waiting(self, connection: AsyncConnection) -> None:
-        if self._lock_timeout_s is not None and not self._url.pgbouncer:
-            limit = text(f"set lock_timeout = '{self._lock_timeout_s}s'")
-            await _execute(connection, limit, None, self._url)
+    async def _set_for_good(self, connection: AsyncConnection) -> None:
+        if not self._url.pgbouncer:
+            await _execute(connection, _SET, {**self._settings, **_FOR_GOOD}, self._url)
 
     async def close(self) -> None:
         """Close the connection, if it is open."""
@@ -145,10 +162,14 @@ async def _execute(
     statement: Executable,
     parameters: Parameters | None,
     url: DatabaseUrl,
+    settings: Parameters | None = None,
 ) -> Rows:
+    """`settings` are what a PgBouncer makes anybody else's after each transaction."""
     async with asyncio.timeout(_ANSWER_TIMEOUT_S):
         if url.pgbouncer:
             async with connection.begin():
+                if settings is not None:
+                    await connection.execute(_SET, {**settings, **_FOR_NOW})
                 return _rows(await connection.execute(statement, parameters))
         return _rows(await connection.execute(statement, parameters))
 
@@ -158,11 +179,7 @@ def _rows(result: CursorResult[Any]) -> Rows:
 
 
 def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
-    """An engine with a pool of `pool_size`, or with none: each connection is a new one.
-
-    Those write a lot, row by row in an order that all keep to. A plan that reads a whole table
-    would take its locks in whatever order the rows lie there, so theirs go by the indexes alone.
-    """
+    """An engine with a pool of `pool_size`, or with none: each connection is a new one."""
     arguments: dict[str, object] = {"dsn": url.dsn, "timeout": CONNECT_TIMEOUT_S}
     if url.pgbouncer:
         # The next transaction may meet another server, or this one with another's statements.
@@ -171,8 +188,7 @@ def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
         arguments["prepared_statement_name_func"] = lambda: f"sitepair_{uuid.uuid4().hex}"
         arguments["server_settings"] = {"application_name": APPLICATION_NAME}
     else:
-        settings = {"enable_seqscan": "off"} if pool_size is None else {}
-        arguments["server_settings"] = settings | {
+        arguments["server_settings"] = {
             "application_name": APPLICATION_NAME,
             "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
             "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S}s",

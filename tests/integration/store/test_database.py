@@ -232,12 +232,28 @@ async def test_behind_a_pgbouncer_no_statement_outlives_its_transaction(
 
 
 @pytest.mark.usefixtures("locked")
-async def test_a_lane_waits_for_locks_only_so_long_and_keeps_its_connection(
-    database: Database,
+@pytest.mark.parametrize("option", ["", "&pgbouncer=true"])
+async def test_a_lane_goes_by_indexes_waits_for_locks_only_so_long_and_keeps_its_connection(
+    database_url: str, option: str
 ) -> None:
-    lane, who = database.lane(0.05), text("select pg_backend_pid()")
-    before = await lane.run(who)
-    with pytest.raises(Locked):
-        await lane.run(text("select from thing"))
-    assert await lane.run(who) == before
-    await lane.close()
+    async with Database.connect(f"{database_url}{option}") as database:
+        lane, who = database.lane(0.05), text("select pg_backend_pid()")
+        before = await lane.run(who)
+        with pytest.raises(Locked):
+            await lane.run(text("select from thing"))
+        assert await lane.run(who) == before
+        assert await lane.run(text("select current_setting('enable_seqscan')")) == [("off",)]
+        await lane.close()
+
+
+async def test_behind_a_pgbouncer_a_lane_leaves_its_settings_to_nobody(
+    database_url: str,
+) -> None:
+    async with Database.connect(f"{database_url}&pgbouncer=true") as database:
+        lane = database.lane(0.05)
+        await lane.run(ONE)
+        assert lane._connection is not None
+        settings = "select current_setting('lock_timeout'), current_setting('enable_seqscan')"
+        async with lane._connection.begin():
+            assert (await lane._connection.execute(text(settings))).all() == [("0", "on")]
+        await lane.close()
