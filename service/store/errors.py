@@ -19,8 +19,10 @@ _UNAVAILABLE = (
     "3D",  # there is no such database
     "3F",  # or it is empty: a failover to what is not ours
     "42P01",
+    "42501",  # or it was restored for somebody else
     "40",  # a deadlock; or it is not known whether it was committed
     "53",  # out of connections, memory, disk
+    "55000",  # closed to all for its maintenance
     LOCK_NOT_AVAILABLE,
     "57",  # shut down, starting up, or the statement ran out of time
     "58",  # an error of its operating system

@@ -85,6 +85,21 @@ async def database_like(server_url: str, template: str) -> AsyncIterator[str]:
             await _execute(server_url, f"drop database {name} with (force)")
 
 
+@asynccontextmanager
+async def closed_to_all(server_url: str, url: str) -> AsyncIterator[None]:
+    """Nobody can use the database behind `url` within the block."""
+    name = urlsplit(url).path.removeprefix("/")
+    await _execute(server_url, f"alter database {name} allow_connections false")
+    try:
+        await _execute(
+            server_url,
+            f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'",
+        )
+        yield
+    finally:
+        await _execute(server_url, f"alter database {name} allow_connections true")
+
+
 def with_database(url: str, name: str) -> str:
     """`url` with another database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

@@ -1,5 +1,6 @@
 """`sitepair batch`, as a user types it, against a running service."""
 
+import asyncio
 import json
 import os
 import shlex
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from service.observe.events import LogEvent, RequestServed
+from service.observe.logging import listening
 from simulator import fault
 from tests.integration.cli.commands import SITEPAIR, sitepair, start
+from tests.support.database import closed_to_all
 from tests.support.service import ServiceUnderTest, are_paired
 
 
@@ -244,6 +248,36 @@ async def test_who_stops_watching_has_what_was_rejected(
     _, err = await process.communicate()
     assert (process.returncode, b"goes on" in err) == (130, True), err
     assert failures.read_text() == "a,b\nsite-1,nobody\n"
+
+
+async def test_a_database_that_is_away_while_a_batch_is_watched_is_waited_for(
+    registered: ServiceUnderTest,
+    remote: dict[str, str],
+    tmp_path: Path,
+    server_url: str,
+    database_url: str,
+) -> None:
+    for appliance in registered.fleet.appliances:
+        appliance.turn(task_ms=[2_000, 2_000])
+    refused = asyncio.Event()
+
+    def see(event: LogEvent) -> None:
+        if isinstance(event, RequestServed):
+            if (event.route, event.status) == ("/v1/batches/{batch}", 503):
+                refused.set()
+
+    file = tmp_path / "sites.csv"
+    file.write_text("a,b\nsite-1,site-2\n")
+    with listening(see):
+        process = await start(["batch", str(file)], remote)
+        assert process.stdout is not None
+        while b" % " not in await process.stdout.readline():
+            pass
+        async with closed_to_all(server_url, database_url), asyncio.timeout(60):
+            await refused.wait()
+        out, err = await process.communicate()
+    assert (process.returncode, b"1 SUCCEEDED" in out, err) == (0, True, b""), out
+    assert are_paired(registered.fleet, "site-1", "site-2")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from service.domain.errors import StoreUnavailable
 from service.store.database import Database
 from service.store.errors import Locked, RolledBack
 from tests.integration.store.watching import connections, until, until_blocked
+from tests.support.database import closed_to_all
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -151,6 +152,22 @@ async def test_a_statement_that_takes_too_long_is_unavailability(database: Datab
 
     with pytest.raises(StoreUnavailable, match="statement timeout"):
         await dawdle()
+
+
+async def test_a_database_that_is_closed_to_all_or_to_us_is_unavailability(
+    server_url: str, database_url: str
+) -> None:
+    async with Database.connect(database_url) as database:
+        lane = database.lane()
+        async with closed_to_all(server_url, database_url):
+            with pytest.raises(StoreUnavailable, match="not currently accepting connections"):
+                await database.check()
+        await database.check()
+        await lane.run(text("set role pg_monitor"))
+        with pytest.raises(StoreUnavailable, match="permission denied"):
+            await lane.run(text("select from pairing"))
+        await lane.run(text("select from pairing"))  # On a new connection, by the old role.
+        await lane.close()
 
 
 async def test_after_a_restart_one_call_fails_and_the_next_connects_anew(
