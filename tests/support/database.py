@@ -93,7 +93,8 @@ async def closed_to_all(server_url: str, url: str) -> AsyncIterator[None]:
     try:
         await _execute(
             server_url,
-            f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'",
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1",
+            name,
         )
         yield
     finally:
@@ -105,9 +106,9 @@ def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-async def _execute(url: str, statement: str) -> None:
+async def _execute(url: str, statement: str, *arguments: object) -> None:
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(statement)
+        await connection.execute(statement, *arguments)
     finally:
         await connection.close(timeout=10)

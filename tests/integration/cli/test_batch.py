@@ -262,8 +262,8 @@ async def test_a_database_that_is_away_while_a_batch_is_watched_is_waited_for(
     refused = asyncio.Event()
 
     def see(event: LogEvent) -> None:
-        if isinstance(event, RequestServed):
-            if (event.route, event.status) == ("/v1/batches/{batch}", 503):
+        match event:
+            case RequestServed(route="/v1/batches/{batch}", status=503):
                 refused.set()
 
     file = tmp_path / "sites.csv"
