@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,8 @@ from service.store.vault import Vault, load_or_create_key
 from service.upkeep import database_url, refuse_other_schema
 
 _DRAIN_S = 10.0
+_ANSWERS_S = 5.0
+"""How long requests that are under way, half-sent ones among them, may hold up the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ async def running(
             )
             token_path = None if settings.admin_token else _token_path(settings)
             yield Running(url if api else None, _admin_token(settings), token_path, store.kind)
+        emit(ServiceStopped(handed_back=workers.handed_back if workers is not None else 0))
     except BaseExceptionGroup as group:
         # Each part lives in a task group; what stopped one of them is what the caller wants.
         raise _first_cause(group) from group
@@ -138,7 +141,7 @@ class _Store:
     logins: LoginGates
     listener: Listener
     egress: EgressPolicy
-    secret: bytes = field(repr=False)
+    keys: Sequence[bytes] = field(repr=False)
     metrics: Metrics
 
 
@@ -160,7 +163,7 @@ async def _open_store(stack: AsyncExitStack, settings: Settings, metrics: Metric
         logins=LoginGates(database, _now_ms),
         listener=listener,
         egress=EgressPolicy(settings.egress_allow, settings.egress_deny),
-        secret=keys[0],
+        keys=keys,
         metrics=metrics,
     )
 
@@ -191,7 +194,6 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
 
     workers = Succession(born)
     store.metrics.watch_worker(lambda: workers.current.figures)
-    stack.callback(lambda: emit(ServiceStopped(handed_back=workers.handed_back)))
     await stack.enter_async_context(_background(keep_partitions(store.database)))
     await stack.enter_async_context(_background(workers.run()))
     return workers
@@ -246,14 +248,14 @@ async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
         anything=store.listener.anything,
         spool_dir=store.settings.data_dir / "tmp",
         check=check_one,
-        egress_forbids=store.egress.check_literal,
+        egress_forbids=store.egress.objection_to,
         # Derived, so that every process of one database has the same without another setting.
-        cursor_key=hmac.digest(store.secret, b"sitepair cursor", hashlib.sha256),
+        cursor_keys=[hmac.digest(key, b"sitepair cursor", hashlib.sha256) for key in store.keys],
     )
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[str, int]) -> str:
-    runner = ApiRunner(app, shutdown_timeout_s=_DRAIN_S)
+    runner = ApiRunner(app, shutdown_timeout_s=_ANSWERS_S)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     host, port = address

@@ -11,8 +11,8 @@ from service.api.parts import PARTS, ApiParts
 from service.api.requests import appliance_spec
 from service.domain.errors import UnknownAppliance
 from service.domain.ids import ApplianceName, is_appliance_name
-from service.domain.registration import ApplianceHealth
-from service.store.appliances import Listed
+from service.domain.registration import ApplianceHealth, Registration
+from service.store.vault import Sealed
 
 
 async def put_appliance(request: web.Request) -> web.Response:
@@ -21,7 +21,7 @@ async def put_appliance(request: web.Request) -> web.Response:
     wanted = await asked.read(request)
     spec = appliance_spec(wanted, request.match_info["name"], parts.egress_forbids)
     registration, created = await parts.appliances.put(spec, author_of(request))
-    (shown,) = await _shown(parts, [Listed(registration)])
+    (shown,) = await _shown(parts, [registration])
     return responses.respond(
         shown,
         status=201 if created else 200,
@@ -33,7 +33,7 @@ async def get_appliance(request: web.Request) -> web.Response:
     """One, without its secrets."""
     (await asked.read(request)).insist()
     parts = request.app[PARTS]
-    (shown,) = await _shown(parts, [await parts.appliances.listed(_name(request))])
+    (shown,) = await _shown(parts, [await parts.appliances.get(_name(request))])
     return responses.respond(shown)
 
 
@@ -56,18 +56,17 @@ async def check_appliance(request: web.Request) -> web.Response:
     (await asked.read(request)).insist()
     parts = request.app[PARTS]
     registration = await parts.appliances.get(_name(request))
+    if registration.is_sealed:
+        raise Sealed(registration.id)
     report = await parts.check(registration)
     return responses.respond(responses.check_report(registration.spec.name, report))
 
 
-async def _shown(parts: ApiParts, listed: Sequence[Listed]) -> list[responses.Wire]:
-    health = await parts.health.health_of([each.registration.spec.name for each in listed])
+async def _shown(parts: ApiParts, registered: Sequence[Registration]) -> list[responses.Wire]:
+    health = await parts.health.health_of([each.spec.name for each in registered])
     # One that was removed meanwhile is shown as it was, of whom nothing is known.
     nothing = ApplianceHealth()
-    return [
-        responses.appliance(each, health.get(each.registration.spec.name, nothing))
-        for each in listed
-    ]
+    return [responses.appliance(each, health.get(each.spec.name, nothing)) for each in registered]
 
 
 def _name(request: web.Request) -> ApplianceName:

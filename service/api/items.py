@@ -81,7 +81,7 @@ class Judge:
     def thoroughly(self, text: bytes) -> Item:
         """The same, whatever `text` looks like."""
         try:
-            parsed = strictjson.parse(decode(text))
+            parsed = strictjson.parse(decode(text.rstrip(b"\r\n")))
             faults = [*parsed.faults, *self._schema.faults(parsed.value)]
             return pairing_request(Asked({}, parsed.value, tuple(faults)))
         except (strictjson.NotJson, MalformedBody) as error:

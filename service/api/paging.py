@@ -9,6 +9,7 @@ import base64
 import binascii
 import hmac
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -29,9 +30,10 @@ class ForeignCursor(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Cursors:
-    """Makes and reads cursors. Processes that share `key` take each other's."""
+    """Makes cursors with the first of `keys`, and reads those of all. Processes that share a key take
+    each other's."""
 
-    key: bytes = field(repr=False)
+    keys: Sequence[bytes] = field(repr=False)
 
     def after(self, last: PairingId, filters: PairingFilter) -> str:
         """The cursor of the page behind `last`."""
@@ -51,7 +53,7 @@ class Cursors:
         return Place(xid, UUID(bytes=chain), seq)
 
     def _sealed(self, content: bytes, kind: bytes) -> str:
-        return _encoded(content + self._mac(content, kind))
+        return _encoded(content + _mac(self.keys[0], content, kind))
 
     def _opened(self, cursor: str, size: int, kind: bytes) -> bytes:
         try:
@@ -59,14 +61,16 @@ class Cursors:
         except (binascii.Error, ValueError) as error:
             raise ForeignCursor from error
         content, mac = decoded[:size], decoded[size:]
-        if not hmac.compare_digest(mac, self._mac(content, kind)):
+        ours = [_mac(key, content, kind) for key in self.keys]
+        if not any(hmac.compare_digest(mac, each) for each in ours):
             raise ForeignCursor
         if cursor != _encoded(decoded):
             raise ForeignCursor  # the last character has bits to spare: one cursor, one spelling
         return content
 
-    def _mac(self, content: bytes, kind: bytes) -> bytes:
-        return hmac.digest(self.key, kind + content, "sha256")[:_MAC_BYTES]
+
+def _mac(key: bytes, content: bytes, kind: bytes) -> bytes:
+    return hmac.digest(key, kind + content, "sha256")[:_MAC_BYTES]
 
 
 _EVENTS = b"events\0"

@@ -1,7 +1,7 @@
 """What this layer is built from."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +45,8 @@ class ApiParts:
     """All that the other calls need; none of it is owned or closed here.
 
     `egress_forbids` tells why a host that is an IP address may not be called, or None.
-    Processes of one service share `cursor_key`, so that each takes the others' cursors.
+    Processes of one service share `cursor_keys`, so that each takes the others' cursors; the first
+    makes them.
     `anything` rings, as a hint, when something may have been added to the audit trail.
     Batches lie in `spool_dir` while they arrive.
     """
@@ -64,7 +65,7 @@ class ApiParts:
     spool_dir: Path
     check: Callable[[Registration], Awaitable[CheckReport]]
     egress_forbids: Callable[[str], str | None]
-    cursor_key: bytes = field(repr=False)
+    cursor_keys: Sequence[bytes] = field(repr=False)
 
 
 PROCESS = web.AppKey("process", ProcessParts)

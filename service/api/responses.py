@@ -12,8 +12,7 @@ from service.domain.chain import is_about_registration
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName
 from service.domain.pairing import Pairing, PairingState, Side
-from service.domain.registration import ApplianceHealth, Credentials, LocalUser
-from service.store.appliances import Listed
+from service.domain.registration import ApplianceHealth, Credentials, LocalUser, Registration
 from service.store.bulk import BatchAcceptance
 
 NOT_YET = -1
@@ -34,16 +33,16 @@ def respond(
     )
 
 
-def appliance(listed: Listed, known: ApplianceHealth) -> Wire:
+def appliance(registration: Registration, known: ApplianceHealth) -> Wire:
     """A registration without its secrets, and what is known of how the appliance answers."""
-    registration, spec = listed.registration, listed.registration.spec
+    spec = registration.spec
     return {
         "name": spec.name,
         "managementUrl": spec.management_url,
         "apiUrl": spec.api_url,
         "thumbprint": spec.thumbprint,
         "apiThumbprint": spec.api_thumbprint,
-        "credentials": None if listed.is_sealed else _user(spec.credentials),
+        "credentials": None if registration.is_sealed else _user(spec.credentials),
         "description": spec.description,
         "maxInFlight": spec.max_in_flight,
         "version": registration.version,

@@ -46,7 +46,7 @@ def build(process: ProcessParts, parts: ApiParts) -> web.Application:
     """
     app = _with_routes(process, frozenset(OPERATIONS))
     app[PARTS] = parts
-    app[CURSORS] = Cursors(parts.cursor_key)
+    app[CURSORS] = Cursors(parts.cursor_keys)
     app[STOPPING] = asyncio.Event()
     app.on_shutdown.append(_stop_waiting)
     return app

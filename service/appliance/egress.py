@@ -70,15 +70,20 @@ class EgressPolicy:
         given = ip_address(address) if isinstance(address, str) else address
         return all(self._permits(each) for each in _meanings(given))
 
-    def check_literal(self, host: str) -> None:
-        """Raise EgressForbidden if `host` is the literal of a forbidden address; names pass, for
-        they are judged by what they resolve to."""
+    def objection_to(self, host: str) -> str | None:
+        """Why `host` may not be called, if it is the literal of a forbidden address; names pass,
+        for they are judged by what they resolve to."""
         try:
             address = ip_address(host.strip("[]"))
         except ValueError:
-            return
-        if not self.permits(address):
-            raise forbidden(host, (str(address),))
+            return None
+        return None if self.permits(address) else _objection(host, (str(address),))
+
+    def check_literal(self, host: str) -> None:
+        """Raise EgressForbidden if there is an objection to `host`."""
+        objection = self.objection_to(host)
+        if objection is not None:
+            raise EgressForbidden(objection)
 
     def _permits(self, address: Address) -> bool:
         if any(address in network for network in self.deny):
@@ -110,7 +115,11 @@ async def addresses_of(host: str, policy: EgressPolicy) -> tuple[str, ...]:
 
 def forbidden(host: str, addresses: tuple[str, ...]) -> EgressForbidden:
     """The refusal of a host, with what it leads to."""
-    return EgressForbidden(
+    return EgressForbidden(_objection(host, addresses))
+
+
+def _objection(host: str, addresses: tuple[str, ...]) -> str:
+    return (
         f"'{host}' leads to {', '.join(addresses)}, which this service may not call; see "
         "SITEPAIR_EGRESS_ALLOW and SITEPAIR_EGRESS_DENY"
     )

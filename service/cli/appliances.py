@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from rich.table import Table
 
 from service.cli.remote import answered, remote
-from service.cli.status import Exit, Terminal, run, say
+from service.cli.status import Exit, Terminal, run, say, tell
 
 app = App(name="appliance", help="Register, list and check appliances.")
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]
@@ -58,7 +58,11 @@ def add(name: str, registration: Registration) -> int:
     name
         What it is called from now on: a-z, 0-9 and -.
     """
-    password = _password(registration.password_file)
+    try:
+        password = _password(registration.password_file)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        tell(f"There is no password: {str(error) or 'standard input is at its end'}")
+        return Exit.REFUSED
     credentials = (
         {"type": "ssoCredentials", "username": registration.user, "password": password}
         if registration.sso

@@ -32,6 +32,7 @@ OURS = frozenset(
         "CertificateNotTrusted",
         "ClientClosed",
         "ConnectTimeout",
+        "CredentialsSealed",
         "EgressForbidden",
         "InvalidManagementUrl",
         "LeaseTooShort",

@@ -48,7 +48,8 @@ class ApplianceSpec:
 @dataclass(frozen=True, slots=True)
 class Registration:
     """A spec as stored. `id` names its audit chain; `version` grows with each replacement,
-    `credentials_version` with each that changed the credentials."""
+    `credentials_version` with each that changed the credentials. If it `is_sealed`, no key of this
+    process opens its credentials, and it has nobody's."""
 
     id: UUID
     spec: ApplianceSpec
@@ -57,6 +58,7 @@ class Registration:
     last_updated: int
     credentials_version: int = 1
     former_api_url: str | None = None
+    is_sealed: bool = False
 
     @property
     def endpoint(self) -> Endpoint:

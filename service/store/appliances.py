@@ -30,15 +30,6 @@ _SAME_URL = "uq_appliance_api_url_normalized"
 _NOBODY = LocalUser("", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A registration to look at; if it `is_sealed`, no key opens its credentials, and it has
-    nobody's."""
-
-    registration: Registration
-    is_sealed: bool = False
-
-
 class Appliances:
     """Appliances as registered. Every change is an event in the chain of the registration, in the
     same transaction; credentials are sealed before they leave this process."""
@@ -53,7 +44,7 @@ class Appliances:
         """Register `spec`, or replace what is registered under its name; True if it is new.
 
         The version grows with each replacement, but a spec that is registered already changes
-        nothing. Raises ApplianceExists when another name has the same apiUrl, ValueError when
+        nothing; its credentials are sealed with the newest key then, too. Raises ApplianceExists when another name has the same apiUrl, ValueError when
         that is no URL, StoreUnavailable.
         """
         spec = replace(spec, description=to_text(spec.description))
@@ -70,23 +61,16 @@ class Appliances:
                 raise ApplianceExists(owner)
 
     async def get(self, name: ApplianceName) -> Registration:
-        """Raises UnknownAppliance, StoreUnavailable, Sealed."""
+        """One of them, sealed or not. Raises UnknownAppliance, StoreUnavailable."""
         rows = await self._database.run(select(appliance).where(appliance.c.name == name))
         if not rows:
             raise UnknownAppliance(name)
-        return _registration(rows[0], self._vault.open(rows[0].credentials, rows[0].id))
+        return self._registration(rows[0])
 
-    async def page(self) -> Sequence[Listed]:
-        """All of them, by name. Raises StoreUnavailable."""
+    async def page(self) -> Sequence[Registration]:
+        """All of them, by name, sealed or not. Raises StoreUnavailable."""
         rows = await self._database.run(select(appliance).order_by(appliance.c.name))
-        return [self._listed(row) for row in rows]
-
-    async def listed(self, name: ApplianceName) -> Listed:
-        """One of them. Raises UnknownAppliance, StoreUnavailable."""
-        rows = await self._database.run(select(appliance).where(appliance.c.name == name))
-        if not rows:
-            raise UnknownAppliance(name)
-        return self._listed(rows[0])
+        return [self._registration(row) for row in rows]
 
     async def delete(self, name: ApplianceName, author: Author) -> None:
         """Raises UnknownAppliance, ApplianceBusy while pairings on it are active,
@@ -110,10 +94,11 @@ class Appliances:
         row = await _locked(connection, spec.name, key_share=True)
         if row is None:
             return await self._insert(connection, spec, author), True
-        credentials = self._opened(row)
-        if credentials is not None and _registration(row, credentials).spec == spec:
-            return _registration(row, credentials), False
-        is_changed = credentials != spec.credentials
+        before = self._registration(row)
+        if not before.is_sealed and before.spec == spec:
+            await self._seal_anew(connection, row, spec.credentials)
+            return before, False
+        is_changed = before.is_sealed or before.spec.credentials != spec.credentials
         registered = _registered(spec, row.version + 1, credentials_changed=is_changed)
         entry = await self._record(connection, registered, _Chain.of(row), author)
         after = Registration(
@@ -130,6 +115,13 @@ class Appliances:
         # Whatever was wrong may be mended by what is new.
         await connection.execute(statement("reopen"), {"name": spec.name, "contact": False})
         return after, False
+
+    async def _seal_anew(
+        self, connection: AsyncConnection, row: Row[Any], credentials: Credentials
+    ) -> None:
+        if not self._vault.is_by_newest_key(row.credentials, row.id):
+            sealed = {"credentials": self._vault.seal(credentials, row.id)}
+            await connection.execute(update(appliance).where(appliance.c.id == row.id), sealed)
 
     async def _insert(
         self, connection: AsyncConnection, spec: ApplianceSpec, author: Author
@@ -199,16 +191,11 @@ class Appliances:
             "head": entry.hash,
         }
 
-    def _listed(self, row: Row[Any]) -> Listed:
-        credentials = self._opened(row)
-        return Listed(_registration(row, credentials or _NOBODY), credentials is None)
-
-    def _opened(self, row: Row[Any]) -> Credentials | None:
-        """The credentials of `row`, or None if the key for them is lost: then they are replaced."""
+    def _registration(self, row: Row[Any]) -> Registration:
         try:
-            return self._vault.open(row.credentials, row.id)
+            return _registration(row, self._vault.open(row.credentials, row.id))
         except Sealed:
-            return None
+            return replace(_registration(row, _NOBODY), is_sealed=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 
 from service.domain.appliance import ApiError
 from service.domain.errors import UnknownAppliance
+from service.domain.ids import ApplianceName
 from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Registration
 from service.store.database import Database
 from service.store.rows import error_to_json
 from service.store.statements import statement
+from service.store.vault import Sealed
 
 TURN_LASTS_S = 45.0
 """A turn that was not given back by then is over. Longer than a login may take."""
@@ -45,15 +47,19 @@ class LoginGate:
         self._database = database
         self._clock = clock
         self._name = registration.spec.name
+        self._is_sealed = registration.is_sealed
         self._appliance: UUID = registration.id
         self._version = registration.credentials_version
         self._turn: UUID | None = None
 
     async def admit(self) -> LoginRefusal | None:
-        """Wait for the turn to log in. A refusal: these credentials were refused before.
+        """Wait for the turn to log in. A refusal: these credentials were refused before, or no key
+        of ours opens them.
 
         Raises UnknownAppliance, StoreUnavailable.
         """
+        if self._is_sealed:
+            return _refusal_of_sealed(self._name, self._appliance)
         # Noted before asking: who is cancelled meanwhile may have got it all the same.
         self._turn = turn = uuid4()
         while True:
@@ -95,6 +101,11 @@ class LoginGate:
         except IntegrityError as error:  # It refers to no appliance any more.
             raise UnknownAppliance(self._name) from error
         return rows[0]._asdict()
+
+
+def _refusal_of_sealed(name: ApplianceName, registration: UUID) -> LoginRefusal:
+    """Told to nobody else: others may have the key."""
+    return LoginRefusal(ApiError("CredentialsSealed", str(Sealed(registration)), (name,)), 401)
 
 
 def _error(stored: Mapping[str, Any]) -> ApiError:

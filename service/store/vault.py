@@ -62,16 +62,27 @@ class Vault:
     def open(self, sealed: bytes, registration_id: UUID) -> Credentials:
         """The credentials that were sealed. Raises Sealed when no key fits, or when somebody has
         changed a single bit, or has moved them from another registration."""
-        nonce, content = sealed[1 : 1 + _NONCE_SIZE], sealed[1 + _NONCE_SIZE :]
-        for cipher in self._ciphers if sealed[:1] == _FORMAT else ():
-            try:
-                opened = cipher.decrypt(nonce, content, registration_id.bytes)
-            except (InvalidTag, ValueError):
-                continue
-            plain = msgspec.json.decode(opened, type=_Plain)
-            kind = LocalUser if plain.type == "localUser" else SsoUser
-            return kind(plain.user, plain.password)
+        for cipher in self._ciphers:
+            opened = _opened(cipher, sealed, registration_id)
+            if opened is not None:
+                plain = msgspec.json.decode(opened, type=_Plain)
+                kind = LocalUser if plain.type == "localUser" else SsoUser
+                return kind(plain.user, plain.password)
         raise Sealed(registration_id)
+
+    def is_by_newest_key(self, sealed: bytes, registration_id: UUID) -> bool:
+        """Whether it stays readable when all keys but the first are dropped."""
+        return _opened(self._ciphers[0], sealed, registration_id) is not None
+
+
+def _opened(cipher: AESGCM, sealed: bytes, registration_id: UUID) -> bytes | None:
+    nonce, content = sealed[1 : 1 + _NONCE_SIZE], sealed[1 + _NONCE_SIZE :]
+    if sealed[:1] != _FORMAT:
+        return None
+    try:
+        return cipher.decrypt(nonce, content, registration_id.bytes)
+    except (InvalidTag, ValueError):
+        return None
 
 
 def load_or_create_key(path: Path) -> bytes:

@@ -17,6 +17,7 @@ from tests.support.service import (
     fleet_of,
     holds,
     posts,
+    registration_of,
     service_over,
 )
 
@@ -347,3 +348,13 @@ async def test_a_service_that_stops_hands_its_pairings_to_the_next_one(
     assert len(posts(fleet)) == 2
     assert types.count("PairingHandedBack") == 1
     assert types.count("PairingStarted") == 2
+
+
+async def test_an_address_that_egress_forbids_cannot_be_registered(
+    service: ServiceUnderTest,
+) -> None:
+    body = registration_of(service.fleet["site-1"]) | {"managementUrl": "https://[::1]:8441"}
+    answer = await service.call("PUT", "/v1/appliances/site-1", body)
+    assert (answer.status, answer.json["code"]) == (422, "InvalidBody")
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/managementUrl"]
+    assert (await service.call("GET", "/v1/appliances/site-1")).status == 404

@@ -49,6 +49,23 @@ async def test_two_appliances_are_registered_checked_and_paired(
     assert are_paired(service.fleet, "site-1", "site-2")
 
 
+@pytest.mark.parametrize(
+    ("password", "told"),
+    [
+        ([], "standard input is at its end"),
+        (["--password-file", "nowhere/to/be/found"], "No such file"),
+    ],
+)
+async def test_a_password_that_does_not_come_is_told(
+    password: list[str], told: str, remote: dict[str, str]
+) -> None:
+    urls = ["--management-url", "https://m", "--api-url", "https://a", "--user", "root"]
+    thumbprint = ["--api-thumbprint", "SHA-256:" + ":".join(["AB"] * 32)]
+    ended = await sitepair("appliance", "add", "x", *urls, *thumbprint, *password, **remote)
+    assert (ended.status, "Traceback" in ended.err) == (2, False), ended
+    assert f"There is no password: {told}" in ended.err.replace("[Errno 2] ", "")
+
+
 async def test_a_pairing_that_fails_says_why_and_exits_with_1(
     service: ServiceUnderTest, remote: dict[str, str]
 ) -> None:

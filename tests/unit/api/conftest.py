@@ -18,6 +18,7 @@ from service.api.parts import ApiParts, ProcessParts, Readiness
 from service.api.routes import build
 from service.api.serving import ApiRunner
 from service.appliance.check import CheckReport
+from service.appliance.egress import EgressPolicy
 from service.domain.ids import PairingId
 from service.domain.registration import Registration
 from service.observe.logging import listening
@@ -170,8 +171,8 @@ async def served_over(database_url: str) -> AsyncIterator[Served]:
                     anything=store.anything,
                     spool_dir=spool_dir,
                     check=check,
-                    egress_forbids=_egress_forbids,
-                    cursor_key=b"k" * 32,
+                    egress_forbids=EgressPolicy().objection_to,
+                    cursor_keys=[b"k" * 32],
                 ),
             )
         )
@@ -191,7 +192,3 @@ def counted() -> Iterator[Metrics]:
     metrics = Metrics()
     with listening(metrics.see):
         yield metrics
-
-
-def _egress_forbids(host: str) -> str | None:
-    return "is forbidden by the egress policy" if host == "169.254.169.254" else None

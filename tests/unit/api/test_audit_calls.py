@@ -86,8 +86,8 @@ async def test_filters_choose_together_and_an_id_is_good_for_all_of_them(served:
     assert await pages(served, f"&operationID={operation}&after={whole[3]['id']}") == whole[4:]
 
 
-EDITED = Cursors(b"another key").event_id(Place(3, UUID(int=1), 1))
-ELSEWHERE = Cursors(b"k" * 32).event_id(Place(2**62, UUID(int=1), 1))
+EDITED = Cursors([b"another key"]).event_id(Place(3, UUID(int=1), 1))
+ELSEWHERE = Cursors([b"k" * 32]).event_id(Place(2**62, UUID(int=1), 1))
 
 
 @pytest.mark.parametrize("path", ["/v1/audit", "/v1/audit/stream"])

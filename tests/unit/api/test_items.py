@@ -99,6 +99,7 @@ def test_most_items_are_seen_quickly_to_be_right() -> None:
     ("text", "code", "detail"),
     [
         (b"{", "MalformedBody", "The item is not JSON"),
+        (b'{"appliances":[\r\n', "MalformedBody", "(line 1, column 16)"),
         (b"\xff", "MalformedBody", "The item is not UTF-8: byte 0."),
         (b"{}", "InvalidBody", "/appliances: is required"),
         (b'{"appliances":["a","b"],"%s":1}' % (b"x" * 600), "InvalidBody", "is not a known field"),

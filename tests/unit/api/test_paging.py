@@ -13,7 +13,7 @@ from service.domain.pairing import PairingState
 from service.store.audit import Place
 from service.store.pairings import PairingFilter
 
-CURSORS = Cursors(b"k" * 32)
+CURSORS = Cursors([b"k" * 32])
 LAST = PairingId(UUID("019a3f5e-7c1d-7a52-9a55-3c0d7e6f2b10"))
 FILTERS = PairingFilter(state=PairingState.FAILED)
 
@@ -57,7 +57,15 @@ def test_a_cursor_of_other_filters_is_refused(filters: PairingFilter) -> None:
 
 def test_a_cursor_of_another_service_is_refused() -> None:
     with pytest.raises(ForeignCursor):
-        CURSORS.position(Cursors(b"other").after(LAST, FILTERS), FILTERS)
+        CURSORS.position(Cursors([b"other"]).after(LAST, FILTERS), FILTERS)
+
+
+def test_a_cursor_stays_good_while_its_key_is_there_and_new_ones_are_of_the_newest() -> None:
+    rotated = Cursors([b"new", *CURSORS.keys])
+    assert rotated.position(CURSORS.after(LAST, FILTERS), FILTERS) == LAST
+    place = Place(3, UUID(int=1), 1)
+    assert rotated.place(CURSORS.event_id(place)) == place
+    assert Cursors([b"new"]).place(rotated.event_id(place)) == place
 
 
 @pytest.mark.parametrize("shorter", [1, 2, 5, 22])

@@ -30,7 +30,6 @@ from service.domain.registration import (
     SsoUser,
 )
 from service.domain.thumbprint import Thumbprint
-from service.store.appliances import Listed
 
 A, B = ApplianceName("a"), ApplianceName("b")
 ID = UUID("019a3f5e-7c1d-7a52-9a55-3c0d7e6f2b10")
@@ -180,7 +179,7 @@ def test_of_credentials_only_the_kind_and_the_user_are_shown() -> None:
         REGISTRATION, spec=replace(REGISTRATION.spec, credentials=SsoUser("x@y", "hunter2"))
     )
 
-    assert responses.appliance(Listed(REGISTRATION), ApplianceHealth()) == {
+    assert responses.appliance(REGISTRATION, ApplianceHealth()) == {
         "name": "a",
         "managementUrl": "https://m",
         "apiUrl": "https://a",
@@ -201,14 +200,14 @@ def test_of_credentials_only_the_kind_and_the_user_are_shown() -> None:
             "loginError": None,
         },
     }
-    shown = responses.appliance(Listed(sso), ApplianceHealth())
+    shown = responses.appliance(sso, ApplianceHealth())
     assert shown["credentials"] == {"type": "ssoCredentials", "user": "x@y"}
 
 
 def test_health_is_shown_without_stack_traces() -> None:
     error = ApiError("ConnectTimeout", "m", (), "at com.vmware.Internal")
     health = ApplianceHealth(5, error, 3, LoginRefusal(error, 401))
-    shown = responses.appliance(Listed(REGISTRATION), health)["health"]
+    shown = responses.appliance(REGISTRATION, health)["health"]
 
     assert shown == {
         "breaker": "open",
