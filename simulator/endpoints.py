@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,8 @@ def answer(world: "World", visit: "Visit", now: int) -> Answer:
     knobs, call = visit.appliance.knobs, visit.call
     version = accepted_version(call.accept, knobs.api_version)
     headers: dict[str, str] = {}
+    if visit.appliance.offset_ms:
+        headers["Date"] = formatdate((now + visit.appliance.offset_ms) / 1000, usegmt=True)
     try:
         _check(visit, version, now)
         reply = visit.route.handler(world, visit, now)

@@ -30,8 +30,8 @@ class ForeignCursor(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Cursors:
-    """Makes cursors with the first of `keys`, and reads those of all. Processes that share a key take
-    each other's."""
+    """Makes cursors with the first of `keys`, and reads those of all. Processes that share a key
+    take each other's."""
 
     keys: Sequence[bytes] = field(repr=False)
 

@@ -9,7 +9,8 @@ no connection, DNS, TLS handshake, time-out    NotSent          NotSent
 sent, then cut, silent, garbled, too large,    Ambiguous        NotSent
   encoded; 2xx with an unreadable body
 5xx but 503                                    Ambiguous        NotSent (501: Rejected)
-401 with the mark of an ended session          SessionExpired   SessionExpired
+401 with the mark of an ended session, also    SessionExpired   SessionExpired
+  after a new login
 other 4xx, 3xx                                 Rejected         Rejected
 wrong or untrusted certificate, forbidden      Rejected         Rejected
   address, unusable URL
@@ -29,6 +30,9 @@ from service.domain.errors import Ambiguous, NotSent, Rejected
 
 SESSION_ENDED = "authentication token required"
 """In `WWW-Authenticate` it tells an ended session from every other 401 (h4-api 1)."""
+
+_ELSEWHERE = "RemoteAuthenticationFailure"
+"""The 401 about credentials for another site (h4-api 7)."""
 
 MAX_RETRY_AFTER_S = 3600.0
 
@@ -99,14 +103,14 @@ def judge_failure(failure: Failure, *, mutating: bool) -> NotSent | Ambiguous | 
     error = ApiError(_CODES[failure.kind], *_words(failure))
     if failure.kind in _NEEDS_SOMEBODY:
         return Rejected(error, 0)
-    if failure.kind in AFTER_SENDING:
-        return unclear(error, mutating=mutating)
+    if failure.kind in AFTER_SENDING and mutating:
+        return Ambiguous(error)
     return NotSent(error)
 
 
 def unclear(error: ApiError, *, mutating: bool) -> NotSent | Ambiguous:
-    """Sent, and what it did is not known: which matters only if it could do something."""
-    return Ambiguous(error) if mutating else NotSent(error)
+    """Answered, and what it did is not known: which matters only if it could do something."""
+    return Ambiguous(error) if mutating else NotSent(error, is_answered=True)
 
 
 def unreadable(why: str) -> ApiError:
@@ -121,6 +125,14 @@ def is_session_expired(outcome: Outcome) -> bool:
         and outcome.status == 401
         and SESSION_ENDED in outcome.headers.get("www-authenticate", "").lower()
     )
+
+
+def may_be_session_end(outcome: Outcome) -> bool:
+    """Whether one new login is worth it: an expired token may come without the mark, which one
+    client alone tells of (h4-api 1, 7)."""
+    if not isinstance(outcome, Answer) or outcome.status != 401:
+        return False
+    return is_session_expired(outcome) or error_in(outcome).code != _ELSEWHERE
 
 
 def error_in(answer: Answer) -> ApiError:
@@ -138,6 +150,12 @@ def error_in(answer: Answer) -> ApiError:
         f"The appliance answered {answer.status} {_phrase(answer.status)}".rstrip() + ".",
         (str(answer.status),),
     )
+
+
+def answered_at_ms(headers: Mapping[str, str]) -> int | None:
+    """When it was answered by the appliance's own clock, in whole seconds; None if not told."""
+    moment = _date(headers.get("date", ""))
+    return int(moment.timestamp() * 1000) if moment is not None else None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

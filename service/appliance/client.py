@@ -1,7 +1,7 @@
 """One appliance: what may be asked of it, over one session and few connections."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from typing import TypeVar
@@ -10,9 +10,10 @@ from urllib.parse import quote
 from service.appliance.breaker import Breaker, probing
 from service.appliance.calls import Callers, Calls
 from service.appliance.classify import (
+    answered_at_ms,
     good,
-    is_session_expired,
     judge_failure,
+    may_be_session_end,
     unclear,
     unreadable,
 )
@@ -54,6 +55,9 @@ _ABOUT_TO = 4
 """So many times as many as may change something at once may be about to: while their intents are
 written, others call."""
 
+_NOTABLE_SKEW_MS = 60_000
+"""An answer takes time, and tells its own in whole seconds."""
+
 
 class ApplianceClient:
     """Implements `engine.ports.Appliance` for one registration. Close it when done.
@@ -91,6 +95,9 @@ class ApplianceClient:
             TaskInquiry(self.ask, limits), self._tasks, conditions.pace(), conditions.jitter
         )
         self._task_list = TaskList(self._read)
+        self._clock = conditions.clock
+        self._last: tuple[Mapping[str, str], int] | None = None
+        """The headers of the last answer, and when it came."""
         self.breaker.listeners.add(self._turn_away)
 
     def share(self, workers: int) -> None:
@@ -140,7 +147,7 @@ class ApplianceClient:
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
         """All its tasks that began after `since_ms` and that `call` may have started."""
-        return await self._task_list.of(call, since_ms)
+        return await self._task_list.of(call, since_ms + self._skew_ms())
 
     async def probe(self) -> ApiError | None:
         """Look through an open breaker: None if the appliance answers, or would have to be set
@@ -168,7 +175,7 @@ class ApplianceClient:
         """Make a call within the session. Any HTTP status is an answer here; no answer raises."""
         token = await self._session.token()
         outcome = await self._send(request, token, callers, permit)
-        if is_session_expired(outcome):
+        if may_be_session_end(outcome):
             self._session.expire(token)
             token = await self._session.token()
             outcome = await self._send(request, token, callers, permit)
@@ -176,6 +183,7 @@ class ApplianceClient:
             outcome = await self._speak_plainly(request, token, callers, outcome)
         if isinstance(outcome, Failure):
             raise judge_failure(outcome, mutating=request.mutating)
+        self._last = outcome.headers, self._clock()
         return outcome
 
     async def close(self) -> None:
@@ -201,6 +209,15 @@ class ApplianceClient:
         finally:
             self._mutating.release()
         return _understood(request, answer, read_task)
+
+    def _skew_ms(self) -> int:
+        """How far its clock is ahead of ours, by its last answer; 0 if that does not tell."""
+        if self._last is None:
+            return 0
+        headers, at = self._last
+        theirs = answered_at_ms(headers)
+        skew = theirs - at if theirs is not None else 0
+        return skew if abs(skew) >= _NOTABLE_SKEW_MS else 0
 
     def _turn_away(self, closed: ApplianceClosed) -> None:
         self._line.turn_away(closed)

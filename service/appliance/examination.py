@@ -4,13 +4,11 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlsplit
 
 from cryptography import x509
 
-from service.appliance.classify import good
+from service.appliance.classify import answered_at_ms, good
 from service.appliance.client import ApplianceClient
 from service.appliance.conditions import Conditions
 from service.appliance.egress import EgressForbidden, addresses_of
@@ -225,11 +223,7 @@ class Examination:
 
     async def _date_header(self) -> int | None:
         answer = await self._client.ask(Request("GET", "/diagnostics/about"))
-        try:
-            moment = parsedate_to_datetime(answer.headers.get("date", ""))
-        except (ValueError, TypeError, IndexError):
-            return None
-        return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
+        return answered_at_ms(answer.headers)
 
     async def _health_time(self) -> int | None:
         """`currentTime` of the health report, None if it cannot be had (h4-api 8)."""

@@ -1,8 +1,9 @@
 """How an appliance is asked about tasks: all in one `POST /tasks/poll`, or one by one.
 
 What appliances make of the bulk call is partly unknown (h4-api 3.5), so whatever surprises leads
-to `GET /tasks/{id}`: for the ids that a table left out, for a table that cannot be read, and for
-a long while where the call does not exist.
+to `GET /tasks/{id}`: for the ids that a table left out, for a refusal, for a table that cannot be
+read, and for a long while where the call does not exist. And a task that one may not ask about
+either counts as forgotten: the list of peers tells then what came of it.
 """
 
 import asyncio
@@ -12,22 +13,22 @@ from typing import Protocol
 from urllib.parse import quote
 
 from service.appliance.calls import Callers
-from service.appliance.classify import good, unclear, unreadable
+from service.appliance.classify import good, is_session_expired, unclear, unreadable
 from service.appliance.exchange import Answer, Request
 from service.appliance.limits import Limits
 from service.appliance.polltable import read_poll_table
 from service.appliance.wire import Unreadable, poll_body, read_task
 from service.domain.appliance import Task
-from service.domain.errors import TaskForgotten
+from service.domain.errors import ApplianceError, TaskForgotten
 from service.domain.ids import OperationId, TaskId
 
 STRIKES = 3
 """So many useless answers in a row mean that an appliance has no bulk poll."""
 
 _NO_SUCH_CALL = frozenset({404, 405, 415, 501})
-_USELESS = frozenset({400, 500})
-_NO_SUCH_TASK = frozenset({400, 403, 404, 410})
-"""What an unknown task is answered with is not documented (h4-api 3.3); a 500 proves nothing."""
+_TOO_MUCH = frozenset({400, 413})
+_PASSING = frozenset({408, 429, 503})
+"""Answers that say nothing about what was asked: it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,16 @@ class TaskInquiry:
 
         Raises NotSent when the look has to be repeated, Rejected when that is no use.
         """
-        left = list(questions)
+        left, strikes = list(questions), self._strikes
         if self.is_bulk():
             left = []
             for chunk in _chunks(questions, self._chunk):
                 left += await self._look_in_bulk(chunk, tell)
-        await self._look_one_by_one(left, tell)
+        try:
+            await self._look_one_by_one(left, tell)
+        except ApplianceError:
+            self._strikes = strikes  # It is not the bulk call that is to blame.
+            raise
         if self._strikes >= STRIKES:  # And one by one it did work.
             self._give_up_bulk()
 
@@ -84,14 +89,14 @@ class TaskInquiry:
         body = poll_body([question.task_id for question in chunk])
         request = Request("POST", "/tasks/poll", body=body)
         answer = await self._ask(request, lambda: [each.operation_id for each in chunk])
-        if answer.status == 400:
+        if answer.status in _TOO_MUCH:
             self._refused += 1
             if len(chunk) > 1:
                 return await self._look_in_halves(chunk, tell)
         if answer.status in _NO_SUCH_CALL:
             self._give_up_bulk()
             return chunk
-        if answer.status not in _USELESS:
+        if not _is_refused(answer):
             try:
                 return self._read_table(good(answer, mutating=False), chunk, tell)
             except Unreadable:
@@ -144,7 +149,7 @@ class TaskInquiry:
     async def _look_at(self, question: Question, tell: Tell) -> None:
         path = f"/tasks/{quote(question.task_id, safe='')}"
         answer = await self._ask(Request("GET", path), lambda: (question.operation_id,))
-        if answer.status in _NO_SUCH_TASK:
+        if _is_refused(answer) and answer.status < 500:
             tell(question.task_id, TaskForgotten(question.task_id))
             return
         try:
@@ -153,6 +158,11 @@ class TaskInquiry:
             raise unclear(unreadable(str(error)), mutating=False) from error
         if task.is_over:
             tell(question.task_id, task)
+
+
+def _is_refused(answer: Answer) -> bool:
+    """Whether a session that holds got no for an answer."""
+    return answer.status >= 400 and not (answer.status in _PASSING or is_session_expired(answer))
 
 
 def _chunks(questions: Sequence[Question], size: int) -> Iterator[Sequence[Question]]:

@@ -49,11 +49,15 @@ class ApplianceError(SitepairError):
 
 
 class NotSent(ApplianceError):
-    """The appliance did not act on the call. `retry_after_s` is its own wish, if it had one."""
+    """The appliance did not act on the call. `retry_after_s` is its own wish, if it had one. It
+    `is_answered` if it was a call that only looks, and the answer is of no use."""
 
-    def __init__(self, error: ApiError, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, error: ApiError, retry_after_s: float | None = None, *, is_answered: bool = False
+    ) -> None:
         super().__init__(error)
         self.retry_after_s = retry_after_s
+        self.is_answered = is_answered
 
 
 class ApplianceClosed(NotSent):

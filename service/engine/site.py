@@ -7,7 +7,7 @@ from math import inf
 
 from service.domain.appliance import Endpoint, Task
 from service.domain.decisions import Call, Sighting, sight
-from service.domain.errors import LoginRefused, Rejected, TaskForgotten
+from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten
 from service.domain.ids import TaskId
 from service.domain.pairing import Side, SiteCall
 from service.engine.case import Case
@@ -16,6 +16,11 @@ from service.engine.ports import Appliance
 
 _NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
 """Answers that mean that an appliance has no list of tasks for us (h4-api 3.4)."""
+
+_BAD_REQUEST = 400
+_MOST_VAIN_LISTS = 5
+"""So many other useless answers in a row, seconds apart, mean the same: what a lost call started is
+hardly under way any more."""
 
 
 class Site:
@@ -30,6 +35,7 @@ class Site:
         self._case = case
         self._appliance = appliance
         self._policy = policy
+        self._vain_lists = 0
 
     @property
     def side(self) -> Side:
@@ -82,6 +88,10 @@ class Site:
             case SiteCall.UNPAIR:
                 return await self._appliance.unpair(step.peer_id, permit)
 
+    def _is_vain_again(self) -> bool:
+        self._vain_lists += 1
+        return self._vain_lists >= _MOST_VAIN_LISTS
+
     async def _running(self, call: SiteCall) -> list[Task]:
         margin_ms = int(self._policy.clock_margin_s * 1000)
         since_ms = self._case.pairing.start_time - margin_ms
@@ -89,7 +99,14 @@ class Site:
             async with asyncio.timeout_at(self._case.deadline):
                 tasks = await self._appliance.site_tasks(call, since_ms)
         except Rejected as refusal:
-            if isinstance(refusal, LoginRefused) or refusal.status not in _NO_LIST:
+            if isinstance(refusal, LoginRefused) or refusal.status < _BAD_REQUEST:
                 raise
+            if refusal.status not in _NO_LIST and not self._is_vain_again():
+                raise NotSent(refusal.error) from refusal
             return []  # The looks have to do.
+        except NotSent as trouble:
+            if not trouble.is_answered or not self._is_vain_again():
+                raise
+            return []
+        self._vain_lists = 0
         return [task for task in tasks if not task.is_over]

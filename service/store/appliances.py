@@ -44,8 +44,8 @@ class Appliances:
         """Register `spec`, or replace what is registered under its name; True if it is new.
 
         The version grows with each replacement, but a spec that is registered already changes
-        nothing; its credentials are sealed with the newest key then, too. Raises ApplianceExists when another name has the same apiUrl, ValueError when
-        that is no URL, StoreUnavailable.
+        nothing; its credentials are sealed with the newest key then, too. Raises ApplianceExists
+        when another name has the same apiUrl, ValueError when that is no URL, StoreUnavailable.
         """
         spec = replace(spec, description=to_text(spec.description))
         while True:

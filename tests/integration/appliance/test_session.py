@@ -63,9 +63,25 @@ async def test_a_session_that_ends_again_after_a_new_login_is_worth_another_try(
         assert await here.client.peers() == ()
 
 
-async def test_a_401_without_the_mark_is_a_rejection_and_no_reason_to_log_in() -> None:
+async def test_a_401_without_the_mark_is_worth_one_new_login() -> None:
     async with rig() as here:
-        here.here.add_fault(fault("status", path="/sites", status=401, code="NotAuthenticated"))
+        here.here.add_fault(
+            fault("status", path="/sites", status=401, code="NotAuthenticated", times=1)
+        )
+        assert await here.client.peers() == ()
+        assert here.counts.logins_accepted == 2
+        here.here.add_fault(
+            fault("status", path="/sites", status=401, code="NotAuthenticated", times=9)
+        )
+        with pytest.raises(Rejected):
+            await here.client.peers()
+        assert here.counts.logins_accepted == 3
+
+
+async def test_a_401_about_another_site_is_no_reason_to_log_in() -> None:
+    async with rig() as here:
+        code = "RemoteAuthenticationFailure"
+        here.here.add_fault(fault("status", path="/sites", status=401, code=code))
         with pytest.raises(Rejected):
             await here.client.peers()
         assert here.counts.logins_accepted == 1

@@ -183,9 +183,18 @@ async def test_whoever_waits_does_not_notice_that_rounds_fail(rule: Rule) -> Non
 async def test_whoever_waits_is_told_when_it_is_no_use() -> None:
     async with rig(Knobs(task_ms=(60_000, 60_000))) as here:
         task = await here.client.pair(here.there, "", granted)
-        here.here.add_fault(fault("status", path="/tasks/poll", status=403, code="Forbidden"))
+        here.here.add_fault(fault("redirect", path="/tasks/poll"))
         with pytest.raises(Rejected):
             await here.client.finished(task.id)
+
+
+@pytest.mark.parametrize("status", [401, 403, 422])
+async def test_a_bulk_poll_that_is_refused_is_made_up_for(status: int) -> None:
+    async with rig() as here:
+        here.here.add_fault(
+            fault("status", path="/tasks/poll", status=status, code="Forbidden", times=99)
+        )
+        assert (await pair(here)).succeeded
 
 
 async def test_whoever_waits_is_told_when_the_login_is_refused_meanwhile() -> None:
@@ -248,6 +257,17 @@ async def test_only_tasks_after_the_moment_are_listed() -> None:
             task.id for task in await here.client.site_tasks(SiteCall.PAIR, first.start_time - 1)
         ] == [first.id]
         assert await here.client.site_tasks(SiteCall.PAIR, first.start_time) == []
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+async def test_tasks_of_an_appliance_whose_clock_is_wrong_are_found(hours: int) -> None:
+    async with rig(Knobs(task_ms=(60_000, 60_000))) as here:
+        here.here.skew_clock(hours * 3_600_000)
+        begun = int(here.simulated.now())
+        task = await here.client.pair(here.there, "", granted)
+        for since, found in ((begun - 120_000, [task.id]), (begun + 120_000, [])):
+            listed = await here.client.site_tasks(SiteCall.PAIR, since)
+            assert [each.id for each in listed] == found
 
 
 async def test_one_pairing_alone_costs_few_calls() -> None:

@@ -8,7 +8,7 @@ from service.appliance.exchange import Answer, Request
 from service.appliance.inquiry import Question, TaskInquiry
 from service.appliance.limits import Limits
 from service.domain.appliance import Task
-from service.domain.errors import NotSent, Rejected, TaskForgotten
+from service.domain.errors import NotSent, TaskForgotten
 from service.domain.ids import OperationId, TaskId
 from tests.support.virtual_time import run
 from tests.unit.appliance.h4tasks import H4Tasks
@@ -166,7 +166,52 @@ def test_an_appliance_that_refuses_every_bulk_poll_is_not_asked_in_ever_smaller_
     run(scene())
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 410])
+@pytest.mark.parametrize("status", [401, 402, 403, 406, 409, 413, 422, 502, 504])
+def test_a_bulk_poll_that_is_refused_is_made_up_for_and_given_up_after_three(status: int) -> None:
+    async def scene() -> None:
+        def refuse(request: Request) -> Answer | None:
+            return an_answer(status) if request.method == "POST" else None
+
+        appliance = H4Tasks(tasks(2), spoil=refuse)
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        for _ in range(5):
+            assert all_found(await look(inquiry, appliance), 2)
+        assert appliance.asked["bulk"] <= 5
+        assert not inquiry.is_bulk()
+
+    run(scene())
+
+
+def test_a_bulk_poll_survives_a_gateway_that_was_down_for_all() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(50), spoil=lambda _: an_answer(502))
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        for _ in range(9):
+            with pytest.raises(NotSent):
+                await look(inquiry, appliance)
+        appliance.spoil = None
+        appliance.asked.clear()
+        assert all_found(await look(inquiry, appliance), 50)
+        assert appliance.asked == {"bulk": 1}
+
+    run(scene())
+
+
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_an_appliance_that_wants_to_be_asked_later_has_refused_nothing(status: int) -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(2), spoil=lambda _: an_answer(status))
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        for _ in range(9):
+            with pytest.raises(NotSent):
+                await look(inquiry, appliance)
+        assert appliance.asked["single"] == 0
+        assert inquiry.is_bulk()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 406, 409, 410, 413, 422])
 def test_an_appliance_that_knows_no_such_task_has_forgotten_it(status: int) -> None:
     async def scene() -> None:
         def unknown(request: Request) -> Answer | None:
@@ -189,10 +234,12 @@ def test_a_single_answer_that_cannot_be_read_is_asked_for_again() -> None:
     run(scene())
 
 
-def test_a_refused_session_is_passed_on() -> None:
+def test_a_session_that_ended_once_more_is_asked_again_later() -> None:
+    marked = an_answer(401, www_authenticate="Authentication Token Required")
+
     async def scene() -> None:
-        appliance = H4Tasks(tasks(1), spoil=lambda _: an_answer(401))
-        with pytest.raises(Rejected):
+        appliance = H4Tasks(tasks(1), spoil=lambda _: marked)
+        with pytest.raises(NotSent):
             await look(TaskInquiry(appliance.ask, Limits()), appliance)
 
     run(scene())

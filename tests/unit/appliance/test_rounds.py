@@ -356,7 +356,7 @@ def test_who_is_turned_away_leaves_nothing_running() -> None:
 
 def test_a_refusal_is_told_to_all_who_wait() -> None:
     async def scene() -> None:
-        appliance = H4Tasks(spoil=lambda _: an_answer(403))
+        appliance = H4Tasks(spoil=lambda _: an_answer(302))
         async with waiting(appliance) as (rounds, _):
             answers = await asyncio.gather(
                 rounds.finished(ONE), rounds.finished(TWO), return_exceptions=True

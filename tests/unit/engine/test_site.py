@@ -6,7 +6,7 @@ import pytest
 
 from service.domain.appliance import ApiError, Peer, Task
 from service.domain.decisions import Absent
-from service.domain.errors import LoginRefused, Rejected
+from service.domain.errors import ApplianceError, LoginRefused, NotSent, Rejected
 from service.domain.pairing import Assignment, SiteCall
 from service.engine.case import Author, Case
 from service.engine.policy import Policy
@@ -23,7 +23,7 @@ class Refusing:
 
     name = A
 
-    def __init__(self, refusal: Rejected) -> None:
+    def __init__(self, refusal: ApplianceError) -> None:
         self._refusal = refusal
 
     async def peers(self, *_: object) -> Sequence[Peer]:
@@ -51,30 +51,53 @@ class Unused:
         raise AssertionError
 
 
-def look_at(refusal: Rejected) -> object:
-    """What such an appliance is taken for."""
+def look_at(refusal: ApplianceError, times: int = 1) -> list[object]:
+    """What such an appliance is taken for, each time; the refusal where it is not judged."""
 
-    async def look() -> object:
+    async def look() -> list[object]:
         assignment = Assignment(a_pairing(), (ENDPOINT_A, ENDPOINT_B), 900.0)
         case = Case(assignment, Unused(), Author("worker", lambda: int(now()), lambda: None))
-        return await Site(case, Refusing(refusal), POLICY).look_after_tasks(SiteCall.PAIR)
+        site, seen = Site(case, Refusing(refusal), POLICY), list[object]()
+        for _ in range(times):
+            try:
+                seen.append(await site.look_after_tasks(SiteCall.PAIR))
+            except ApplianceError as error:
+                seen.append(error)
+        return seen
 
     return run(look())
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])
 def test_who_has_no_list_of_tasks_is_judged_by_the_peers(status: int) -> None:
-    assert look_at(Rejected(ERROR, status)) == Absent()
+    assert look_at(Rejected(ERROR, status)) == [Absent()]
 
 
-@pytest.mark.parametrize("status", [0, 302, 401, 402, 406, 409, 415, 422, 451])
+@pytest.mark.parametrize(
+    "useless",
+    [
+        NotSent(ERROR, is_answered=True),
+        *[Rejected(ERROR, status) for status in (401, 402, 406, 409, 413, 422)],
+    ],
+)
+def test_who_is_asked_in_vain_again_and_again_is_judged_so_too(useless: ApplianceError) -> None:
+    *vain, fifth, sixth = look_at(useless, 6)
+    assert all(isinstance(each, NotSent) and each.error == ERROR for each in vain)
+    assert fifth == sixth == Absent()
+
+
+def test_who_does_not_answer_is_not_judged() -> None:
+    silence = NotSent(ERROR)
+    assert look_at(silence, 9) == [silence] * 9
+
+
+@pytest.mark.parametrize("status", [0, 302])
 def test_any_other_refusal_says_nothing_about_tasks(status: int) -> None:
-    with pytest.raises(Rejected) as caught:
-        look_at(Rejected(ERROR, status))
-    assert caught.value.status == status
+    refusal = Rejected(ERROR, status)
+    assert look_at(refusal) == [refusal]
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_nor_does_a_login_that_is_refused(status: int) -> None:
-    with pytest.raises(LoginRefused):
-        look_at(LoginRefused(ApiError("NotAuthenticated", "No."), status))
+    refusal = LoginRefused(ApiError("NotAuthenticated", "No."), status)
+    assert look_at(refusal) == [refusal]
