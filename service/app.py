@@ -172,9 +172,8 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
     journal = await _journal(stack, store)
     timeouts = CallTimeouts(change_s=policy.call_s)
     conditions, openings = Conditions(store.egress, timeouts), Signal()
-    fleet = ApplianceFleet(
-        store.appliances.get, conditions, store.logins.of, on_open=openings.announce
-    )
+    logins = LoginGates(store.database, _now_ms, lambda: workers.current.id)
+    fleet = ApplianceFleet(store.appliances.get, conditions, logins.of, on_open=openings.announce)
     await stack.enter_async_context(fleet)
 
     def born() -> Worker:

@@ -54,6 +54,7 @@ class Worker:
         self.handed_back = 0
         self.trouble: str | None = None
         self.lease = Lease(ports.heartbeat, policy, self._heard_of)
+        self.id = worker_id
         self._author = Author(f"worker-{worker_id}", clock, self.lease.permit)
         self._ports = ports
         self._policy = policy

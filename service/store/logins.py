@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from service.domain.appliance import ApiError
 from service.domain.errors import UnknownAppliance
-from service.domain.ids import ApplianceName
+from service.domain.ids import ApplianceName, WorkerId
 from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Registration
 from service.store.database import Database
 from service.store.rows import error_to_json
@@ -19,7 +19,8 @@ from service.store.statements import statement
 from service.store.vault import Sealed
 
 TURN_LASTS_S = 45.0
-"""A turn that was not given back by then is over. Longer than a login may take."""
+"""A turn that was not given back by then is over, though its worker lives. Longer than a login may
+take."""
 
 _ASK_AGAIN_S = (0.1, 1.0)
 
@@ -27,14 +28,20 @@ _ASK_AGAIN_S = (0.1, 1.0)
 class LoginGates:
     """The gates of all appliances."""
 
-    def __init__(self, database: Database, clock: Callable[[], int]) -> None:
-        """`clock` gives the time in ms."""
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], int],
+        owner: Callable[[], WorkerId | None] = lambda: None,
+    ) -> None:
+        """`clock` gives the time in ms, `owner` the worker on whose behalf logins are made."""
         self._database = database
         self._clock = clock
+        self._owner = owner
 
     def of(self, registration: Registration) -> "LoginGate":
         """The gate before the logins with the credentials of `registration`."""
-        return LoginGate(self._database, self._clock, registration)
+        return LoginGate(self._database, self._clock, self._owner, registration)
 
 
 class LoginGate:
@@ -42,10 +49,15 @@ class LoginGate:
     and none with credentials that were refused."""
 
     def __init__(
-        self, database: Database, clock: Callable[[], int], registration: Registration
+        self,
+        database: Database,
+        clock: Callable[[], int],
+        owner: Callable[[], WorkerId | None],
+        registration: Registration,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._owner = owner
         self._name = registration.spec.name
         self._is_sealed = registration.is_sealed
         self._appliance: UUID = registration.id
@@ -95,6 +107,7 @@ class LoginGate:
                     "appliance": self._appliance,
                     "turn": turn,
                     "lasts_s": TURN_LASTS_S,
+                    "owner": self._owner(),
                     "credentials_version": self._version,
                 },
             )

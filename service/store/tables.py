@@ -126,6 +126,7 @@ appliance_health = Table(
     Column("probe_time", DateTime(timezone=True)),
     Column("login_worker", Uuid),
     Column("login_until", DateTime(timezone=True)),
+    Column("login_owner", Uuid),
     Column("refused_version", BigInteger),
     Column("refused_status", BigInteger),
     Column("refused_error", JSON(none_as_null=True)),

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +11,9 @@ from service.settings import Settings
 from simulator import Rule, fault
 from tests.integration.test_ways_back import asked, ended, event_types
 from tests.support.service import QUICK, ServiceUnderTest, are_paired, fleet_of, service_over
+
+if TYPE_CHECKING:
+    import asyncpg
 
 NARROW = replace(QUICK, window=4)
 
@@ -103,3 +106,17 @@ async def test_a_check_that_gets_in_lifts_the_refusal(settings: Settings) -> Non
         checked = await service.call("POST", f"/v1/appliances/{one}/check")
         assert checked.json["ok"] is True
         assert (await ended(service, one, other))["state"] == "SUCCEEDED"
+
+
+async def test_a_turn_to_log_in_is_on_record_as_the_workers(
+    service: ServiceUnderTest, sql: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    one, other, _ = await service.register()
+    service.fleet[one].add_fault(fault("hang", path="/sessions", ms=1_000))
+    pairing = await service.pair(one, other)
+    owner = "select login_owner from appliance_health where login_owner is not null"
+    while (turn := await sql.fetchval(owner)) is None:
+        pass
+    assert await sql.fetchval("select array_agg(id) from worker") == [turn]
+    assert (await service.over(pairing))["state"] == "SUCCEEDED"
+    assert await sql.fetchval(owner) is None

@@ -366,7 +366,8 @@ class Tables:
     # Logins.
 
     def take_login(self, turn: UUID, registration: Registration) -> LoginRefusal | bool:
-        """`take_login.sql`: a refusal; or whether the turn was taken. Raises UnknownAppliance."""
+        """`take_login.sql`: a refusal; or whether the turn was taken, which here always lasts for
+        its time. Raises UnknownAppliance."""
         if not self._is_known(registration):
             raise UnknownAppliance(registration.spec.name)
         standing, now = self.standing(registration.spec.name), self._clock()

@@ -16,6 +16,7 @@ on conflict (appliance_id) do update
 set
   login_worker = case when h.login_worker = :turn then null else h.login_worker end,
   login_until = case when h.login_worker = :turn then null else h.login_until end,
+  login_owner = case when h.login_worker = :turn then null else h.login_owner end,
   refused_version = case when :is_news then excluded.refused_version else h.refused_version end,
   refused_status = case when :is_news then excluded.refused_status else h.refused_status end,
   refused_error = case when :is_news then excluded.refused_error else h.refused_error end,

@@ -3,14 +3,17 @@
 import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from service.domain.appliance import ApiError
 from service.domain.errors import UnknownAppliance
+from service.domain.ids import WorkerId
 from service.domain.registration import LocalUser, LoginEnd, LoginRefusal, Registration
 from service.store.database import Database
+from service.store.leases import Heartbeat
 from service.store.logins import TURN_LASTS_S, LoginGate, LoginGates
 from tests.integration.store.values import AUTHOR, NOW, name, now, register, registry, spec
 
@@ -124,6 +127,30 @@ async def test_a_turn_that_came_as_its_taker_was_cancelled_can_be_given_back(
     await first.tell(LoginEnd.UNKNOWN)
     async with asyncio.timeout(TURN_LASTS_S / 3):
         assert await second.admit() is None
+
+
+async def test_a_turn_ends_with_its_worker(database: Database, registration: Registration) -> None:
+    living, dead = WorkerId(uuid4()), WorkerId(uuid4())
+    await Heartbeat(database, living).join(lease_s=3600)
+    await Heartbeat(database, dead).join(lease_s=3600)
+    first = LoginGates(database, now, lambda: dead).of(registration)
+    second = LoginGates(database, now, lambda: living).of(registration)
+    assert await first.admit() is None
+    waiting = asyncio.ensure_future(second.admit())
+    done, _ = await asyncio.wait([waiting], timeout=0.3)
+    assert not done
+    await Heartbeat(database, dead).leave()
+    async with asyncio.timeout(TURN_LASTS_S / 3):
+        assert await waiting is None
+    # It is not the dead one's to give back.
+    await first.tell(LoginEnd.UNKNOWN)
+    third = asyncio.ensure_future(
+        LoginGates(database, now, lambda: living).of(registration).admit()
+    )
+    done, _ = await asyncio.wait([third], timeout=0.3)
+    assert not done
+    await second.tell(LoginEnd.ACCEPTED)
+    assert await third is None
 
 
 async def test_a_turn_that_was_never_given_back_is_over_some_day(
