@@ -57,10 +57,24 @@ class Site:
         """What the appliance lists once no task that `calls` may have started runs any more."""
         with suppress(TimeoutError):  # What the list says counts all the same.
             for call in calls:
-                for task in await self._running(call):
-                    with suppress(TaskForgotten):
-                        await self.finished(task.id)
+                await self._outlast(call)
         return await self.look()
+
+    async def _outlast(self, call: SiteCall) -> None:
+        """Wait for the tasks that `call` may have started. Those that one may not ask about by
+        their ids are over when the list says so."""
+        left = {task.id for task in await self._running(call)}
+        while left := {task_id for task_id in left if not await self._is_over(task_id)}:
+            left &= {task.id for task in await self._running(call)}
+            if left:
+                await self._case.pause(self._policy.settle_s)
+
+    async def _is_over(self, task_id: TaskId) -> bool:
+        try:
+            await self.finished(task_id)
+        except TaskForgotten:
+            return False
+        return True
 
     def finished(self, task_id: TaskId) -> Awaitable[Task]:
         """The task once it is over. Raises TaskForgotten."""

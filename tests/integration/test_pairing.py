@@ -252,6 +252,19 @@ async def test_a_list_of_tasks_that_is_refused_is_not_taken_for_an_empty_one(
     assert are_paired(service.fleet, one, other)
 
 
+@pytest.mark.parametrize("status", [403, 422])
+async def test_a_task_that_one_may_not_ask_about_is_waited_for(
+    status: int, service: ServiceUnderTest
+) -> None:
+    one, other, _ = await service.register()
+    service.fleet[one].turn(task_ms=[5_000, 5_000])
+    service.fleet[one].add_fault(fault("status", path="/tasks/.+", status=status, times=99))
+    pairing = await service.over(await service.pair(one, other))
+
+    assert pairing["state"] == "SUCCEEDED", pairing
+    assert service.fleet.world.truth.counts(one).requests["POST /sites"] == 1
+
+
 async def test_a_task_that_was_forgotten_is_settled_by_the_list_of_peers(
     service: ServiceUnderTest,
 ) -> None:

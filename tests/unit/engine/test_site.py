@@ -6,7 +6,8 @@ import pytest
 
 from service.domain.appliance import ApiError, Peer, Task
 from service.domain.decisions import Absent
-from service.domain.errors import ApplianceError, LoginRefused, NotSent, Rejected
+from service.domain.errors import ApplianceError, LoginRefused, NotSent, Rejected, TaskForgotten
+from service.domain.ids import TaskId
 from service.domain.pairing import Assignment, SiteCall
 from service.engine.case import Author, Case
 from service.engine.policy import Policy
@@ -53,11 +54,16 @@ class Unused:
 
 def look_at(refusal: ApplianceError, times: int = 1) -> list[object]:
     """What such an appliance is taken for, each time; the refusal where it is not judged."""
+    return look_at_it(Refusing(refusal), times)
+
+
+def look_at_it(appliance: Refusing, times: int = 1) -> list[object]:
+    """The same of any."""
 
     async def look() -> list[object]:
         assignment = Assignment(a_pairing(), (ENDPOINT_A, ENDPOINT_B), 900.0)
         case = Case(assignment, Unused(), Author("worker", lambda: int(now()), lambda: None))
-        site, seen = Site(case, Refusing(refusal), POLICY), list[object]()
+        site, seen = Site(case, appliance, POLICY), list[object]()
         for _ in range(times):
             try:
                 seen.append(await site.look_after_tasks(SiteCall.PAIR))
@@ -101,3 +107,29 @@ def test_any_other_refusal_says_nothing_about_tasks(status: int) -> None:
 def test_nor_does_a_login_that_is_refused(status: int) -> None:
     refusal = LoginRefused(ApiError("NotAuthenticated", "No."), status)
     assert look_at(refusal) == [refusal]
+
+
+class Secretive(Refusing):
+    """It lists a task as running a few times, and knows nothing of it when asked by its id."""
+
+    def __init__(self) -> None:
+        super().__init__(TaskForgotten(TaskId("t")))
+        self.asked: list[str] = []
+
+    async def peers(self, *_: object) -> Sequence[Peer]:
+        self.asked.append("peers")
+        return ()
+
+    async def site_tasks(self, *_: object) -> Sequence[Task]:
+        self.asked.append("list")
+        return [Task(TaskId("t"), "RUNNING" if len(self.asked) < 7 else "SUCCEEDED")]
+
+    async def finished(self, *_: object) -> Task:
+        self.asked.append("task")
+        raise self._refusal
+
+
+def test_a_task_that_one_may_not_ask_about_runs_as_long_as_the_list_says() -> None:
+    appliance = Secretive()
+    assert look_at_it(appliance) == [Absent()]
+    assert appliance.asked == ["list", "task", "list", "task", "list", "task", "list", "peers"]
