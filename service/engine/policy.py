@@ -18,6 +18,7 @@ class Policy:
     `verify_timeout_s` is how long the appliances may take to clear their communication
     errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two looks that must
     both miss what a call whose answer was lost should have done, before it is made again.
+    A list of tasks that was asked for in vain for `list_patience_s` counts as none.
     `clock_margin_s` is how far an appliance's clock may be off. `max_losses` is how often a call
     is made after its answer or its task was lost. `grace_s` is what a call that changes something
     gets to finish in when the worker stops. `rollback_s` is the time for undoing what was done,
@@ -36,6 +37,7 @@ class Policy:
     idle_s: float = 5.0
     verify_timeout_s: float = 60.0
     settle_s: float = 2.0
+    list_patience_s: float = 60.0
     clock_margin_s: float = 3600.0
     grace_s: float = 4.0
     rollback_s: int = 300

@@ -18,9 +18,6 @@ _NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
 """Answers that mean that an appliance has no list of tasks for us (h4-api 3.4)."""
 
 _BAD_REQUEST = 400
-_MOST_VAIN_LISTS = 5
-"""So many other useless answers in a row, seconds apart, mean the same: what a lost call started is
-hardly under way any more."""
 
 
 class Site:
@@ -35,7 +32,8 @@ class Site:
         self._case = case
         self._appliance = appliance
         self._policy = policy
-        self._vain_lists = 0
+        self._in_vain_since: float | None = None
+        """Since when the list of tasks is asked for in vain (loop time)."""
 
     @property
     def side(self) -> Side:
@@ -102,9 +100,13 @@ class Site:
             case SiteCall.UNPAIR:
                 return await self._appliance.unpair(step.peer_id, permit)
 
-    def _is_vain_again(self) -> bool:
-        self._vain_lists += 1
-        return self._vain_lists >= _MOST_VAIN_LISTS
+    def _is_in_vain(self) -> bool:
+        """Whether one more useless answer means that there is no list of tasks for us. Not before
+        what a lost call started is hardly under way any more."""
+        now = asyncio.get_running_loop().time()
+        if self._in_vain_since is None:
+            self._in_vain_since = now
+        return now - self._in_vain_since >= self._policy.list_patience_s
 
     async def _running(self, call: SiteCall) -> list[Task]:
         margin_ms = int(self._policy.clock_margin_s * 1000)
@@ -115,12 +117,12 @@ class Site:
         except Rejected as refusal:
             if isinstance(refusal, LoginRefused) or refusal.status < _BAD_REQUEST:
                 raise
-            if refusal.status not in _NO_LIST and not self._is_vain_again():
+            if refusal.status not in _NO_LIST and not self._is_in_vain():
                 raise NotSent(refusal.error) from refusal
             return []  # The looks have to do.
         except NotSent as trouble:
-            if not trouble.is_answered or not self._is_vain_again():
+            if not trouble.is_answered or not self._is_in_vain():
                 raise
             return []
-        self._vain_lists = 0
+        self._in_vain_since = None
         return [task for task in tasks if not task.is_over]

@@ -14,7 +14,7 @@ from simulator import Fleet, FleetOptions
 from simulator.handle import SimulatedAppliance
 from tests.support.contract import Answer, ContractClient, contract_client
 
-QUICK = Policy(idle_s=1.0, verify_timeout_s=10.0, settle_s=0.05, grace_s=2.0)
+QUICK = Policy(idle_s=1.0, verify_timeout_s=10.0, settle_s=0.05, list_patience_s=3.0, grace_s=2.0)
 
 
 @dataclass(slots=True)
