@@ -9,10 +9,11 @@ from service.api import auth
 from service.api.parts import PROCESS
 from service.api.problems import problem_of, respond
 from service.api.refusals import InvalidOperationId, UnknownPath
+from service.domain.errors import StoreUnavailable
 from service.domain.ids import OperationId, is_operation_id
 from service.domain.registration import Author
 from service.observe.context import new_operation_id, operation_id, working_on
-from service.observe.events import RequestCrashed, RequestServed
+from service.observe.events import RequestCrashed, RequestServed, StoreTroubled
 from service.observe.logging import emit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -81,6 +82,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except Exception as error:  # noqa: BLE001 - the edge: what ends here would end as a bare 500
         problem = problem_of(error)
+        if isinstance(error, StoreUnavailable):
+            emit(StoreTroubled(doing="answering a request", error=str(error)))
         if problem.status == 500:
             emit(RequestCrashed(method=request.method, route=_route(request)), error=error)
         response = respond(problem, operation_id())

@@ -12,6 +12,7 @@ from service.appliance.calls import Callers, Calls
 from service.appliance.classify import (
     answered_at_ms,
     good,
+    is_session_expired,
     judge_failure,
     may_be_session_end,
     unclear,
@@ -55,7 +56,10 @@ _ABOUT_TO = 4
 """So many times as many as may change something at once may be about to: while their intents are
 written, others call."""
 
-_NOTABLE_SKEW_MS = 60_000
+_PLAIN_401_S = 300.0
+"""For so long no 401 without the mark is worth a login, after one in a session that was new."""
+
+_NOTABLE_LAG_MS = 60_000
 """An answer takes time, and tells its own in whole seconds."""
 
 
@@ -96,6 +100,7 @@ class ApplianceClient:
         )
         self._task_list = TaskList(self._read)
         self._clock = conditions.clock
+        self._plain_401_until = 0.0
         self._last: tuple[Mapping[str, str], int] | None = None
         """The headers of the last answer, and when it came."""
         self.breaker.listeners.add(self._turn_away)
@@ -147,7 +152,7 @@ class ApplianceClient:
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
         """All its tasks that began after `since_ms` and that `call` may have started."""
-        return await self._task_list.of(call, since_ms + self._skew_ms())
+        return await self._task_list.of(call, since_ms - self._lag_ms())
 
     async def probe(self) -> ApiError | None:
         """Look through an open breaker: None if the appliance answers, or would have to be set
@@ -175,10 +180,13 @@ class ApplianceClient:
         """Make a call within the session. Any HTTP status is an answer here; no answer raises."""
         token = await self._session.token()
         outcome = await self._send(request, token, callers, permit)
-        if may_be_session_end(outcome):
+        if self._may_be_session_end(outcome):
             self._session.expire(token)
             token = await self._session.token()
             outcome = await self._send(request, token, callers, permit)
+            if may_be_session_end(outcome) and not is_session_expired(outcome):
+                # It means something else by it.
+                self._plain_401_until = asyncio.get_running_loop().time() + _PLAIN_401_S
         if isinstance(outcome, Answer) and outcome.status == 406:
             outcome = await self._speak_plainly(request, token, callers, outcome)
         if isinstance(outcome, Failure):
@@ -210,14 +218,21 @@ class ApplianceClient:
             self._mutating.release()
         return _understood(request, answer, read_task)
 
-    def _skew_ms(self) -> int:
-        """How far its clock is ahead of ours, by its last answer; 0 if that does not tell."""
+    def _may_be_session_end(self, outcome: Outcome) -> bool:
+        if is_session_expired(outcome):
+            return True
+        is_doubted = asyncio.get_running_loop().time() >= self._plain_401_until
+        return is_doubted and may_be_session_end(outcome)
+
+    def _lag_ms(self) -> int:
+        """How far its clock is behind ours, by its last answer; 0 if that does not tell. Of one
+        that is ahead nothing is missed."""
         if self._last is None:
             return 0
         headers, at = self._last
         theirs = answered_at_ms(headers)
-        skew = theirs - at if theirs is not None else 0
-        return skew if abs(skew) >= _NOTABLE_SKEW_MS else 0
+        lag = at - theirs if theirs is not None else 0
+        return lag if lag >= _NOTABLE_LAG_MS else 0
 
     def _turn_away(self, closed: ApplianceClosed) -> None:
         self._line.turn_away(closed)

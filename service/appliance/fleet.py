@@ -28,14 +28,16 @@ class Kept:
 
     client: ApplianceClient
     endpoint: Endpoint
+    is_sealed: bool
     users: int = 0
     is_replaced: bool = False
 
     def serves(self, endpoint: Endpoint) -> bool:
         """Whether it is of the same registration as `endpoint`, and as new: a name that was
-        removed and registered again counts from 1 again."""
+        removed and registered again counts from 1 again. One whose credentials could not be opened
+        serves nobody for long: they may be sealed with another key by now."""
         same = self.endpoint.registration == endpoint.registration
-        return same and self.endpoint.version >= endpoint.version
+        return same and self.endpoint.version >= endpoint.version and not self.is_sealed
 
 
 class ApplianceFleet:
@@ -146,14 +148,15 @@ class ApplianceFleet:
     async def _load(self, name: ApplianceName) -> Kept:
         registration = await self._registration_of(name)
         before = self._kept.get(name)
-        if before is not None and before.endpoint == registration.endpoint:
+        is_better = before is None or (before.is_sealed and not registration.is_sealed)
+        if before is not None and before.endpoint == registration.endpoint and not is_better:
             return before
         breakers = self._breakers
         breaker = breakers.of(name) if before is None else breakers.renew(name)
         gate = self._gate_of(registration)
         client = ApplianceClient(registration, self._conditions, self._group, gate, breaker)
         client.share(self._workers)
-        self._kept[name] = Kept(client, registration.endpoint)
+        self._kept[name] = Kept(client, registration.endpoint, registration.is_sealed)
         if before is not None:
             before.is_replaced = True
             self._replaced.add(before)

@@ -77,7 +77,8 @@ class TaskInquiry:
         try:
             await self._look_one_by_one(left, tell)
         except ApplianceError:
-            self._strikes = strikes  # It is not the bulk call that is to blame.
+            # It is not the bulk call that is to blame.
+            self._strikes = min(strikes, self._strikes)
             raise
         if self._strikes >= STRIKES:  # And one by one it did work.
             self._give_up_bulk()

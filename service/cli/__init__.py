@@ -8,7 +8,6 @@ from cyclopts import App
 
 from service import __version__
 from service.cli import appliances, audit, batch, demo, pair, prune, serve, simulate
-from service.cli.status import conclude
 
 app = App(
     name="sitepair",
@@ -35,5 +34,4 @@ def main() -> int:
         # Closed from the beginning (`2>&-`): what is said there, and logged, is said to nobody.
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
         status = app()
-        conclude()
     return status if isinstance(status, int) else 0

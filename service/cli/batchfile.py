@@ -80,7 +80,10 @@ class BatchFile:
     def _csv(self, lines: Iterator[str], faults: list[str]) -> Iterator[tuple[int, str]]:
         reader = csv.reader(lines, strict=True)
         try:
-            self._columns = _header(next(reader, []))
+            names = next(reader, [])
+            if faults:
+                raise BadFile(faults)
+            self._columns = _header(names)
             for row in reader:
                 if row:
                     item = _item(self._columns, row, reader.line_num, faults)

@@ -97,16 +97,6 @@ def _write(out: TextIO, lines: Iterable[str]) -> None:
         _leave_unheard(out)
 
 
-def conclude() -> None:
-    """Before the process ends: what there is no place for has been told, or does not matter, and is
-    not to become another exit status."""
-    for out in (sys.stdout, sys.stderr):
-        try:
-            out.flush()
-        except OSError:
-            _leave_unheard(out)
-
-
 def _leave_unheard(out: IO[str]) -> None:
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), out.fileno())

@@ -191,3 +191,17 @@ async def test_a_fleet_whose_user_is_cancelled_still_says_good_bye() -> None:
 
 async def _nobody(name: ApplianceName) -> Registration:
     raise UnknownAppliance(name)
+
+
+async def test_a_client_without_credentials_gives_way_to_one_that_has_them() -> None:
+    async with rig() as here:
+        registration = registered(spec_of(here.here), 2)
+        endpoint = here.registry.put(replace(registration, is_sealed=True))
+        async with here.fleet.use(endpoint) as sealed, here.fleet.use(endpoint) as again:
+            assert again is sealed
+        here.registry.put(registration)
+        async with here.fleet.use(endpoint) as opened:
+            assert opened is not sealed
+        here.registry.put(replace(registration, is_sealed=True))
+        async with here.fleet.use(endpoint) as still:
+            assert still is opened

@@ -108,6 +108,7 @@ async def test_all_or_nothing_names_what_is_in_the_way(
         ("x.csv", "a,c\n", "line 1: no such column: 'c'"),
         ("x.csv", "a,c\n", "there is no column 'b'"),
         ("x.csv", "a,b,a\n", "comes twice"),
+        ("x.csv", "a,b\udcff\n", "line 1: character 4 is not UTF-8"),
         ("x.csv", "", "there is no column 'a'"),
         ("x.csv", "a,b\nx,y,z\n", "line 2: 3 fields, and the first line has 2"),
         ("x.csv", "a,b,priority\nx,y,high\n", "line 2: priority is not a whole number: 'high'"),

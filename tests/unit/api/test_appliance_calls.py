@@ -9,6 +9,7 @@ from service.domain.appliance import ApiError
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import ApplianceName
 from service.domain.registration import LoginRefusal
+from tests.support.logs import captured_logs
 from tests.unit.api.asking import SECRET, THUMBPRINT, spec_body
 from tests.unit.api.conftest import Served
 
@@ -229,8 +230,10 @@ async def test_a_database_that_does_not_answer_is_worth_another_try(served: Serv
     await served.register("prague")
     served.check.error = StoreUnavailable("password=hunter2")
 
-    answer = await served.client.call("POST", "/v1/appliances/prague/check")
+    with captured_logs() as logs:
+        answer = await served.client.call("POST", "/v1/appliances/prague/check")
 
+    assert '"event":"store_troubled"' in logs.getvalue()
     assert (answer.status, answer.json["code"]) == (503, "StoreUnavailable")
     assert int(answer.headers["Retry-After"]) > 0
     assert "hunter2" not in answer.body.decode()
