@@ -120,8 +120,8 @@ MUTANTS = {
         (
             Edit(
                 "service.appliance.client",
-                "        if may_be_session_end(outcome):\n",
-                "        if may_be_session_end(outcome) and self is None:\n",
+                "        if self._may_be_session_end(outcome):\n",
+                "        if self._may_be_session_end(outcome) and self is None:\n",
             ),
         ),
         seed=4,
