@@ -58,6 +58,7 @@ _NEEDS_SOMEBODY = frozenset(
         FailureKind.INVALID_URL,
     }
 )
+_USELESS = frozenset({FailureKind.GARBLED, FailureKind.TOO_LARGE, FailureKind.ENCODED})
 _UNTOUCHED = frozenset({408, 429, 503})
 
 
@@ -105,7 +106,7 @@ def judge_failure(failure: Failure, *, mutating: bool) -> NotSent | Ambiguous | 
         return Rejected(error, 0)
     if failure.kind in AFTER_SENDING and mutating:
         return Ambiguous(error)
-    return NotSent(error)
+    return NotSent(error, is_answered=failure.kind in _USELESS)
 
 
 def unclear(error: ApiError, *, mutating: bool) -> NotSent | Ambiguous:

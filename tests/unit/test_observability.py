@@ -16,7 +16,7 @@ from service.observe import events
 from service.observe.context import current, new_operation_id, operation_id, working_on
 from service.observe.events import LogEvent, PairingCrashed, StoreTroubled
 from service.observe.logging import configure, emit, event_name, unwritten
-from service.observe.metrics import MEASURES
+from service.observe.metrics import MEASURES, Metrics
 from tests.support.logs import captured_logs
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "observability.md"
@@ -110,6 +110,7 @@ def test_a_log_without_room_stops_nobody_and_is_counted() -> None:
         full.has_room = True
         emit(StoreTroubled(doing="testing", error="some"))
     assert unwritten() - before == 2
+    assert f"sitepair_log_lines_unwritten_total {unwritten():.1f}" in Metrics().text().decode()
     assert lines_of(full)[-1]["error"] == "some"
 
 

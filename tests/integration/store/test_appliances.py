@@ -220,11 +220,16 @@ async def test_with_another_key_credentials_stay_sealed_until_registered_anew(
     assert (await other.get(name("a"))).spec == FULL
 
 
-async def test_a_rotated_key_opens_what_the_old_one_sealed(database: Database) -> None:
+async def test_a_rotated_key_opens_what_the_old_one_sealed(
+    database: Database, sql: "Connection"
+) -> None:
     registration, _ = await registry(database).put(FULL, AUTHOR)
     rotated = Appliances(database, Vault([b"x" * 32, KEY]), now)
     assert await rotated.get(name("a")) == registration
     assert await rotated.put(FULL, AUTHOR) == (registration, False)
+    sealed = await sql.fetchval("select credentials from appliance")
+    await rotated.put(FULL, AUTHOR)
+    assert await sql.fetchval("select credentials from appliance") == sealed
     # What was put again stays readable without the old key.
     assert await Appliances(database, Vault([b"x" * 32]), now).get(name("a")) == registration
 

@@ -22,6 +22,7 @@ class H4Tasks:
     ends: dict[TaskId, float] = field(default_factory=dict)
     state: str = "SUCCEEDED"
     max_ids: int = 0
+    too_many: int = 400
     latency_s: float = 0.0
     spoil: Spoil | None = None
     asked: Counter[str] = field(default_factory=Counter)
@@ -46,7 +47,7 @@ class H4Tasks:
     def _bulk(self, ids: list[TaskId]) -> Answer:
         self.sizes.append(len(ids))
         if self.max_ids and len(ids) > self.max_ids:
-            return an_answer(400, as_json({"code": "BadUserInput", "msg": "too many"}))
+            return an_answer(self.too_many, as_json({"code": "BadUserInput", "msg": "too many"}))
         known = [task_id for task_id in reversed(ids) if task_id in self.ends]
         rows = [[self._state(task_id), task_id] for task_id in known]
         return an_answer(200, as_json({"propertyNames": ["state", "id"], "values": rows}))

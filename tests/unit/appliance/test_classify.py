@@ -183,5 +183,22 @@ def test_the_wish_for_a_pause_travels_with_the_error(status: int) -> None:
     assert verdict.retry_after_s == 12.0
 
 
+USELESS = [FailureKind.GARBLED, FailureKind.TOO_LARGE, FailureKind.ENCODED]
+
+
+@pytest.mark.parametrize("kind", [*BEFORE_SENDING, *AFTER_SENDING])
+def test_silence_is_told_from_an_answer_that_is_of_no_use(kind: FailureKind) -> None:
+    verdict = judge(Failure(kind, "x"), mutating=False)
+    assert isinstance(verdict, NotSent)
+    assert verdict.is_answered == (kind in USELESS)
+
+
+@pytest.mark.parametrize(("status", "is_answered"), [(500, True), (502, True), (503, False)])
+def test_so_is_one_that_wants_to_be_asked_later(status: int, *, is_answered: bool) -> None:
+    verdict = judge(an_answer(status), mutating=False)
+    assert isinstance(verdict, NotSent)
+    assert verdict.is_answered == is_answered
+
+
 def test_an_answer_shows_no_body_in_its_repr() -> None:
     assert "secret" not in repr(Answer(200, {"x-vcav-auth": "secret"}, b"secret"))

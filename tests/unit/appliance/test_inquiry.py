@@ -44,9 +44,10 @@ def test_many_tasks_are_asked_about_in_chunks() -> None:
     run(scene())
 
 
-def test_a_chunk_that_is_too_large_is_halved_and_the_size_remembered() -> None:
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_chunk_that_is_too_large_is_halved_and_the_size_remembered(status: int) -> None:
     async def scene() -> None:
-        appliance = H4Tasks(tasks(400), max_ids=120)
+        appliance = H4Tasks(tasks(400), max_ids=120, too_many=status)
         inquiry = TaskInquiry(appliance.ask, Limits())
         assert all_found(await look(inquiry, appliance), 400)
         appliance.sizes.clear()

@@ -25,14 +25,16 @@ class Refusing:
 
     name = A
 
-    def __init__(self, refusal: ApplianceError) -> None:
-        self._refusal = refusal
+    def __init__(self, refusal: ApplianceError | None) -> None:
+        self.refusal = refusal
 
     async def peers(self, *_: object) -> Sequence[Peer]:
         return ()
 
     async def site_tasks(self, *_: object) -> Sequence[Task]:
-        raise self._refusal
+        if self.refusal is not None:
+            raise self.refusal
+        return []
 
     async def finished(self, *_: object) -> Task:
         raise AssertionError
@@ -53,6 +55,13 @@ class Unused:
         raise AssertionError
 
 
+def site_of(appliance: Refusing) -> Site:
+    """What its side sees of it."""
+    assignment = Assignment(a_pairing(), (ENDPOINT_A, ENDPOINT_B), 900.0)
+    case = Case(assignment, Unused(), Author("worker", lambda: int(now()), lambda: None))
+    return Site(case, appliance, POLICY)
+
+
 def look_at(refusal: ApplianceError, times: int = 1) -> list[object]:
     """What such an appliance is taken for, every ten seconds; what was raised if it is not."""
     return look_at_it(Refusing(refusal), times)
@@ -62,9 +71,7 @@ def look_at_it(appliance: Refusing, times: int = 1) -> list[object]:
     """The same of any."""
 
     async def look() -> list[object]:
-        assignment = Assignment(a_pairing(), (ENDPOINT_A, ENDPOINT_B), 900.0)
-        case = Case(assignment, Unused(), Author("worker", lambda: int(now()), lambda: None))
-        site, seen = Site(case, appliance, POLICY), list[object]()
+        site, seen = site_of(appliance), list[object]()
         for _ in range(times):
             try:
                 seen.append(await site.look_after_tasks(SiteCall.PAIR))
@@ -94,6 +101,24 @@ def test_who_is_asked_in_vain_again_and_again_is_judged_so_too(useless: Applianc
     assert after_60_s == after_70_s == Absent()
 
 
+def test_who_answers_in_between_is_asked_for_a_whole_minute_again() -> None:
+    appliance = Refusing(NotSent(ERROR, is_answered=True))
+
+    async def pause_of_sickness() -> object:
+        site = site_of(appliance)
+        for _ in range(2):
+            for _ in range(6):
+                with pytest.raises(NotSent):
+                    await site.look_after_tasks(SiteCall.PAIR)
+                await asyncio.sleep(10.0)
+            sick, appliance.refusal = appliance.refusal, None
+            assert await site.look_after_tasks(SiteCall.PAIR) == Absent()
+            appliance.refusal = sick
+        return None
+
+    run(pause_of_sickness())
+
+
 def test_who_does_not_answer_is_not_judged() -> None:
     silence = NotSent(ERROR)
     assert look_at(silence, 9) == [silence] * 9
@@ -115,7 +140,7 @@ class Secretive(Refusing):
     """It lists a task as running a few times, and knows nothing of it when asked by its id."""
 
     def __init__(self) -> None:
-        super().__init__(TaskForgotten(TaskId("t")))
+        super().__init__(None)
         self.asked: list[str] = []
 
     async def peers(self, *_: object) -> Sequence[Peer]:
@@ -128,7 +153,7 @@ class Secretive(Refusing):
 
     async def finished(self, *_: object) -> Task:
         self.asked.append("task")
-        raise self._refusal
+        raise TaskForgotten(TaskId("t"))
 
 
 def test_a_task_that_one_may_not_ask_about_runs_as_long_as_the_list_says() -> None:

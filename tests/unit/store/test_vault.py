@@ -44,6 +44,8 @@ def test_a_new_key_in_front_seals_and_the_old_one_still_opens() -> None:
     rotated = Vault([NEW, OLD])
     assert rotated.open(before, ID) == credentials
     assert Vault([NEW]).open(rotated.seal(credentials, ID), ID) == credentials
+    assert not rotated.is_by_newest_key(before, ID)
+    assert rotated.is_by_newest_key(rotated.seal(credentials, ID), ID)
 
 
 def test_a_lost_key_is_named_with_the_registration_and_the_way_out() -> None:
