@@ -39,6 +39,11 @@ class Kept:
         same = self.endpoint.registration == endpoint.registration
         return same and self.endpoint.version >= endpoint.version and not self.is_sealed
 
+    def is_as_good_as(self, registration: Registration) -> bool:
+        """Whether a client of `registration` could do no more."""
+        is_same = self.endpoint == registration.endpoint
+        return is_same and (registration.is_sealed or not self.is_sealed)
+
 
 class ApplianceFleet:
     """Implements `engine.ports.Fleet` and `engine.ports.Breakers`.
@@ -148,8 +153,7 @@ class ApplianceFleet:
     async def _load(self, name: ApplianceName) -> Kept:
         registration = await self._registration_of(name)
         before = self._kept.get(name)
-        is_better = before is None or (before.is_sealed and not registration.is_sealed)
-        if before is not None and before.endpoint == registration.endpoint and not is_better:
+        if before is not None and before.is_as_good_as(registration):
             return before
         breakers = self._breakers
         breaker = breakers.of(name) if before is None else breakers.renew(name)

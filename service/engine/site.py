@@ -61,9 +61,10 @@ class Site:
     async def _outlast(self, call: SiteCall) -> None:
         """Wait for the tasks that `call` may have started. Those that one may not ask about by
         their ids are over when the list says so."""
-        left = {task.id for task in await self._running(call)}
-        while left := {task_id for task_id in left if not await self._is_over(task_id)}:
-            left &= {task.id for task in await self._running(call)}
+        left = [task.id for task in await self._running(call)]
+        while left := [task_id for task_id in left if not await self._is_over(task_id)]:
+            running = {task.id for task in await self._running(call)}
+            left = [task_id for task_id in left if task_id in running]
             if left:
                 await self._case.pause(self._policy.settle_s)
 

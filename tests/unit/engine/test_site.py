@@ -1,4 +1,4 @@
-"""An appliance without a list of tasks is judged by its list of peers; one that refuses is not."""
+"""An appliance without a list of tasks is judged by its list of peers; a silent one is not."""
 
 import asyncio
 from collections.abc import Sequence
