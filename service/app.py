@@ -138,7 +138,6 @@ class _Store:
     kind: str
     database: Database
     appliances: Appliances
-    logins: LoginGates
     listener: Listener
     egress: EgressPolicy
     keys: Sequence[bytes] = field(repr=False)
@@ -160,7 +159,6 @@ async def _open_store(stack: AsyncExitStack, settings: Settings, metrics: Metric
         kind=kind,
         database=database,
         appliances=Appliances(database, Vault(keys), _now_ms),
-        logins=LoginGates(database, _now_ms),
         listener=listener,
         egress=EgressPolicy(settings.egress_allow, settings.egress_deny),
         keys=keys,
@@ -229,8 +227,10 @@ async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
     await stack.enter_async_context(_drained(intake))
     journal = await _journal(stack, store)
 
+    logins = LoginGates(store.database, _now_ms)
+
     async def check_one(registration: Registration) -> CheckReport:
-        told = store.logins.of(registration).tell
+        told = logins.of(registration).tell
         return await check(registration, store.egress, on_login=told)
 
     return ApiParts(

@@ -21,7 +21,7 @@ class ApiRunner(web.AppRunner):
     text quotes them, tokens and passwords included. Compressed bodies are left as they are.
     """
 
-    def __init__(self, app: web.Application, *, shutdown_timeout_s: float = 5.0) -> None:
+    def __init__(self, app: web.Application, *, shutdown_timeout_s: float) -> None:
         super().__init__(
             app, access_log=None, auto_decompress=False, shutdown_timeout=shutdown_timeout_s
         )

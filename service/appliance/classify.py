@@ -59,7 +59,8 @@ _NEEDS_SOMEBODY = frozenset(
     }
 )
 _USELESS = frozenset({FailureKind.GARBLED, FailureKind.TOO_LARGE, FailureKind.ENCODED})
-_UNTOUCHED = frozenset({408, 429, 503})
+UNTOUCHED = frozenset({408, 429, 503})
+"""Answers that say nothing about what was asked: it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def judge(outcome: Outcome, *, mutating: bool) -> Verdict:
     error = error_in(outcome)
     if is_session_expired(outcome):
         return SessionExpired(error)
-    if outcome.status in _UNTOUCHED:
+    if outcome.status in UNTOUCHED:
         return NotSent(error, retry_after_s(outcome.headers))
     if 300 <= outcome.status < 500 or (outcome.status == 501 and not mutating):
         return Rejected(error, outcome.status)

@@ -180,7 +180,7 @@ class ApplianceClient:
         """Make a call within the session. Any HTTP status is an answer here; no answer raises."""
         token = await self._session.token()
         outcome = await self._send(request, token, callers, permit)
-        if self._may_be_session_end(outcome):
+        if self._is_worth_a_login(outcome):
             self._session.expire(token)
             token = await self._session.token()
             outcome = await self._send(request, token, callers, permit)
@@ -218,7 +218,7 @@ class ApplianceClient:
             self._mutating.release()
         return _understood(request, answer, read_task)
 
-    def _may_be_session_end(self, outcome: Outcome) -> bool:
+    def _is_worth_a_login(self, outcome: Outcome) -> bool:
         if is_session_expired(outcome):
             return True
         is_doubted = asyncio.get_running_loop().time() >= self._plain_401_until

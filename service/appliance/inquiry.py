@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from service.appliance.calls import Callers
-from service.appliance.classify import good, is_session_expired, unclear, unreadable
+from service.appliance.classify import UNTOUCHED, good, is_session_expired, unclear, unreadable
 from service.appliance.exchange import Answer, Request
 from service.appliance.limits import Limits
 from service.appliance.polltable import read_poll_table
@@ -27,8 +27,6 @@ STRIKES = 3
 
 _NO_SUCH_CALL = frozenset({404, 405, 415, 501})
 _TOO_MUCH = frozenset({400, 413})
-_PASSING = frozenset({408, 429, 503})
-"""Answers that say nothing about what was asked: it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +161,7 @@ class TaskInquiry:
 
 def _is_refused(answer: Answer) -> bool:
     """Whether a session that holds got no for an answer."""
-    return answer.status >= 400 and not (answer.status in _PASSING or is_session_expired(answer))
+    return answer.status >= 400 and not (answer.status in UNTOUCHED or is_session_expired(answer))
 
 
 def _chunks(questions: Sequence[Question], size: int) -> Iterator[Sequence[Question]]:

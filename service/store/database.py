@@ -164,7 +164,8 @@ async def _execute(
     url: DatabaseUrl,
     settings: Parameters | None = None,
 ) -> Rows:
-    """`settings` are what a PgBouncer makes anybody else's after each transaction."""
+    """Behind a PgBouncer `settings` are set for the transaction, for the next one may be on another
+    server; elsewhere the connection has them."""
     async with asyncio.timeout(_ANSWER_TIMEOUT_S):
         if url.pgbouncer:
             async with connection.begin():

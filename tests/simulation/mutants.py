@@ -120,8 +120,8 @@ MUTANTS = {
         (
             Edit(
                 "service.appliance.client",
-                "        if self._may_be_session_end(outcome):\n",
-                "        if self._may_be_session_end(outcome) and self is None:\n",
+                "        if self._is_worth_a_login(outcome):\n",
+                "        if self._is_worth_a_login(outcome) and self is None:\n",
             ),
         ),
         seed=4,

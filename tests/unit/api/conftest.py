@@ -174,7 +174,8 @@ async def served_over(database_url: str) -> AsyncIterator[Served]:
                     egress_forbids=EgressPolicy().objection_to,
                     cursor_keys=[b"k" * 32],
                 ),
-            )
+            ),
+            shutdown_timeout_s=5.0,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

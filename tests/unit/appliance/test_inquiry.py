@@ -128,15 +128,19 @@ def test_garbled_tables_now_and_then_are_forgiven() -> None:
     run(scene())
 
 
-def test_an_appliance_that_is_sick_all_over_keeps_its_bulk_poll() -> None:
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_an_appliance_that_is_sick_all_over_keeps_its_bulk_poll(status: int) -> None:
     async def scene() -> None:
-        appliance = H4Tasks(tasks(50), spoil=lambda _: an_answer(500))
+        appliance = H4Tasks(tasks(50), spoil=lambda _: an_answer(status))
         inquiry = TaskInquiry(appliance.ask, Limits())
         for _ in range(9):
             with pytest.raises(NotSent):
                 await look(inquiry, appliance)
-        assert inquiry.is_bulk()
         assert appliance.asked["single"] <= 9 * 2
+        appliance.spoil = None
+        appliance.asked.clear()
+        assert all_found(await look(inquiry, appliance), 50)
+        assert appliance.asked == {"bulk": 1}
 
     run(scene())
 
@@ -179,21 +183,6 @@ def test_a_bulk_poll_that_is_refused_is_made_up_for_and_given_up_after_three(sta
             assert all_found(await look(inquiry, appliance), 2)
         assert appliance.asked["bulk"] <= 5
         assert not inquiry.is_bulk()
-
-    run(scene())
-
-
-def test_a_bulk_poll_survives_a_gateway_that_was_down_for_all() -> None:
-    async def scene() -> None:
-        appliance = H4Tasks(tasks(50), spoil=lambda _: an_answer(502))
-        inquiry = TaskInquiry(appliance.ask, Limits())
-        for _ in range(9):
-            with pytest.raises(NotSent):
-                await look(inquiry, appliance)
-        appliance.spoil = None
-        appliance.asked.clear()
-        assert all_found(await look(inquiry, appliance), 50)
-        assert appliance.asked == {"bulk": 1}
 
     run(scene())
 

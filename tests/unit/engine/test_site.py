@@ -1,7 +1,7 @@
 """An appliance without a list of tasks is judged by its list of peers; a silent one is not."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 
@@ -17,23 +17,28 @@ from tests.support.virtual_time import now, run
 from tests.unit.domain.values import ENDPOINT_A, ENDPOINT_B, ERROR, A, a_pairing
 
 POLICY = Policy()
+LOOKS = 6
+"""So many looks, one after the other, take as long as the patience with a useless list."""
 
 
 class Refusing:
-    """An appliance that nobody is paired with, and that answers who asks for its tasks with no.
-    Nothing is asked of it but that."""
+    """An appliance that nobody is paired with, and that answers who asks for its tasks with no,
+    but for the times that are `good`. Nothing is asked of it but that."""
 
     name = A
 
-    def __init__(self, refusal: ApplianceError | None) -> None:
-        self.refusal = refusal
+    def __init__(self, refusal: ApplianceError, good: Collection[int] = ()) -> None:
+        self._refusal = refusal
+        self._good = good
+        self._times = 0
 
     async def peers(self, *_: object) -> Sequence[Peer]:
         return ()
 
     async def site_tasks(self, *_: object) -> Sequence[Task]:
-        if self.refusal is not None:
-            raise self.refusal
+        self._times += 1
+        if self._times not in self._good:
+            raise self._refusal
         return []
 
     async def finished(self, *_: object) -> Task:
@@ -55,29 +60,24 @@ class Unused:
         raise AssertionError
 
 
-def site_of(appliance: Refusing) -> Site:
-    """What its side sees of it."""
-    assignment = Assignment(a_pairing(), (ENDPOINT_A, ENDPOINT_B), 900.0)
-    case = Case(assignment, Unused(), Author("worker", lambda: int(now()), lambda: None))
-    return Site(case, appliance, POLICY)
-
-
 def look_at(refusal: ApplianceError, times: int = 1) -> list[object]:
-    """What such an appliance is taken for, every ten seconds; what was raised if it is not."""
+    """What such an appliance is taken for, each time; what was raised if it is not judged."""
     return look_at_it(Refusing(refusal), times)
 
 
 def look_at_it(appliance: Refusing, times: int = 1) -> list[object]:
-    """The same of any."""
+    """The same of any. A `LOOKS`-th of the patience, in virtual time, lies between two looks."""
 
     async def look() -> list[object]:
-        site, seen = site_of(appliance), list[object]()
+        assignment = Assignment(a_pairing(), (ENDPOINT_A, ENDPOINT_B), 900.0)
+        case = Case(assignment, Unused(), Author("worker", lambda: int(now()), lambda: None))
+        site, seen = Site(case, appliance, POLICY), list[object]()
         for _ in range(times):
             try:
                 seen.append(await site.look_after_tasks(SiteCall.PAIR))
             except ApplianceError as error:
                 seen.append(error)
-            await asyncio.sleep(10.0)
+            await asyncio.sleep(POLICY.list_patience_s / LOOKS)
         return seen
 
     return run(look())
@@ -96,32 +96,20 @@ def test_who_has_no_list_of_tasks_is_judged_by_the_peers(status: int) -> None:
     ],
 )
 def test_who_is_asked_in_vain_again_and_again_is_judged_so_too(useless: ApplianceError) -> None:
-    *vain, after_60_s, after_70_s = look_at(useless, 8)
+    *vain, patience_is_over, later = look_at(useless, LOOKS + 2)
     assert all(isinstance(each, NotSent) and each.error == ERROR for each in vain)
-    assert after_60_s == after_70_s == Absent()
+    assert patience_is_over == later == Absent()
 
 
-def test_who_answers_in_between_is_asked_for_a_whole_minute_again() -> None:
-    appliance = Refusing(NotSent(ERROR, is_answered=True))
-
-    async def pause_of_sickness() -> object:
-        site = site_of(appliance)
-        for _ in range(2):
-            for _ in range(6):
-                with pytest.raises(NotSent):
-                    await site.look_after_tasks(SiteCall.PAIR)
-                await asyncio.sleep(10.0)
-            sick, appliance.refusal = appliance.refusal, None
-            assert await site.look_after_tasks(SiteCall.PAIR) == Absent()
-            appliance.refusal = sick
-        return None
-
-    run(pause_of_sickness())
+def test_after_a_good_answer_the_patience_begins_anew() -> None:
+    useless = NotSent(ERROR, is_answered=True)
+    seen = look_at_it(Refusing(useless, good={LOOKS}), 2 * LOOKS)
+    assert seen == [*[useless] * (LOOKS - 1), Absent(), *[useless] * LOOKS]
 
 
 def test_who_does_not_answer_is_not_judged() -> None:
     silence = NotSent(ERROR)
-    assert look_at(silence, 9) == [silence] * 9
+    assert look_at(silence, 2 * LOOKS) == [silence] * 2 * LOOKS
 
 
 @pytest.mark.parametrize("status", [0, 302])
@@ -140,7 +128,7 @@ class Secretive(Refusing):
     """It lists a task as running a few times, and knows nothing of it when asked by its id."""
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__(TaskForgotten(TaskId("t")))
         self.asked: list[str] = []
 
     async def peers(self, *_: object) -> Sequence[Peer]:
@@ -153,7 +141,7 @@ class Secretive(Refusing):
 
     async def finished(self, *_: object) -> Task:
         self.asked.append("task")
-        raise TaskForgotten(TaskId("t"))
+        raise self._refusal
 
 
 def test_a_task_that_one_may_not_ask_about_runs_as_long_as_the_list_says() -> None:
