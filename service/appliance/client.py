@@ -116,17 +116,18 @@ class ApplianceClient:
         """Make sure that there is a session. Every call does so by itself."""
         await self._session.token()
 
-    async def peers(self, since: float = inf) -> Sequence[Peer]:
+    async def peers(self, since: float = inf, until: float = inf) -> Sequence[Peer]:
         """`GET /sites`, shared by all who ask at once, and by whom a list does that was asked
-        for after `since`."""
+        for after `since`. Raises TimeoutError at `until`."""
         self.breaker.check()
-        return await self._peers.get(since)
+        return await self._peers.get(since, until)
 
-    async def line_up(self, until: float, *, first: bool = False) -> None:
+    def line_up(self, until: float, *, first: bool = False) -> Awaitable[None]:
         """Wait until few are before the caller to change something, `first` before who is in line
         otherwise. Raises ApplianceClosed, and TimeoutError at `until` (loop time)."""
         self.breaker.check()
-        await self._line.acquire(until, first=first)
+        # Passed on rather than awaited: thousands stand there at once.
+        return self._line.acquire(until, first=first)
 
     def leave_line(self) -> None:
         """To be called once by whom `line_up` let in."""

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from msgspec.structs import replace
 
 from service.appliance.calls import Callers
+from service.appliance.expiry import Expiry, turn_away
 from service.appliance.owned import OwnedTasks, closed
 from service.domain.errors import ApplianceError
 from service.domain.ids import OperationId
@@ -38,27 +39,33 @@ class SharedRead(Generic[Value]):
         self._under_way: _Batch[Value] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._last: tuple[float, Value] | None = None
+        self._expiry = Expiry(self._expire)
 
-    async def get(self, since: float = inf) -> Value:
+    async def get(self, since: float = inf, until: float = inf) -> Value:
         """The value as of a moment after this call began, or, if that was earlier, after `since`
-        (loop time). Raises what the read raises."""
+        (loop time). Raises what the read raises, and TimeoutError at `until` (loop time)."""
         if self._last is not None and self._last[0] >= since:
             return self._last[1]
-        if self._under_way is not None and self._under_way.sent_at >= since:
-            return await self._under_way.join()
-        if self._gathering is None or self._gathering.is_sent:
-            self._gathering = _Batch()
-        answer = self._gathering.join()
-        if self._loop is None or self._loop.done():
-            self._loop = self._tasks.start_loop(self._run())
-        return await answer
+        batch = self._under_way
+        if batch is None or batch.sent_at < since:
+            batch = self._gather()
+        self._expiry.heed(until)
+        return await batch.join(until)
 
     def abandon(self, error: ApplianceError | None = None) -> None:
         """Turn away whoever waits, with `error`; without one because the client was closed."""
-        for batch in (self._under_way, self._gathering):
-            if batch is not None:
-                batch.fail(error or closed())
+        for batch in self._batches():
+            batch.fail(error or closed())
         self._under_way = self._last = None
+        self._expiry.stop()
+
+    def _gather(self) -> "_Batch[Value]":
+        """Those who get the next read."""
+        if self._loop is None or self._loop.done():
+            self._loop = self._tasks.start_loop(self._run())
+        if self._gathering is None or self._gathering.is_sent:
+            self._gathering = _Batch()
+        return self._gathering
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -73,6 +80,13 @@ class SharedRead(Generic[Value]):
             self._under_way = None
             if self._gathering is batch:
                 self._gathering = None
+
+    def _batches(self) -> "list[_Batch[Value]]":
+        return [batch for batch in (self._under_way, self._gathering) if batch is not None]
+
+    def _expire(self, now: float) -> float:
+        """Turn away who has waited long enough; when the next one has."""
+        return min([batch.expire(now) for batch in self._batches()], default=inf)
 
     async def _serve(self, batch: "_Batch[Value]") -> None:
         with working_as(batch.asker):
@@ -93,7 +107,8 @@ class _Batch(Generic[Value]):
     def __init__(self) -> None:
         self.is_sent = False
         self.sent_at = -inf
-        self._answers: list[asyncio.Future[Value]] = []
+        self._answers: list[tuple[asyncio.Future[Value], float]] = []
+        """And until when they are waited for."""
         self._askers: dict[WorkContext, OperationId] = {}
 
     @property
@@ -111,12 +126,12 @@ class _Batch(Generic[Value]):
     @property
     def is_wanted(self) -> bool:
         """Whether anybody still waits."""
-        return any(not answer.done() for answer in self._answers)
+        return any(not answer.done() for answer, _ in self._answers)
 
-    def join(self) -> asyncio.Future[Value]:
-        """A place in this batch for the running task."""
+    def join(self, until: float) -> asyncio.Future[Value]:
+        """A place in this batch for the running task, until that time."""
         answer: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
-        self._answers.append(answer)
+        self._answers.append((answer, until))
         self._askers.setdefault(current(), operation_id())
         return answer
 
@@ -128,12 +143,18 @@ class _Batch(Generic[Value]):
 
     def answer(self, value: Value) -> None:
         """Give everybody the value."""
-        for answer in self._answers:
+        for answer, _ in self._answers:
             if not answer.done():
                 answer.set_result(value)
 
     def fail(self, error: Exception) -> None:
         """Give everybody the error."""
-        for answer in self._answers:
-            if not answer.done():
-                answer.set_exception(error)
+        for answer, _ in self._answers:
+            turn_away(answer, error)
+
+    def expire(self, now: float) -> float:
+        """Turn away who has waited long enough; when the next one has."""
+        for answer, until in self._answers:
+            if until <= now:
+                turn_away(answer, TimeoutError())
+        return min([until for answer, until in self._answers if not answer.done()], default=inf)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
+from service.appliance.expiry import Expiry, turn_away
 from service.appliance.inquiry import Question, TaskInquiry
 from service.appliance.owned import OwnedTasks, closed
 from service.appliance.pace import Pace
@@ -15,10 +16,6 @@ from service.domain.backoff import backoff_s
 from service.domain.errors import ApplianceClosed, ApplianceError, NotSent, TaskForgotten
 from service.domain.ids import TaskId
 from service.observe.context import WorkContext, current, operation_id, working_as, working_on
-
-_EXPIRY_REST_S = 0.05
-"""Who has waited long enough is told so much later at most: one look at all who wait does for many
-whose time is over at nearly the same moment."""
 
 MAX_PAUSE_S = 10.0
 """The longest pause after rounds that failed: it delays who waits once the appliance is back."""
@@ -31,11 +28,9 @@ class _Waiter(NamedTuple):
     until: float
 
     def tell(self, outcome: Task | Exception) -> None:
-        if self.answer.done():
-            return
         if isinstance(outcome, Exception):
-            self.answer.set_exception(outcome)
-        else:
+            turn_away(self.answer, outcome)
+        elif not self.answer.done():
             self.answer.set_result(outcome)
 
 
@@ -83,7 +78,7 @@ class TaskRounds:
         self._not_before = 0.0
         self._sleeps_until = 0.0
         self._nudge = asyncio.Event()
-        self._expiry: asyncio.TimerHandle | None = None
+        self._expiry = Expiry(self._expire)
 
     async def finished(self, task_id: TaskId, until: float = inf) -> Task:
         """The task once it is over. Raises TaskForgotten, Rejected, ApplianceClosed; TimeoutError
@@ -95,7 +90,7 @@ class TaskRounds:
             self._loop = self._tasks.start_loop(self._run())
         elif max(watch.due, self._not_before) < self._sleeps_until:
             self._nudge.set()
-        self._expire_at(until)
+        self._expiry.heed(until)
         try:
             return await waiter.answer
         finally:
@@ -123,9 +118,8 @@ class TaskRounds:
             del self._watches[watch.question.task_id]
             if not self._watches:
                 self._nudge.set()
-        if not self._watches and self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+        if not self._watches:
+            self._expiry.stop()
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -158,22 +152,11 @@ class TaskRounds:
                     await self._nudge.wait()
         self._sleeps_until = 0.0
 
-    def _expire_at(self, until: float) -> None:
-        """One timer for all who wait, set for the first of them."""
-        if until == inf or (self._expiry is not None and self._expiry.when() <= until):
-            return
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_at(until, self._expire)
-
-    def _expire(self) -> None:
-        """Turn away who has waited long enough."""
-        self._expiry = None
-        now = asyncio.get_running_loop().time()
+    def _expire(self, now: float) -> float:
+        """Turn away who has waited long enough; when the next one has."""
         for watch in self._watches.values():
             watch.expire(now)
-        first = min([watch.until for watch in self._watches.values()], default=inf)
-        self._expire_at(max(first, now + _EXPIRY_REST_S))
+        return min([watch.until for watch in self._watches.values()], default=inf)
 
     def _due(self) -> float:
         first = min(watch.due for watch in self._watches.values())

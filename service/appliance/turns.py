@@ -2,15 +2,27 @@
 
 import asyncio
 import itertools
+from collections import defaultdict
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
+from typing import NamedTuple
 
+from service.appliance.expiry import Expiry, turn_away
 from service.domain.ids import OperationId
 from service.observe.context import operation_id
 
 _FIRST = 0
 """The round before all others."""
+
+
+class _Place(NamedTuple):
+    """One who waits. In the order in which the turns come: by round, then by arrival."""
+
+    in_round: int
+    arrival: int
+    turn: asyncio.Future[None]
+    until: float
 
 
 @dataclass(slots=True)
@@ -30,10 +42,12 @@ class Turns:
         self._at_once = at_once
         self._free = at_once
         self._arrivals = itertools.count()
-        self._line: list[tuple[int, int, asyncio.Future[None]]] = []
-        """A heap, by round and then by arrival."""
-        self._parties: dict[OperationId, _Party] = {}
+        self._line: list[_Place] = []
+        """A heap."""
+        self._parties: defaultdict[OperationId | None, _Party] = defaultdict(_Party)
+        """Those who are first are one, too."""
         self._round = 0
+        self._expiry = Expiry(self._expire)
 
     async def acquire(self, until: float = inf, *, first: bool = False) -> None:
         """Wait for a turn, `first` before all others but those who came so too. Raises what
@@ -41,31 +55,26 @@ class Turns:
         if self._free > 0:
             self._free -= 1
             return
-        if first:
-            await self._called(_FIRST, until)
-            return
-        operation = operation_id()
-        party = self._parties.setdefault(operation, _Party())
-        party.last = max(self._round, party.last) + 1
+        operation = None if first else operation_id()
+        party = self._parties[operation]
+        party.last = _FIRST if first else max(self._round, party.last) + 1
         party.waiting += 1
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._line, _Place(party.last, next(self._arrivals), turn, until))
+        self._expiry.heed(until)
         try:
-            await self._called(party.last, until)
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.release()  # It came at the very moment, and nobody is there to take it.
+            raise
         finally:
             # Who goes away unserved is not to count against those who come later.
             party.waiting -= 1
             if not party.waiting:
                 del self._parties[operation]
-
-    async def _called(self, in_round: int, until: float) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heappush(self._line, (in_round, next(self._arrivals), turn))
-        async with asyncio.timeout_at(until if until < inf else None):
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled() and turn.exception() is None:
-                    self.release()  # It came at the very moment, and nobody is there to take it.
-                raise
+            if not self._parties:
+                self._expiry.stop()
 
     def resize(self, at_once: int) -> None:
         """So many from now on. Who has a turn keeps it, though there be too many for a while."""
@@ -77,16 +86,22 @@ class Turns:
     def turn_away(self, error: Exception) -> None:
         """Raise `error` in whoever waits."""
         line, self._line = self._line, []
-        for *_, turn in line:
-            if not turn.done():
-                turn.set_exception(error)
+        for place in line:
+            turn_away(place.turn, error)
 
     def release(self) -> None:
         """Give a turn back: to who is next."""
         while self._line and self._free >= 0:
-            in_round, _, turn = heappop(self._line)
-            self._round = max(self._round, in_round)
-            if not turn.done():
-                turn.set_result(None)
+            place = heappop(self._line)
+            self._round = max(self._round, place.in_round)
+            if not place.turn.done():
+                place.turn.set_result(None)
                 return
         self._free += 1
+
+    def _expire(self, now: float) -> float:
+        """Turn away who has waited long enough; when the next one has."""
+        for place in self._line:
+            if place.until <= now:
+                turn_away(place.turn, TimeoutError())
+        return min([each.until for each in self._line if not each.turn.done()], default=inf)

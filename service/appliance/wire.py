@@ -194,7 +194,7 @@ def peer_of(value: object) -> Peer | None:
     state = state or {}
     return Peer(
         id=_text(value.get("id")),
-        site=_text(value.get("site")),
+        site=_shared(value.get("site")),
         api_url=_shared(value.get("apiUrl")),
         api_public_url=_shared(value.get("apiPublicUrl")),
         api_thumbprint=_shared(value.get("apiThumbprint")),

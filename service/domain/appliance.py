@@ -82,8 +82,7 @@ class Peer(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Spell the URLs."""
-        spelt = dict.fromkeys(map(_normalized_if_any, (self.api_public_url, self.api_url)))
-        force_setattr(self, "known_at", tuple([url for url in spelt if url is not None]))
+        force_setattr(self, "known_at", _spellings(self.api_public_url, self.api_url))
 
     def trusts(self, endpoint: Endpoint) -> bool:
         """Whether this record pins the certificate that `endpoint` is registered with."""
@@ -161,6 +160,13 @@ def find_peer(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = N
             if spelt in peer.known_at and not peer.is_local:
                 return peer
     return None
+
+
+@lru_cache(maxsize=8192)
+def _spellings(*urls: str | None) -> tuple[str, ...]:
+    """What is left of `urls` in one spelling. Kept: each appliance lists the same peers."""
+    spelt = dict.fromkeys(map(_normalized_if_any, urls))
+    return tuple([url for url in spelt if url is not None])
 
 
 def _normalized_if_any(url: str | None) -> str | None:

@@ -60,6 +60,23 @@ class Case:
     and the case must not be used any more.
     """
 
+    # Tens of thousands are in flight, each with two of `SideSaga` and of `Site`.
+    __slots__ = (
+        "_author",
+        "_endpoints",
+        "_journal",
+        "_noted_at",
+        "_notes",
+        "_owned_since",
+        "_wish",
+        "_wished",
+        "_written",
+        "closed",
+        "deadline",
+        "pairing",
+        "permit",
+    )
+
     def __init__(self, assignment: Assignment, journal: Journal, author: Author) -> None:
         self.pairing: Pairing = assignment.pairing
         self._owned_since = asyncio.get_running_loop().time()

@@ -95,11 +95,11 @@ class Appliance(Protocol):
 
     name: ApplianceName
 
-    async def peers(self, since: float = inf) -> Sequence[Peer]:
+    async def peers(self, since: float = inf, until: float = inf) -> Sequence[Peer]:
         """Its peers as of a moment after this call began or, if that was earlier, after `since`
-        (loop time). Shared by all who ask at once."""
+        (loop time). Shared by all who ask at once. Raises TimeoutError at `until` (loop time)."""
 
-    async def line_up(self, until: float, *, first: bool = False) -> None:
+    def line_up(self, until: float, *, first: bool = False) -> Awaitable[None]:
         """Wait until few are before the caller to change something, so that the intent to is not on
         record long before the call; `first` before who is in line otherwise. The place is to be
         left by `leave_line`. Raises TimeoutError at `until` (loop time)."""

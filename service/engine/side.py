@@ -52,6 +52,8 @@ _SEEN = (SidePaired, SideUnpaired, PeerFound, PeerGone)
 class SideSaga:
     """Brings one side to its end. `run` may be called on a side in any state."""
 
+    __slots__ = ("_case", "_failures", "_has_looked", "_is_reopened", "_name", "_policy", "_site")
+
     def __init__(self, case: Case, appliance: Appliance, policy: Policy) -> None:
         self._case = case
         self._site = Site(case, appliance, policy)

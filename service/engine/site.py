@@ -27,6 +27,8 @@ class Site:
     never is. Raises what the appliance's calls raise.
     """
 
+    __slots__ = ("_appliance", "_case", "_in_vain_since", "_policy", "name")
+
     def __init__(self, case: Case, appliance: Appliance, policy: Policy) -> None:
         self.name = appliance.name
         self._case = case
@@ -47,8 +49,7 @@ class Site:
 
     async def look(self, since: float = inf) -> Sighting:
         """What the appliance lists about the peer now, or listed after `since`."""
-        async with asyncio.timeout_at(self._case.deadline):
-            peers = await self._appliance.peers(since)
+        peers = await self._appliance.peers(since, self._case.deadline)
         return sight(peers, self.peer, self.side.peer_id)
 
     async def look_after_tasks(self, *calls: SiteCall) -> Sighting:
@@ -80,9 +81,10 @@ class Site:
         # Passed on rather than awaited: thousands wait here at once.
         return self._appliance.finished(task_id, self._case.deadline)
 
-    async def line_up(self, *, first: bool = False) -> None:
+    def line_up(self, *, first: bool = False) -> Awaitable[None]:
         """Wait for a place among those who are about to change something there."""
-        await self._appliance.line_up(self._case.deadline, first=first)
+        # Passed on like the above: thousands stand there at once.
+        return self._appliance.line_up(self._case.deadline, first=first)
 
     def leave_line(self) -> None:
         """Leave the place to the next."""

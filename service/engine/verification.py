@@ -92,8 +92,7 @@ async def _listed(case: Case, appliance: Appliance) -> Sequence[Peer] | Doubt:
     until = max(case.deadline, asyncio.get_running_loop().time() + LAST_LOOK_S)
     name = appliance.name
     try:
-        async with asyncio.timeout_at(until):
-            return await appliance.peers()
+        return await appliance.peers(until=until)
     except TimeoutError:
         doing = f"looking at the peers of '{name}'"
         late = deadline_exceeded(doing, case.pairing.timeout_s, None)

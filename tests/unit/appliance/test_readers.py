@@ -210,6 +210,28 @@ def test_a_read_that_nobody_waits_for_any_more_is_not_made() -> None:
     run(scene())
 
 
+def test_who_has_waited_long_enough_goes_and_takes_the_read_from_nobody() -> None:
+    async def scene() -> None:
+        source = Source(answer_s=2.0)
+
+        async def impatient(at_s: float) -> float:
+            await asyncio.sleep(at_s - now())
+            with pytest.raises(TimeoutError):
+                await shared.get(until=1.5)
+            return now()
+
+        async with reading(source) as (shared, _):
+            patient = asyncio.ensure_future(shared.get(until=2.5))
+            # One joins the same read, one waits for the next, which is not made for nobody.
+            gone_at = await asyncio.gather(impatient(0.0), impatient(1.0))
+            assert gone_at == pytest.approx([1.5, 1.5])
+            assert await patient == 1
+            assert await asked_at(shared, 3.0) == 2
+        assert source.sent_at == pytest.approx([0.0, 3.0])
+
+    run(scene())
+
+
 def test_nothing_runs_while_nobody_asks() -> None:
     async def scene() -> None:
         async with reading(Source()) as (shared, _):

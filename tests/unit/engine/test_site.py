@@ -32,7 +32,7 @@ class Refusing:
         self._good = good
         self._times = 0
 
-    async def peers(self, *_: object) -> Sequence[Peer]:
+    async def peers(self, *_: object, **__: object) -> Sequence[Peer]:
         return ()
 
     async def site_tasks(self, *_: object) -> Sequence[Task]:
@@ -131,7 +131,7 @@ class Secretive(Refusing):
         super().__init__(TaskForgotten(TaskId("t")))
         self.asked: list[str] = []
 
-    async def peers(self, *_: object) -> Sequence[Peer]:
+    async def peers(self, *_: object, **__: object) -> Sequence[Peer]:
         self.asked.append("peers")
         return ()
 
