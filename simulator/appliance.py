@@ -64,6 +64,8 @@ class Appliance:
     """Site ids it was paired with once: their comm error has other words (h4-api 2.3)."""
     offset_ms: int = 0
     booted_ms: int = 0
+    kept_list: tuple[Peer, ...] = ()
+    kept_until_ms: int = 0
     darkness: int = 0
     """The number of the darkness it is in; 0 is none."""
 
@@ -86,12 +88,20 @@ class Appliance:
         """How it shows its tasks at `now`."""
         return Look(now, self.offset_ms, self.identity.name, self.knobs)
 
+    def listed(self, now: int) -> tuple[Peer, ...]:
+        """What GET /sites lists at `now`: what it did before, until that is `list_lag_ms` old."""
+        if now >= self.kept_until_ms:
+            self.kept_list = tuple(self.peers.values())
+            self.kept_until_ms = now + self.knobs.list_lag_ms
+        return self.kept_list
+
     def restart(self, now: int) -> None:
         """Sessions are gone; tasks go or stay by the knob."""
         self.sessions.drop_all()
         if not self.knobs.tasks_survive_restart:
             self.tasks.abandon()
         self.booted_ms = now
+        self.kept_until_ms = now
 
 
 def born(

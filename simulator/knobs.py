@@ -44,6 +44,8 @@ class Knobs:
 
     # Listing (h4-api 2.1, 2.2)
     lists_local_site: bool = False
+    list_lag_ms: int = 0
+    """For so long GET /sites answers with the same records."""
     get_site: bool = False
     api_url_rewritten: bool = True
     public_url_slash: Literal["kept", "added", "removed"] = "kept"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def list_sites(_world: "World", visit: "Visit", now: int) -> Reply:
     """GET /sites: a bare array."""
     appliance = visit.appliance
-    listed = [show(appliance, peer, now) for peer in appliance.peers.values()]
+    listed = [show(appliance, peer, now) for peer in appliance.listed(now)]
     if appliance.knobs.lists_local_site:
         listed.insert(0, show_self(appliance))
     return Reply(200, listed)

@@ -34,7 +34,8 @@ SESSION_ENDED = "authentication token required"
 _ELSEWHERE = "RemoteAuthenticationFailure"
 """The 401 about credentials for another site (h4-api 7)."""
 
-MAX_RETRY_AFTER_S = 3600.0
+MAX_RETRY_AFTER_S = 60.0
+"""More would let a pairing wait its whole time for an appliance that is back long since."""
 
 _CODES = {
     FailureKind.UNREACHABLE: "ApplianceUnreachable",
@@ -59,6 +60,9 @@ _NEEDS_SOMEBODY = frozenset(
     }
 )
 _USELESS = frozenset({FailureKind.GARBLED, FailureKind.TOO_LARGE, FailureKind.ENCODED})
+_SEE_ELSEWHERE = frozenset({302, 303})
+"""So one answers, too, who has done what was asked and tells where it can be seen."""
+
 UNTOUCHED = frozenset({408, 429, 503})
 """Answers that say nothing about what was asked: it is asked again."""
 
@@ -84,7 +88,8 @@ def judge(outcome: Outcome, *, mutating: bool) -> Verdict:
         return SessionExpired(error)
     if outcome.status in UNTOUCHED:
         return NotSent(error, retry_after_s(outcome.headers))
-    if 300 <= outcome.status < 500 or (outcome.status == 501 and not mutating):
+    is_refused = 300 <= outcome.status < 500 and not (mutating and outcome.status in _SEE_ELSEWHERE)
+    if is_refused or (outcome.status == 501 and not mutating):
         return Rejected(error, outcome.status)
     return unclear(error, mutating=mutating)
 

@@ -102,11 +102,12 @@ class TaskForgotten(ApplianceError):
 
 
 class LeaseLost(SitepairError):
-    """A write came under an epoch that is no longer the pairing's."""
+    """A write came under an epoch that is no longer the pairing's, or follows on another state of
+    it than is stored."""
 
     def __init__(self, pairing_id: PairingId | None = None) -> None:
         what = f"pairing {pairing_id}" if pairing_id is not None else "what was claimed"
-        super().__init__(f"{what} is owned by another worker now")
+        super().__init__(f"{what} went on without this worker")
         self.pairing_id = pairing_id
 
 

@@ -15,10 +15,10 @@ class Policy:
     time. As long as no other worker lives it owns a few more, which wait for their slots so that
     those are never idle for as long as a claim takes; once it was full, it claims again when a lot
     would fit.
-    `verify_timeout_s` is how long the appliances may take to clear their communication
-    errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two looks that must
-    both miss what a call whose answer was lost should have done, before it is made again.
-    A list of tasks that was asked for in vain for `list_patience_s` counts as none.
+    `verify_timeout_s` is how long the appliances may take to list what was done and to clear their
+    communication errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two
+    looks that must both miss what a call whose answer was lost should have done, before it is made
+    again. A list of tasks that was asked for in vain for `list_patience_s` counts as none.
     `clock_margin_s` is how far an appliance's clock may be off. `max_losses` is how often a call
     is made after its answer or its task was lost. `grace_s` is what a call that changes something
     gets to finish in when the worker stops. `rollback_s` is the time for undoing what was done,

@@ -127,6 +127,8 @@ class SideSaga:
             # A task of the attempt before, which nobody followed to its end, may run still; or one
             # of a call that was lost, which the appliance came to late.
             step = await self._step_after_tasks()
+            if isinstance(step, Call) and not self._site.is_missed(AT_ONCE, AT_ONCE):
+                return self._policy.settle_s  # It runs still.
             self._is_reopened = False
         else:
             step = next_step(self._operation, self._side, await self._site.look(since))
@@ -191,19 +193,18 @@ class SideSaga:
         """Find out what a call whose answer or task was lost has done.
 
         Only what two looks miss, with no unknown task running in between, was certainly not done;
-        only then is the call made again.
+        only then is the call made again. Where the tasks do not tell, much longer is looked.
         """
         step = await self._step_after_tasks()
-        if isinstance(step, Call):
-            await self._case.pause(self._policy.settle_s)
-            step = await self._step_after_tasks()
-        if isinstance(step, Call):
-            return await self._call_again()
-        return await self._record(step)
+        if not isinstance(step, Call):
+            return await self._record(step)
+        if not self._site.is_missed(self._policy.settle_s, self._policy.verify_timeout_s):
+            return self._policy.settle_s
+        return await self._call_again()
 
     async def _step_after_tasks(self) -> Step:
         call = self._side.call or SiteCall(self._operation.value)
-        sighting = await self._site.look_after_tasks(call)
+        sighting = await self._site.look_after_tasks(call, own=self._side.task_id)
         return next_step(self._operation, self._side, sighting)
 
     async def _call_again(self) -> Seconds:
@@ -241,6 +242,10 @@ class SideSaga:
         side = replace(self._side, call=None) if is_innocent else self._side
         try:
             step = next_step(self._operation, side, await self._site.look())
+            if isinstance(step, Call) and step.call is SiteCall.UNPAIR:
+                # What the list does not know to be gone yet cannot be removed again.
+                await self._case.pause(self._policy.settle_s)
+                step = next_step(self._operation, side, await self._site.look())
         except (ApplianceError, TimeoutError):
             return await self._fail(error, refused=refused)
         if isinstance(step, Call | SideFailed):

@@ -24,7 +24,7 @@ from service.domain.events import (
     SideRolledBack,
     TaskAccepted,
 )
-from service.domain.pairing import UNDER_WAY, Side, SideState, SiteCall
+from service.domain.pairing import Side, SideState, SiteCall
 from service.engine.case import Case
 from service.engine.policy import Policy
 from service.engine.ports import Appliance
@@ -33,9 +33,6 @@ from service.engine.uninterrupted import uninterrupted
 
 Seconds = float
 AT_ONCE: Seconds = 0.0
-
-_GIVEN_UP = frozenset({SideState.FAILED, SideState.ROLLBACK_FAILED})
-"""States of a side whose last task nobody may have followed to its end."""
 
 
 class Undoing:
@@ -102,10 +99,9 @@ class Undoing:
 
     async def _look(self, undo: SiteCall) -> Seconds:
         step = await self._next(undo)
-        if step is None and self._side.state is SideState.FAILED:
-            # What its call did is not known: it may only be late.
-            await self._case.pause(self._policy.settle_s)
-            step = await self._next(undo)
+        return self._policy.settle_s if self._may_be_late(step) else await self._act(step)
+
+    async def _act(self, step: Call | SideEvent | None) -> Seconds:
         if not isinstance(step, Call):
             return await self._record(step or self._undone())
         # Those who go forward may be many, with more time: halves would be left for want of a turn.
@@ -116,27 +112,40 @@ class Undoing:
             self._site.leave_line()
 
     async def _next(self, undo: SiteCall) -> Call | SideEvent | None:
-        if self._side.state in _GIVEN_UP:
-            await self._outlast(self._side)
-        sighting = await self._site.look_after_tasks(*self._asked(undo))
+        # A task that was given up, on the way forward or back, may run still.
+        own = None if self._side.state is SideState.SUCCEEDED else self._side.task_id
+        sighting = await self._site.look_after_tasks(*self._asked(undo), own=own)
         return next_undoing(self._side, sighting)
 
     def _asked(self, undo: SiteCall) -> tuple[SiteCall, ...]:
         """The calls whose tasks may run still."""
         done = self._side.call or undo
-        if self._side.state in UNDER_WAY:
-            return (undo,)
-        if self._side.state is SideState.ROLLBACK_FAILED:
-            return (done, undo)  # How far it had come is not known any more.
-        return (done,)
+        match self._side.state:
+            case SideState.REQUESTED | SideState.ACCEPTED:
+                return (undo,)
+            case SideState.ROLLBACK_FAILED:
+                return (done, undo)  # How far it had come is not known any more.
+            case SideState.SUCCEEDED if not self._side.losses:
+                return ()  # Its own task is over.
+            case _:
+                return (done,)
 
-    async def _outlast(self, side: Side) -> None:
-        """Wait for the task that was given up, on the way forward or back."""
-        try:
-            if side.task_id is not None:
-                await self._site.finished(side.task_id)
-        except TaskForgotten:
-            return
+    def _may_be_late(self, step: Call | SideEvent | None) -> bool:
+        """Whether the list may be behind what was done: what `step` follows from may not be all."""
+        settle_s, late_s = self._policy.settle_s, self._policy.verify_timeout_s
+        match self._side.state:
+            case SideState.SUCCEEDED:  # It is known to be done.
+                return step is None and not self._site.is_missed(late_s, late_s)
+            case SideState.FAILED if step is None:  # What its call did is not known.
+                return not self._site.is_missed(settle_s, late_s)
+            case SideState.FAILED:
+                # What is paired again must not be unpaired by a task that runs still.
+                is_paired_again = isinstance(step, Call) and step.call is SiteCall.PAIR
+                return is_paired_again and not self._site.is_missed(AT_ONCE, AT_ONCE)
+            case SideState.REQUESTED | SideState.ACCEPTED:  # Asked already, and not seen done.
+                return isinstance(step, Call) and not self._site.is_missed(settle_s, late_s)
+            case _:
+                return False
 
     def _undone(self) -> SideEvent:
         is_untouched = self._side.state is SideState.FAILED
@@ -169,8 +178,10 @@ class Undoing:
         """A task that succeeded proves nothing; neither does one that failed."""
         if task.failed and task.error is not None:
             return await self._try_again(undo, task.error)
-        if next_undoing(self._side, await self._site.look()) is not None:
-            await self._case.pause(self._policy.settle_s)
+        late_s = self._policy.verify_timeout_s
+        seen = await self._site.look_after_tasks()
+        if next_undoing(self._side, seen) is not None and not self._site.is_missed(late_s, late_s):
+            return self._policy.settle_s
         text = f"Task {task.id} is {task.state}, and nothing changed."
         return await self._give_up_unless_undone(
             ApiError("RollbackWithoutEffect", text, (task.id,))
@@ -182,7 +193,7 @@ class Undoing:
         pause_s = self._policy.pause_s(self._vain)
         await self._record(RollbackDelayed(self._name, error, int(pause_s * 1000)))
         await self._case.pause(pause_s)
-        return await self._look(undo)
+        return await self._act(await self._next(undo))
 
     async def _give_up_unless_undone(self, error: ApiError) -> Seconds:
         step = next_undoing(self._side, await self._site.look())

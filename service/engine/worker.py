@@ -224,9 +224,8 @@ class Worker:
             await drive(case, self._ports.fleet, self._policy, self._author.name)
             if not case.pairing.is_over:
                 await case.set_aside()
-        except* LeaseLost:
-            emit(PairingDropped(reason="another worker owns it"))
-        except* StoreUnavailable as troubles:
+        except* (LeaseLost, StoreUnavailable) as troubles:
+            # Of a lost lease, too: where notes could not be written, nobody else may own it.
             self._drop(troubles)
         except* UnknownAppliance as gone:
             await self._surrender(case, ApiError("UnknownAppliance", str(gone.exceptions[0])))
@@ -244,9 +243,12 @@ class Worker:
             await asyncio.sleep(self._policy.idle_s)  # It would be claimed again at once, for ever.
             self._drop(crash)
 
-    def _drop(self, cause: Exception) -> None:
+    def _drop(self, cause: BaseException) -> None:
         """Let go of what a fault of the database or of ours tore out of our hands: it is given up
-        before the next claim, and claimed again from its stored state."""
+        before the next claim, unless another worker owns it, and claimed again from its stored
+        state."""
+        while isinstance(cause, BaseExceptionGroup):
+            cause, *_ = cause.exceptions
         emit(PairingDropped(reason=str(cause)))
         self._doubts_until = max(self._doubts_until, asyncio.get_running_loop().time())
         self._nudge.set()

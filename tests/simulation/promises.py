@@ -163,7 +163,8 @@ class Promises:
         """Whether what the verification saw may have changed since, by other hands."""
         since = self._verifying_since.get(pairing.id, 0.0)
         return any(
-            self._stage.disturbed.get(each.name, -1.0) >= since - each.knobs.comm_refresh_ms / 1000
+            self._stage.disturbed.get(each.name, -1.0)
+            >= since - max(each.knobs.comm_refresh_ms, each.knobs.list_lag_ms) / 1000
             for each in appliances
         )
 
@@ -171,8 +172,12 @@ class Promises:
         """Whether others changed what is between the two since it was looked at."""
         since_s = self._verifying_since.get(pairing.id, 0.0)
         since_ms = BEGINNING_MS + int(since_s * 1000)
+        lag_ms = {
+            each.appliance: self._world.appliances[each.appliance].knobs.list_lag_ms
+            for each in pairing.sides
+        }
         return any(
-            (each.effect_ms or 0) >= since_ms
+            (each.effect_ms or 0) >= since_ms - lag_ms[side.appliance]
             for side in pairing.sides
             for each in self._effects(side)
             if each.operation_id != pairing.operation_id

@@ -126,10 +126,17 @@ def test_without_words_the_status_names_the_error(body: bytes) -> None:
 
 
 def test_a_redirect_says_where_it_points() -> None:
-    verdict = judge(an_answer(302, location="https://elsewhere.test/"), mutating=True)
+    verdict = judge(an_answer(307, location="https://elsewhere.test/"), mutating=True)
     assert isinstance(verdict, Rejected)
     assert verdict.error.code == "UnexpectedRedirect"
     assert "https://elsewhere.test/" in verdict.error.msg
+
+
+@pytest.mark.parametrize("status", [302, 303])
+def test_a_redirect_to_what_was_done_says_nothing_about_whether_it_was(status: int) -> None:
+    answer = an_answer(status, location="/tasks/1")
+    assert isinstance(judge(answer, mutating=True), Ambiguous)
+    assert isinstance(judge(answer, mutating=False), Rejected)
 
 
 def test_a_wrong_certificate_is_told_with_both_thumbprints() -> None:
@@ -149,7 +156,7 @@ def test_a_wrong_certificate_is_told_with_both_thumbprints() -> None:
         ({}, None),
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": " 0 "}, 0.0),
-        ({"retry-after": "999999"}, 3600.0),
+        ({"retry-after": "999999"}, 60.0),
         ({"retry-after": "-5"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "\u0663"}, None),

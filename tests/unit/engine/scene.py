@@ -4,6 +4,7 @@ The real worker, saga, journal and fleet run; a test says what befalls which cal
 what became of it.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ ONE, OTHER, THIRD = "site-1", "site-2", "site-3"
 
 @dataclass(slots=True)
 class Trouble:
-    """What befalls calls to an appliance: the next `times` of them, as long as `when` holds."""
+    """What befalls calls to an appliance: the next `times` of them, as long as `when` holds. `path`
+    is a regular expression that all of it has to match."""
 
     appliance: str
     method: str
@@ -39,8 +41,8 @@ class Trouble:
 
     def befalls(self, appliance: str, request: Request) -> bool:
         """Whether it befalls this call."""
-        called = (appliance, request.method, request.path)
-        fits = called == (self.appliance, self.method, self.path)
+        fits = (appliance, request.method) == (self.appliance, self.method)
+        fits = fits and re.fullmatch(self.path, request.path) is not None
         if not (fits and self.times > 0 and self.when()):
             return False
         self.times -= 1

@@ -7,6 +7,7 @@ import pytest
 from service.domain.pairing import PairingState
 from service.observe.events import LogEvent, PairingEnded, PairingMoved
 from service.observe.logging import listening
+from service.store.journal import PATIENCE_S
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, scene
 
@@ -73,4 +74,18 @@ def test_what_was_noted_and_lost_with_its_worker_is_found_out_again() -> None:
         assert "SidePaired" not in here.events
         here.stage.start_another(worker)
         assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.calls(ONE, "POST") == here.calls(OTHER, "POST") == 1
+
+
+def test_what_the_database_was_not_there_for_is_found_out_again_too() -> None:
+    """The worker lives, and what it was to note is ahead of what is stored."""
+    with scene(policy=replace(POLICY, note_s=1.0)) as here:
+        here.turn(OTHER, task_ms=(200_000, 200_000))
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
+        here.loop.run_until(lambda: False, here.loop.instant + 0.9)
+        assert "SidePaired" not in here.events
+        here.stage.database.is_down = True
+        here.loop.run_until(lambda: False, here.loop.instant + PATIENCE_S + 2)
+        here.stage.database.heal()
+        assert here.until_over(400.0).state is PairingState.SUCCEEDED
         assert here.calls(ONE, "POST") == here.calls(OTHER, "POST") == 1

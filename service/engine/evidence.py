@@ -1,0 +1,145 @@
+"""What an appliance's tasks say of calls whose answers, or whose own tasks, are not known."""
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum, auto
+from math import inf
+
+from service.domain.appliance import Endpoint, Task, find_peer
+from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten
+from service.domain.ids import TaskId
+from service.domain.pairing import SiteCall
+from service.engine.case import Case
+from service.engine.policy import Policy
+from service.engine.ports import Appliance
+
+Seconds = float
+
+_NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
+"""Answers that mean that an appliance has no list of tasks for us (h4-api 3.4)."""
+
+_BAD_REQUEST = 400
+
+
+class _Account(Enum):
+    NOTHING_MORE = auto()
+    """All that may have been started is over, and nothing more of it is to show in the list."""
+    UNKNOWN = auto()
+    """They do not tell, or tell of what should be in the list by now: it may be behind."""
+    RUNNING = auto()
+    """Something runs still."""
+
+
+class Evidence:
+    """For one side, as long as its calls are in doubt. Raises what the appliance's calls raise."""
+
+    def __init__(self, case: Case, appliance: Appliance, policy: Policy) -> None:
+        self._case = case
+        self._appliance = appliance
+        self._policy = policy
+        self._account = _Account.UNKNOWN
+        self._missed_since: float | None = None
+        self._in_vain_since: float | None = None
+        """Since when the list of tasks is asked for in vain (loop time)."""
+
+    async def gather(self, calls: Sequence[SiteCall], own: TaskId | None) -> None:
+        """Wait until no task runs that `calls` may have started, nor the side's `own`. But no
+        longer than half of the time that is left: what is in the list of peers counts anyway."""
+        try:
+            async with asyncio.timeout(max(0.0, self._case.left_s / 2)):
+                self._account = await self._outlast(calls, own)
+        except TimeoutError:
+            self._account = _Account.RUNNING
+
+    def is_missed(self, patience_s: Seconds, unknown_s: Seconds) -> bool:
+        """Whether what a look at the peers did not show is missed for good: for so long, since the
+        first such look; the latter as long as the tasks do not tell."""
+        now = asyncio.get_running_loop().time()
+        if self._missed_since is None:
+            self._missed_since = now
+        for_s = {_Account.NOTHING_MORE: patience_s, _Account.UNKNOWN: unknown_s}
+        return now - self._missed_since >= for_s.get(self._account, inf)
+
+    async def _outlast(self, calls: Sequence[SiteCall], own: TaskId | None) -> _Account:
+        ended = list[Task]()
+        is_told = own is None
+        if own is not None and (task := await self._end_of(own)) is not None:
+            is_told = True
+            ended.append(task)
+        for call in calls:
+            tasks = await self._ends(call)
+            if tasks is None:
+                # The last call's own task does for the list, unless there were others before it.
+                is_told = is_told and own is not None and not self._losses
+            else:
+                is_told = is_told or any(task.id == own for task in tasks)
+                ended += tasks
+        is_done = any(self._tells_of_us(task, own) for task in ended if not task.failed)
+        return _Account.NOTHING_MORE if is_told and not is_done else _Account.UNKNOWN
+
+    @property
+    def _losses(self) -> int:
+        return self._case.side(self._appliance.name).losses
+
+    @property
+    def _peer(self) -> Endpoint:
+        return self._case.peer_of(self._appliance.name)
+
+    def _tells_of_us(self, task: Task, own: TaskId | None) -> bool:
+        is_of_peer = task.result is not None and find_peer([task.result], self._peer) is not None
+        return is_of_peer or task.id == own
+
+    async def _ends(self, call: SiteCall) -> Sequence[Task] | None:
+        """How the tasks ended that `call` may have started; None if there is no list of them. Those
+        that one may not ask about by their ids are over when the list says so."""
+        tasks = await self._listed(call)
+        if tasks is None:
+            return None
+        ended = [task for task in tasks if task.is_over]
+        left = [task.id for task in tasks if not task.is_over]
+        while left:
+            ends = {task_id: await self._end_of(task_id) for task_id in left}
+            ended += [task for task in ends.values() if task is not None]
+            unknown = {task_id for task_id, task in ends.items() if task is None}
+            tasks = await self._listed(call) if unknown else ()
+            if tasks is None:
+                return None
+            ended += [task for task in tasks if task.id in unknown and task.is_over]
+            left = [task.id for task in tasks if task.id in unknown and not task.is_over]
+            if left:
+                await self._case.pause(self._policy.settle_s)
+        return ended
+
+    async def _end_of(self, task_id: TaskId) -> Task | None:
+        """The task once it is over; None if one may not ask about it."""
+        try:
+            return await self._appliance.finished(task_id, self._case.deadline)
+        except TaskForgotten:
+            return None
+
+    async def _listed(self, call: SiteCall) -> Sequence[Task] | None:
+        """The tasks that `call` may have started; None if there is no list for us."""
+        margin_ms = int(self._policy.clock_margin_s * 1000)
+        since_ms = self._case.pairing.start_time - margin_ms
+        try:
+            tasks = await self._appliance.site_tasks(call, since_ms)
+        except Rejected as refusal:
+            if isinstance(refusal, LoginRefused) or refusal.status < _BAD_REQUEST:
+                raise
+            if refusal.status not in _NO_LIST and not self._is_in_vain():
+                raise NotSent(refusal.error) from refusal
+            return None
+        except NotSent as trouble:
+            if not trouble.is_answered or not self._is_in_vain():
+                raise
+            return None
+        self._in_vain_since = None
+        return tasks
+
+    def _is_in_vain(self) -> bool:
+        """Whether one more useless answer means that there is no list of tasks for us. Not before
+        what a lost call started is hardly under way any more."""
+        now = asyncio.get_running_loop().time()
+        if self._in_vain_since is None:
+            self._in_vain_since = now
+        return now - self._in_vain_since >= self._policy.list_patience_s

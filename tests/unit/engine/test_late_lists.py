@@ -1,0 +1,102 @@
+"""A list of peers may be behind what was done, and the tasks may not tell: that is waited for."""
+
+from dataclasses import replace
+
+import pytest
+
+from service.domain.pairing import Operation, Pairing, PairingState, SideState
+from simulator import fault
+from tests.simulation.schedule import Wanted
+from tests.simulation.weather import CallFault
+from tests.unit.engine.scene import ONE, OTHER, POLICY, THIRD, Scene, a_pairing, scene
+
+PATIENT = replace(POLICY, verify_timeout_s=60.0)
+LAG_MS = 20_000
+PAIR = a_pairing()
+UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR)
+
+
+def hide_tasks(here: Scene, appliance: str) -> None:
+    """Let nobody be told about tasks there, in whatever way."""
+    for method, path in (("POST", "/tasks/poll"), ("GET", "/tasks.*")):
+        here.befall(appliance, method, path, CallFault.REFUSED)
+
+
+def first_side(pairing: Pairing) -> SideState:
+    """Where the side on ONE stands."""
+    return next(side.state for side in pairing.sides if side.appliance == ONE)
+
+
+def test_what_succeeded_is_undone_though_the_list_shows_it_late() -> None:
+    with scene(policy=PATIENT) as here:
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        # The list is late twice: with the record, and with its end.
+        assert first_side(pairing) is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1
+        assert not here.world.appliances[ONE].peers
+
+
+def test_what_was_unpaired_is_paired_again_though_the_list_shows_it_late() -> None:
+    with scene(PAIR, UNPAIR, policy=PATIENT) as here:
+        here.until(lambda: len(here.tables.pairings) == 2)
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        here.spoil(OTHER, fault("task_fails", method="DELETE", path="/sites/.*"))
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert first_side(pairing) is SideState.ROLLED_BACK
+        assert here.calls(ONE, "POST") == 2
+        assert here.world.appliances[ONE].peers
+        assert here.world.appliances[OTHER].peers
+
+
+@pytest.mark.parametrize("wanted", [(PAIR,), (PAIR, UNPAIR)], ids=["pair", "unpair"])
+def test_an_accepted_call_whose_task_nobody_tells_of_is_not_repeated(
+    wanted: tuple[Wanted, ...],
+) -> None:
+    with scene(*wanted, policy=PATIENT) as here:
+        here.until(lambda: len(here.tables.pairings) == len(wanted))
+        hide_tasks(here, ONE)
+        here.turn(ONE, task_ms=(14_000, 14_000))
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.calls(ONE, "POST") + here.calls(ONE, "DELETE") == len(wanted)
+
+
+def test_nor_one_whose_answer_was_lost() -> None:
+    with scene(policy=PATIENT) as here:
+        hide_tasks(here, ONE)
+        here.turn(ONE, task_ms=(14_000, 14_000))
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.calls(ONE, "POST") == 1
+
+
+def test_nor_one_whose_task_is_told_to_have_succeeded() -> None:
+    with scene(policy=PATIENT) as here:
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.calls(ONE, "POST") == 1
+
+
+def test_nothing_of_it_turns_up_after_the_way_back() -> None:
+    with scene(policy=PATIENT) as here:
+        hide_tasks(here, ONE)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.turn(ONE, task_ms=(14_000, 14_000))
+        assert here.until_over().state is PairingState.FAILED
+        here.loop.run_until(lambda: False, here.loop.instant + 60)
+        assert not here.world.appliances[ONE].peers
+        assert not here.world.appliances[OTHER].peers
+
+
+def test_a_task_of_somebody_else_that_never_ends_holds_up_no_way_back() -> None:
+    with scene(a_pairing(at_s=10.0), policy=PATIENT) as here:
+        here.turn(ONE, task_ms=(10_000_000, 10_000_000))
+        here.stage.call_by_hand(ONE, THIRD, pairs=True)
+        here.turn(ONE, task_ms=(80, 220))
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        assert first_side(here.until_over(60.0)) is SideState.ROLLED_BACK
+        assert not here.world.appliances[ONE].peers
