@@ -60,13 +60,18 @@ class Database:
                 await single.dispose()
 
     @asynccontextmanager
-    async def transaction(self, *, takes_long: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def transaction(
+        self, *, takes_long: bool = False, lock_timeout_s: float | None = None
+    ) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed when the block ends well; cut off if it lasts longer than a
         statement may, for a host that is gone tells nobody, unless it `takes_long` by its nature.
-        Raises StoreUnavailable."""
+        Raises StoreUnavailable; Locked when it has waited so long for a lock."""
         within_s = None if takes_long else _ANSWER_TIMEOUT_S
         with translated("a transaction"):
             async with asyncio.timeout(within_s), self._pooled.begin() as connection:
+                if lock_timeout_s is not None:
+                    limit = {"names": ["lock_timeout"], "values": [f"{lock_timeout_s}s"]}
+                    await connection.execute(_SET, limit | _FOR_NOW)
                 yield connection
 
     @asynccontextmanager
