@@ -114,7 +114,7 @@ class BulkIntake:
 
     async def _attempt(self, request: BatchRequest, opening: "_Opening") -> BatchAcceptance:
         try:
-            async with self._database.filling() as connection, asyncio.timeout(_ATTEMPT_S):
+            async with self._database.filling(_ATTEMPT_S) as connection:
                 return await _accept(connection, request, opening)
         except Exception as error:
             if sqlstate(error) != UNIQUE_VIOLATION:

@@ -83,16 +83,16 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def filling(self) -> AsyncIterator[AsyncConnection]:
+    async def filling(self, within_s: float) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes so many rows that what PostgreSQL knows of the tables is wrong
-        before it is over. Raises StoreUnavailable.
+        before it is over; cut off if it is not committed by then. Raises StoreUnavailable.
 
         A plan is kept as long as its connection, those of foreign keys included, and what read a
         table that was nearly empty from end to end would go on to do so. So the connection is a new
         one, and its plans go by the indexes whatever the tables look like.
         """
         with translated("a transaction"):
-            async with self._single.begin() as connection:
+            async with asyncio.timeout(within_s), self._single.begin() as connection:
                 await connection.execute(text("set local enable_seqscan = off"))
                 yield connection
 
