@@ -173,13 +173,15 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
     logins = LoginGates(store.database, _now_ms, lambda: workers.current.id)
     fleet = ApplianceFleet(store.appliances.get, conditions, logins.of, on_open=openings.announce)
     await stack.enter_async_context(fleet)
+    # However many wait for the others: a worker that cannot beat is dead.
+    vital = await stack.enter_async_context(Database.connect(store.url, pool_size=1))
 
     def born() -> Worker:
         worker_id = WorkerId(uuid_utils.compat.uuid7())
         ports = Ports(
             claims=Claims(store.database, worker_id),
             journal=journal,
-            heartbeat=Heartbeat(store.database, worker_id),
+            heartbeat=Heartbeat(vital, worker_id),
             fleet=fleet,
             breakers=fleet,
             health=Health(store.database),

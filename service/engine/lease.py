@@ -3,10 +3,11 @@
 A worker proves that it lives by a row that it beats every few seconds. The row's time is the
 database's own, so no two clocks are ever compared. Another worker that finds the row older than
 its lease removes it, frees the pairings of the dead one and raises their epochs, all in one
-transaction.
+transaction. What is locked at that moment stays the dead one's until the next burial, so that no
+lock of somebody else's keeps the living from beating.
 
 *Who may write.* Every write of the journal is bound to the epoch under which its pairing was
-claimed. From the burial on, no write of the dead worker takes effect; it needs no clock for that.
+claimed. Once it is freed, no write of the dead worker takes effect; it needs no clock for that.
 
 *Who may call.* A call to an appliance cannot be fenced: the appliance knows no epochs. So a worker
 calls only while nobody can have buried it, and until the call is over. It measures the lease from

@@ -28,6 +28,9 @@ from service.store.vault import Sealed, Vault
 _SAME_NAME = "uq_appliance_name"
 _SAME_URL = "uq_appliance_api_url_normalized"
 _NOBODY = LocalUser("", "")
+_LOCK_S = 2.0
+"""How long a change waits for a row. A batch may have it for longer, and who waits has one of the
+few connections that all requests share."""
 
 
 class Appliances:
@@ -50,7 +53,7 @@ class Appliances:
         spec = replace(spec, description=to_text(spec.description))
         while True:
             try:
-                async with self._database.transaction() as connection:
+                async with self._database.transaction(lock_timeout_s=_LOCK_S) as connection:
                     return await self._put(connection, spec, author)
             except IntegrityError as error:
                 if violated_constraint(error) not in {_SAME_NAME, _SAME_URL}:
@@ -75,7 +78,7 @@ class Appliances:
     async def delete(self, name: ApplianceName, author: Author) -> None:
         """Raises UnknownAppliance, ApplianceBusy while pairings on it are active,
         StoreUnavailable."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(lock_timeout_s=_LOCK_S) as connection:
             # Whoever accepts a pairing holds this row meanwhile: either we see the pairing below,
             # or they see no appliance.
             row = await _locked(connection, name, key_share=False)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 import uuid_utils.compat
-from sqlalchemy import Row, or_, select, text, update
+from sqlalchemy import Row, TextClause, or_, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -45,6 +45,12 @@ _PATIENCE_S = 5.0
 _ATTEMPT_S = 300.0
 _AT_ONCE = 2
 """How many batches this process writes at the same time: each keeps two chunks in memory."""
+
+# Two batches that want the same couples in different orders come to wait for each other, and the
+# database undoes one of them: time and again, unless that one goes on when the other is through.
+_LOCK = 7_268_340_153
+_AMONG_OTHERS = text("select pg_advisory_xact_lock_shared(:lock)")
+_ALONE = text("select pg_advisory_xact_lock(:lock)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +113,21 @@ class BulkIntake:
         opening = _Opening(BatchId(uuid_utils.compat.uuid7()), author, self._clock(), key)
         patience = Patience("accepting a batch", self._patience_s)
         async with self._turns:
-            acceptance = await patience.see_through(lambda: self._attempt(request, opening))
+            acceptance = await patience.see_through(
+                lambda: self._attempt(
+                    request, opening, _ALONE if patience.repeats else _AMONG_OTHERS
+                )
+            )
         if not acceptance.replayed:
             emit(_told_of(acceptance, clock() - began))
         return acceptance
 
-    async def _attempt(self, request: BatchRequest, opening: "_Opening") -> BatchAcceptance:
+    async def _attempt(
+        self, request: BatchRequest, opening: "_Opening", turn: TextClause
+    ) -> BatchAcceptance:
         try:
-            async with self._database.filling() as connection, asyncio.timeout(_ATTEMPT_S):
+            async with self._database.filling(_ATTEMPT_S) as connection:
+                await connection.execute(turn, {"lock": _LOCK})
                 return await _accept(connection, request, opening)
         except Exception as error:
             if sqlstate(error) != UNIQUE_VIOLATION:

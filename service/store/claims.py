@@ -19,6 +19,9 @@ from service.store.tables import TO_CANCEL, pairing, worker
 LINES = 64
 """How many lines one claim serves at most."""
 
+_LOCK_S = 1.0
+"""How long it is waited for a row that is to be given up. The worker cannot beat meanwhile."""
+
 
 class Claims:
     """The claims of one worker."""
@@ -56,7 +59,7 @@ class Claims:
     async def disown(self, driven: Collection[PairingId]) -> None:
         """Give up whatever this worker owns besides `driven`. Raises StoreUnavailable."""
         mine = select(worker.c.id).where(worker.c.id == self._worker).with_for_update()
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(lock_timeout_s=_LOCK_S) as connection:
             await connection.execute(mine)
             await connection.execute(
                 statement("disown"), {"worker": self._worker, "driven": list(driven)}

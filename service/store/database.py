@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import CursorResult, Executable, Row, text
+import asyncpg
+from sqlalchemy import CursorResult, Executable, Row, event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from service.store.errors import LOCK_NOT_AVAILABLE, is_unavailability, sqlstate, translated
+from service.store.errors import is_unavailability, translated
 from service.store.urls import DatabaseUrl
 
 APPLICATION_NAME = "sitepair"
@@ -22,6 +24,12 @@ _ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
 
 Parameters = Mapping[str, object]
 Rows = Sequence[Row[Any]]
+
+_OF_THE_STATEMENT = (
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)
 
 _SET = text("""
 select set_config(name, value, cast(:is_for_now as boolean))
@@ -60,26 +68,31 @@ class Database:
                 await single.dispose()
 
     @asynccontextmanager
-    async def transaction(self, *, takes_long: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def transaction(
+        self, *, takes_long: bool = False, lock_timeout_s: float | None = None
+    ) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed when the block ends well; cut off if it lasts longer than a
         statement may, for a host that is gone tells nobody, unless it `takes_long` by its nature.
-        Raises StoreUnavailable."""
+        Raises StoreUnavailable; Locked when it has waited so long for a lock."""
         within_s = None if takes_long else _ANSWER_TIMEOUT_S
         with translated("a transaction"):
             async with asyncio.timeout(within_s), self._pooled.begin() as connection:
+                if lock_timeout_s is not None:
+                    limit = {"names": ["lock_timeout"], "values": [f"{lock_timeout_s}s"]}
+                    await connection.execute(_SET, limit | _FOR_NOW)
                 yield connection
 
     @asynccontextmanager
-    async def filling(self) -> AsyncIterator[AsyncConnection]:
+    async def filling(self, within_s: float) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes so many rows that what PostgreSQL knows of the tables is wrong
-        before it is over. Raises StoreUnavailable.
+        before it is over; cut off if it is not committed by then. Raises StoreUnavailable.
 
         A plan is kept as long as its connection, those of foreign keys included, and what read a
         table that was nearly empty from end to end would go on to do so. So the connection is a new
         one, and its plans go by the indexes whatever the tables look like.
         """
         with translated("a transaction"):
-            async with self._single.begin() as connection:
+            async with asyncio.timeout(within_s), self._single.begin() as connection:
                 await connection.execute(text("set local enable_seqscan = off"))
                 yield connection
 
@@ -130,9 +143,7 @@ class Lane:
                     self._connection, statement, parameters, self._url, self._settings
                 )
             except BaseException as error:
-                # A statement that was merely refused leaves the connection as it was.
-                is_refused = isinstance(error, DBAPIError) and not is_unavailability(error)
-                if not is_refused and sqlstate(error) != LOCK_NOT_AVAILABLE:
+                if not isinstance(error, DBAPIError) or _is_end_of_connection(error):
                     await self.close()
                 raise
 
@@ -146,6 +157,21 @@ class Lane:
         if connection is not None:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await connection.close()
+
+
+def _is_end_of_connection(error: DBAPIError) -> bool:
+    """Whether another connection may fare better: this one may lead to a server that was shut down,
+    is or was a replica, or is not ours any more. What befell a statement alone (it was refused,
+    undone to help others, or took too long) leaves the connection as it was."""
+    cause = error.orig.__cause__ if error.orig is not None else None
+    return is_unavailability(error) and not isinstance(cause, _OF_THE_STATEMENT)
+
+
+def _give_up_connection(context: ExceptionContext) -> None:
+    """SQLAlchemy asks whether it is open, and would keep one that is of no use for ever."""
+    error = context.sqlalchemy_exception
+    if isinstance(error, DBAPIError) and _is_end_of_connection(error):
+        context.is_disconnect = True
 
 
 def _alone_on(engine: AsyncEngine, url: DatabaseUrl) -> AsyncEngine:
@@ -206,6 +232,8 @@ def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
             "pool_use_lifo": True,
         }
     )
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://", connect_args=arguments, hide_parameters=True, **pool
     )
+    event.listen(engine.sync_engine, "handle_error", _give_up_connection)
+    return engine

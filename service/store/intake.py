@@ -40,6 +40,11 @@ LOCK_S = 0.2
 """How long a group waits for what another transaction is about to take: so long nobody else's
 request is answered."""
 
+_HASTY_LOCK_S = 0.01
+_HASTE_S = 1.0
+"""As long after somebody was kept waiting in vain there is a batch under way, and many may want
+what it has: each of them keeps all others waiting for that short only."""
+
 LOCKED_PATIENCE_S = 20.0
 """Who wants what a batch is about to take waits that long. The largest take a quarter of it."""
 
@@ -92,7 +97,8 @@ def accepted_detail(request: PairingRequest, description: str, batch: str | None
 
 
 class Intake:
-    """Accepts pairings in groups, on a connection of its own."""
+    """Accepts pairings in groups, on a connection of its own; on another one while a batch has what
+    some of them want."""
 
     def __init__(
         self, database: Database, clock: Callable[[], int], *, patience_s: float = PATIENCE_S
@@ -100,10 +106,12 @@ class Intake:
         """`clock` gives the time in ms. For `patience_s` after trouble began the intake looks for
         what became of a group, and asks for the rest again, before it tells the callers."""
         self._lane = database.lane(LOCK_S)
+        self._hasty_lane = database.lane(_HASTY_LOCK_S)
+        self._hasty_until = float("-inf")
         self._clock = clock
         self._patience = Patience("accepting pairings", patience_s)
         self._group: GroupCommit[_Candidate, Acceptance] = GroupCommit(
-            self._commit, self._lane.close, warm_up=self._warm_up
+            self._commit, self._close, warm_up=self._warm_up
         )
 
     async def accept(
@@ -144,6 +152,10 @@ class Intake:
             async with asyncio.timeout(_WARM_UP_S):
                 await self._tell([])
 
+    async def _close(self) -> None:
+        await self._lane.close()
+        await self._hasty_lane.close()
+
     async def _commit(self, candidates: Sequence["_Candidate"]) -> Sequence[Acceptance | Exception]:
         return await self._patience.see_through(lambda: self._accept(candidates))
 
@@ -175,10 +187,13 @@ class Intake:
     async def _tell(self, candidates: Sequence["_Candidate"]) -> Sequence[Row[Any]]:
         # Whoever accepts at the same time takes the couples in the same order.
         parameters = _parameters(sorted(candidates, key=lambda each: sorted(each.names)))
+        now = asyncio.get_running_loop().time
+        lane = self._lane if now() >= self._hasty_until else self._hasty_lane
         for _ in range(_TRIES - 1):
             try:
-                return await self._lane.run(statement("accept"), parameters)
+                return await lane.run(statement("accept"), parameters)
             except Locked:
+                self._hasty_until = now() + _HASTE_S
                 raise
             except RolledBack:
                 continue
@@ -186,7 +201,7 @@ class Intake:
                 if sqlstate(error) != UNIQUE_VIOLATION:
                     raise
                 # Somebody was quicker; what they have committed is seen now.
-        return await self._lane.run(statement("accept"), parameters)
+        return await lane.run(statement("accept"), parameters)
 
 
 @dataclass(frozen=True, slots=True)

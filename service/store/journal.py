@@ -1,4 +1,4 @@
-"""The only writer of pairing state."""
+"""The only writer of pairing state, but for the statement's other use in `retries`."""
 
 import asyncio
 import random

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import StoreUnavailable
@@ -103,11 +104,17 @@ async def _make(connection: AsyncConnection, start: datetime, end: datetime) -> 
         return False
     if (await connection.execute(_STRAYS, {"start": start, "end": end})).scalar_one():
         return False
-    # Made first and attached then, which does not lock the whole table as PARTITION OF would.
     await connection.execute(text("set local lock_timeout = '5s'"))
-    await connection.execute(text(f"create table {name} (like event including all)"))
     bounds = f"from ('{start.isoformat()}') to ('{end.isoformat()}')"
-    await connection.execute(text(f"alter table event attach partition {name} for values {bounds}"))
+    try:
+        # Made first and attached then, which does not lock the whole table as PARTITION OF would.
+        async with connection.begin_nested():
+            await connection.execute(text(f"create table {name} (like event including all)"))
+            await connection.execute(
+                text(f"alter table event attach partition {name} for values {bounds}")
+            )
+    except IntegrityError:
+        return False  # The month had events that were not committed yet when we looked.
     return True
 
 

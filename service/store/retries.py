@@ -20,8 +20,12 @@ from service.domain.pairing import Pairing, PairingState
 from service.domain.registration import Author
 from service.store.database import Database
 from service.store.errors import UNIQUE_VIOLATION, sqlstate
+from service.store.folds import folded, parameters
+from service.store.intake import PATIENCE_S
 from service.store.journal import Journal
 from service.store.pairings import Pairings, active, succeeded_since
+from service.store.patience import Patience
+from service.store.statements import statement
 from service.store.tables import appliance
 
 ROLLBACK_S = 300
@@ -47,6 +51,7 @@ class Retries:
         self._journal = journal
         self._pairings = Pairings(database)
         self._clock = clock
+        self._patience = Patience("trying a pairing again", PATIENCE_S)
 
     async def retry(self, pairing_id: PairingId, author: Author) -> Pairing:
         """Have it tried again: what is left of its rollback, else all of it. It is due when this
@@ -60,11 +65,12 @@ class Retries:
         if before.state not in {PairingState.FAILED, PairingState.CANCELED}:
             raise NotRetryable(pairing_id, before.state.value)
         await self._need_appliances(before)
-        if before.left_behind:
-            await self._need_latest_word(before)
         after, entries = _reopened(before, author, self._clock())
+        reopening = Reopening(after, entries)
         try:
-            await self._journal.append(Reopening(after, entries))
+            if before.left_behind:
+                await self._patience.see_through(lambda: self._take_up(before, reopening))
+            await self._journal.append(reopening)
         except LeaseLost:
             # Somebody else was quicker.
             now = await self._pairings.get(pairing_id)
@@ -76,12 +82,20 @@ class Retries:
             raise PairingActive(rows[0].id if rows else pairing_id) from error
         return after
 
-    async def _need_latest_word(self, left: Pairing) -> None:
+    async def _take_up(self, left: Pairing, reopening: Reopening) -> None:
         """What was left behind, and then found there by a pairing that succeeded, is part of what
-        that one promised."""
-        rows = await self._database.run(succeeded_since(left))
-        if rows:
-            raise Superseded(left.id, rows[0].id)
+        that one promised.
+
+        Whether one has succeeded is asked when the couple is ours, and before anybody sees that it
+        is: no other pairing of the two is active then (uq_pairing_active_couple), nor can be until
+        this one is over. Whether it was written, by whomever, the journal finds out.
+        """
+        folds, _ = folded([reopening])
+        async with self._database.transaction() as connection:
+            await connection.execute(statement("journal"), parameters(folds))
+            rival = (await connection.execute(succeeded_since(left))).one_or_none()
+            if rival is not None:
+                raise Superseded(left.id, rival.id)
 
     async def _need_appliances(self, pairing: Pairing) -> None:
         names = [side.appliance for side in pairing.sides]

@@ -6,9 +6,12 @@
 -- worker's row is committed before its first claim begins: it is never missed here. The epoch is
 -- raised at once: from the commit on, no write of the dead worker takes effect.
 --
+-- What somebody has locked at this moment stays as it is: owned by who is dead, so by nobody else,
+-- until the next burial finds it. Whoever buries has to beat meanwhile, and waits for no lock.
+--
 -- `holders` steps from one worker to the next in the index, so the cost grows with the workers.
 --
--- Locks: the rows freed, in the order of their ids, as the journal locks them.
+-- Locks: the rows freed; nobody waits.
 -- Lives on: ix_pairing_held, pk_pairing, pk_worker.
 with recursive holders as (
   (
@@ -34,8 +37,7 @@ held as materialized (
   select id
   from pairing
   where worker = any(array(select worker from gone))
-  order by id
-  for update
+  for update skip locked
 ),
 freed as (
   update pairing

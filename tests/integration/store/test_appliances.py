@@ -18,8 +18,10 @@ from service.domain.errors import (
 )
 from service.domain.ids import OperationId
 from service.domain.registration import Author, LocalUser, SsoUser
+from service.store import appliances as appliances_module
 from service.store.appliances import Appliances
 from service.store.database import Database
+from service.store.errors import Locked
 from service.store.intake import Acceptance
 from service.store.rows import entry_from
 from service.store.tables import event
@@ -283,6 +285,21 @@ async def test_a_delete_that_meets_an_accept_waits_and_then_sees_the_pairing(
         await transaction.rollback()
         assert isinstance(await accept, Acceptance)
         assert isinstance(await delete, ApplianceBusy)
+
+
+async def test_a_change_that_meets_a_lock_does_not_keep_its_connection_for_long(
+    database: Database, sql: "Connection", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(database, "a")
+    monkeypatch.setattr(appliances_module, "_LOCK_S", 0.05)
+    appliances = registry(database)
+    async with sql.transaction():
+        await sql.execute("select from appliance for update")
+        with pytest.raises(Locked):
+            await appliances.delete(name("a"), AUTHOR)
+        with pytest.raises(Locked):
+            await appliances.put(spec("a", description="new"), AUTHOR)
+    await appliances.delete(name("a"), AUTHOR)
 
 
 async def test_an_accept_that_meets_a_delete_waits_and_then_finds_no_appliance(

@@ -181,9 +181,14 @@ async def test_the_log_tells_of_a_batch_once_it_is_durable_and_not_again(
     assert 0 < event.seconds < 60
 
 
-async def test_two_batches_that_want_the_same_are_both_answered(database: Database) -> None:
-    """They lock the couples in opposite orders."""
-    names = [f"n{number}" for number in range(12)]
+async def test_two_batches_that_want_the_same_are_both_answered(
+    database: Database, sql: "Connection", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lock the couples in opposite orders, so slowly that they would meet time and again."""
+    monkeypatch.setattr(bulk, "CHUNK", 1)
+    mine = await sql.fetchval("select quote_ident(current_database())")
+    await sql.execute(f"alter database {mine} set deadlock_timeout = '10ms'")
+    names = [f"n{number}" for number in range(24)]
     await register(database, *names)
     couples = list(combinations(names, 2))
     one, other = await asyncio.gather(

@@ -187,6 +187,36 @@ async def test_after_a_restart_one_call_fails_and_the_next_connects_anew(
     await lane.close()
 
 
+async def test_who_was_led_to_a_replica_is_led_elsewhere_the_next_time(
+    database: Database, sql: "Connection"
+) -> None:
+    """A session that was begun on one stays read-only, whatever becomes of the server."""
+    await sql.execute("create table thing (number bigint)")
+    lane, write = database.lane(), text("insert into thing values (1)")
+    mine = await sql.fetchval("select quote_ident(current_database())")
+    await sql.execute(f"alter database {mine} set default_transaction_read_only = on")
+    await asyncio.gather(*[database.check() for _ in range(3)])
+    for run in (database.run, lane.run):
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await run(write)
+    await sql.execute(f"alter database {mine} reset default_transaction_read_only")
+    for run in (database.run, lane.run):
+        await run(write)
+    await lane.close()
+
+
+@pytest.mark.usefixtures("locked")
+async def test_a_statement_that_could_not_wait_leaves_the_connection_to_the_next(
+    database: Database,
+) -> None:
+    who = text("select pg_backend_pid()")
+    before = await database.run(who)
+    with pytest.raises(Locked):
+        async with database.transaction(lock_timeout_s=0.05) as connection:
+            await connection.execute(text("select from thing"))
+    assert await database.run(who) == before
+
+
 async def test_more_callers_than_connections_take_turns(database_url: str) -> None:
     async with Database.connect(database_url, pool_size=2) as database:
         await asyncio.gather(*[database.check() for _ in range(50)])

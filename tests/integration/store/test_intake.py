@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -380,3 +381,20 @@ async def test_a_couple_that_a_batch_is_about_to_take_holds_up_nobody_who_wants_
     assert [each.replayed for each in both] == [False, False]
     assert isinstance(told, PairingActive)
     assert told.pairing_id == rival
+
+
+async def test_many_who_want_what_a_batch_is_about_to_take_do_not_hold_up_others_one_by_one(
+    database: Database, sql: "Connection"
+) -> None:
+    names = [f"n{number}" for number in range(10)]
+    couples = list(combinations(names, 2))
+    await register(database, *names, "x", "y")
+    async with intake_on(database) as intake, asyncio.TaskGroup() as tasks, sql.transaction():
+        for low, high in couples:
+            await insert_rival(sql, low, high)
+        waiting = [tasks.create_task(outcome(intake, request(low, high))) for low, high in couples]
+        await until_blocked(sql)
+        async with asyncio.timeout(len(couples) * LOCK_S / 2):
+            await intake.accept(request("x", "y"), AUTHOR)
+        assert not any(each.done() for each in waiting)
+    assert {type(each.result()) for each in waiting} == {PairingActive}

@@ -12,6 +12,7 @@ from service.domain.ids import WorkerId
 from service.domain.pairing import Pairing
 from service.store.claims import Claims
 from service.store.database import Database
+from service.store.errors import Locked
 from service.store.leases import Heartbeat
 from service.store.notify import Listener
 from service.store.pairings import Pairings
@@ -284,6 +285,52 @@ async def test_what_is_claimed_while_one_is_buried_is_freed_by_the_next_burial(
     assert len(await claim(database)) == 1
 
 
+async def test_what_is_locked_while_one_is_buried_is_freed_by_the_next_burial(
+    database: Database, sql: "Connection"
+) -> None:
+    """Whoever buries has to beat, too: it does not wait."""
+    late, _ = await born(database)
+    locked, free = await accepted(database, ("a", "b"), ("c", "d"))
+    await Claims(database, late).claim(2)
+    await sql.execute(AGE, late, LEASE_S + 1)
+    heart = await judge(database, sql)
+    held = "select id from pairing where worker is not null"
+    async with sql.transaction():
+        await sql.execute("select from pairing where id = $1 for update", locked.id)
+        async with asyncio.timeout(LEASE_S / 2):
+            await heart.bury()
+        assert late not in await living(sql)
+        assert [row["id"] for row in await sql.fetch(held)] == [locked.id]
+        assert [each.pairing.id for each in await claim(database, 2)] == [free.id]
+    await heart.bury()
+    assert [each.pairing.id for each in await claim(database, 2)] == [locked.id]
+    assert (await Pairings(database).get(locked.id)).epoch == locked.epoch + 3
+
+
+async def test_who_gives_up_what_is_locked_does_not_keep_itself_from_beating(
+    database: Database, sql: "Connection"
+) -> None:
+    mine, heart = await born(database)
+    await accepted(database, ("a", "b"))
+    claims = Claims(database, mine)
+    await claims.claim(1)
+    async with sql.transaction():
+        await sql.execute("select from pairing for update")
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(LEASE_S / 2):
+            giving_up = tasks.create_task(told_off(claims))
+            await until_blocked(sql)
+            await heart.beat()
+            await giving_up
+    await claims.disown([])
+    assert await sql.fetchval("select worker from pairing") is None
+
+
+async def told_off(claims: Claims) -> None:
+    """What is locked is not to be had, and the caller is told."""
+    with pytest.raises(Locked):
+        await claims.disown([])
+
+
 async def test_many_who_bury_at_once_free_once(database: Database, sql: "Connection") -> None:
     _, _, pairing = await owned(database, sql)
     hearts = [await judge(database, sql) for _ in range(8)]
@@ -341,18 +388,3 @@ async def test_what_the_living_hold_stays_theirs(database: Database, sql: "Conne
     held = await sql.fetch("select worker, count(*) as n, max(epoch) as e from pairing group by 1")
     wanted = {(None, 10, 2)} | {(worker_id, 10, 1) for worker_id, _ in holders[1:]}
     assert {(row["worker"], row["n"], row["e"]) for row in held} == wanted
-
-
-async def test_a_burial_waits_for_what_the_dead_is_writing_and_fences_the_rest(
-    database: Database, sql: "Connection"
-) -> None:
-    dead, _, pairing = await owned(database, sql)
-    heart = await judge(database, sql)
-    async with asyncio.TaskGroup() as tasks:
-        async with sql.transaction():
-            await sql.execute("select from pairing where id = $1 for update", pairing.id)
-            burying = tasks.create_task(heart.bury())
-            await until_blocked(sql)
-        await burying
-    assert dead not in await living(sql)
-    assert (await Pairings(database).get(pairing.id)).epoch == pairing.epoch + 1

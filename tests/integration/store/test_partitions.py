@@ -12,7 +12,7 @@ from service.store.database import Database
 from service.store.pairings import Pairings
 from service.store.partitions import keep_partitions, make_partitions
 from tests.integration.store.values import AUTHOR, accepted, intake_on, register, request
-from tests.integration.store.watching import until
+from tests.integration.store.watching import until, until_blocked
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -76,6 +76,22 @@ async def test_an_event_that_no_month_was_made_for_is_kept_and_found(
     assert [entry.at for entry in await Pairings(database).events(pairing.id)] == [at]
     # Too late for this month, in time for the next.
     assert await make(database, YEARS_END) == ["event_2031_12", "event_2032_01"]
+
+
+async def test_a_month_that_gets_an_event_while_it_is_made_is_left_out(
+    database: Database, sql: "Connection"
+) -> None:
+    async with asyncio.TaskGroup() as tasks, sql.transaction():
+        await sql.execute(
+            "insert into event (chain, seq, at, type, actor, operation_id, detail, hash)"
+            " values (gen_random_uuid(), 1, $1, 'Stray', 'a', 'o', '{}', $2)",
+            YEARS_END,
+            bytes(32),
+        )
+        making = tasks.create_task(make(database, YEARS_END))
+        await until_blocked(sql)
+    assert await making == ["event_2031_12", "event_2032_01"]
+    assert await sql.fetchval("select count(*) from event_default") == 1
 
 
 async def test_many_workers_that_start_at_once_make_each_month_once(

@@ -1,6 +1,9 @@
 """Canceling and retrying: what a caller may say about a pairing after it was accepted."""
 
 import asyncio
+import tempfile
+from collections.abc import Awaitable
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -12,6 +15,8 @@ from service.domain.errors import (
     NotRetryable,
     PairingActive,
     PairingOver,
+    SitepairError,
+    Superseded,
     UnknownAppliance,
     UnknownPairing,
 )
@@ -24,12 +29,14 @@ from service.domain.events import (
     SideFailed,
 )
 from service.domain.ids import OperationId, PairingId
-from service.domain.pairing import CancelWish, PairingState, SideState
+from service.domain.pairing import CancelWish, Pairing, PairingState, SideState
 from service.domain.registration import Author
+from service.engine.ports import Change
 from service.store.cancels import Cancels
 from service.store.database import Database
 from service.store.pairings import Pairings
 from service.store.retries import Retries
+from tests.integration.store.proxy import Loss, proxy_to
 from tests.integration.store.values import (
     AUTHOR,
     accepted,
@@ -47,6 +54,7 @@ from tests.integration.store.values import (
     step,
     way_to_success,
 )
+from tests.integration.store.watching import until_blocked
 from tests.unit.domain.values import ERROR
 
 if TYPE_CHECKING:
@@ -120,12 +128,10 @@ async def test_a_failed_pairing_begins_anew_under_the_same_id(
     assert again.pairing.epoch == pairing.epoch + 1
 
 
-async def test_what_is_left_of_a_rollback_is_resumed_and_nothing_reopened(
-    database: Database,
-) -> None:
-    pairing, *_ = await claimed(database, ("a", "b"))
+def leaving_something(pairing: Pairing) -> Change:
+    """The whole of a pairing whose rollback could not be completed."""
     one, other = pairing.sides
-    story = step(
+    return step(
         pairing,
         PairingStarted("w", 1),
         PairRequested(one.appliance, 1),
@@ -135,12 +141,74 @@ async def test_what_is_left_of_a_rollback_is_resumed_and_nothing_reopened(
         RollbackFailed(one.appliance, ERROR),
         PairingFailed(ERROR),
     )
+
+
+async def test_what_is_left_of_a_rollback_is_resumed_and_nothing_reopened(
+    database: Database,
+) -> None:
+    pairing, *_ = await claimed(database, ("a", "b"))
+    one, _ = pairing.sides
     async with journal_on(database) as journal:
-        await journal.append(story)
+        await journal.append(leaving_something(pairing))
         retried = await Retries(database, journal, now).retry(pairing.id, CALLER)
     assert retried.state is PairingState.QUEUED
     assert retried.error == ERROR
     assert retried.side(one.appliance).state is SideState.ROLLBACK_FAILED
+
+
+async def test_what_was_left_stays_when_another_pairing_succeeds_while_a_retry_is_written(
+    database: Database, sql: "Connection"
+) -> None:
+    [left] = await claimed(database, ("a", "b"))
+    async with (
+        journal_on(database) as journal,
+        journal_on(database) as another_journal,
+        intake_on(database) as intake,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await journal.append(leaving_something(left))
+        await intake.accept(request("a", "b"), AUTHOR)
+        [later] = await claim(database)
+        *way, success = way_to_success(later.pairing)
+        for change in way:
+            await journal.append(change)
+        async with sql.transaction():
+            await sql.execute("select from pairing where id = $1 for update", left.id)
+            retrying = tasks.create_task(
+                refused(Retries(database, another_journal, now).retry(left.id, CALLER))
+            )
+            await until_blocked(sql)
+            await journal.append(success)
+        refusal = await retrying
+    assert isinstance(refusal, Superseded)
+    assert refusal.by == later.pairing.id
+    assert await claim(database) == []
+
+
+async def refused(retrying: Awaitable[Pairing]) -> SitepairError | None:
+    """Why there is no retry."""
+    try:
+        await retrying
+    except SitepairError as refusal:
+        return refusal
+    return None
+
+
+async def test_a_retry_of_what_was_left_is_written_again_when_that_was_cut_off(
+    database: Database, database_url: str
+) -> None:
+    [left] = await claimed(database, ("a", "b"))
+    with tempfile.TemporaryDirectory(prefix="proxy-") as directory:
+        async with (
+            journal_on(database) as journal,
+            proxy_to(database_url, Path(directory)) as (proxy, url),
+            Database.connect(url) as cut_off,
+        ):
+            await journal.append(leaving_something(left))
+            proxy.lose(Loss.ANSWER)
+            retried = await Retries(cut_off, journal, now).retry(left.id, CALLER)
+            assert proxy.lost.is_set()
+    assert await Pairings(database).get(left.id) == retried
 
 
 async def test_of_two_who_retry_at_once_one_does(database: Database) -> None:

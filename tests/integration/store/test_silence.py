@@ -11,12 +11,14 @@ from sqlalchemy import text
 
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import WorkerId
+from service.store import bulk, notify
 from service.store import database as database_module
-from service.store import notify
+from service.store.bulk import BatchRequest, BulkIntake
 from service.store.claims import Claims
 from service.store.database import Database
 from service.store.leases import Heartbeat
 from tests.integration.store.proxy import Proxy, proxy_to
+from tests.integration.store.values import AUTHOR, now, register, request
 
 PATIENCE_S = 0.5
 MUCH_LATER_S = 15.0
@@ -53,6 +55,23 @@ async def test_no_question_waits_for_ever(
                 await ASKED[asked](database)
         proxy.is_silent = False
         assert await database.run(text("select 1"))
+
+
+async def test_no_batch_waits_for_ever_to_be_committed(
+    way: tuple[Proxy, str], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url = way
+    await register(database, "a", "b")
+    wanted = BatchRequest(lambda: iter([request("a", "b")]), 1)
+    monkeypatch.setattr(bulk, "_ATTEMPT_S", 3.0)
+    async with Database.connect(url) as cut_off:
+        proxy.fall_silent_at(b"COMMIT")
+        async with asyncio.timeout(MUCH_LATER_S):
+            with pytest.raises(StoreUnavailable):
+                await BulkIntake(cut_off, now, patience_s=0).accept(wanted, AUTHOR)
+        assert proxy.fell_silent.is_set()
+    monkeypatch.undo()
+    assert (await BulkIntake(database, now).accept(wanted, AUTHOR)).accepted == 1
 
 
 async def test_who_asks_to_be_told_of_things_asks_somebody_else(
