@@ -20,6 +20,7 @@ from service.resources import resource
 from service.store.database import CONNECT_TIMEOUT_S
 from service.store.errors import NotOurs, translated
 from service.store.partitions import make_partitions
+from service.store.tables import metadata
 from service.store.urls import DatabaseUrl
 
 _LOCK = 7_268_340_151
@@ -71,7 +72,7 @@ async def upgrade(url: str, revision: str = "head") -> SchemaState:
 
     Of many who start at once, one upgrades and the others wait; whoever finds nothing to do does
     not wait. Needs a connection of its own to the server, not one through PgBouncer. Raises
-    StoreUnavailable; NotOurs if the database is somebody else's.
+    StoreUnavailable; NotOurs, before anything is changed, if the database is somebody else's.
     """
     with translated("upgrading the schema"):
         async with _engine(url) as engine:
@@ -105,9 +106,11 @@ def configuration() -> Config:
 async def _upgrade(engine: AsyncEngine, revision: str) -> SchemaState:
     async with engine.connect() as connection:
         state = await connection.run_sync(_state)
-        await connection.rollback()
         if state.standing is not Standing.BEHIND:
             return state
+        if state.found is None:
+            await connection.run_sync(_refuse_namesakes)
+        await connection.rollback()
         await connection.run_sync(_migrate, "upgrade", revision)
         return await connection.run_sync(_state)
 
@@ -129,6 +132,15 @@ def _state(connection: Connection) -> SchemaState:
             "sitepair are not there. Name a database of its own."
         )
     return SchemaState(Standing.AHEAD, found, expected)
+
+
+def _refuse_namesakes(connection: Connection) -> None:
+    """Nothing of ours was made yet, so what has our names was made by somebody else."""
+    if taken := sorted(metadata.tables.keys() & inspect(connection).get_table_names()):
+        raise NotOurs(
+            f"The database has tables that sitepair did not make: {', '.join(taken)}. Name a "
+            "database of its own."
+        )
 
 
 def _migrate(connection: Connection, direction: str, revision: str) -> None:

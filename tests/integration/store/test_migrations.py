@@ -94,6 +94,24 @@ async def test_a_revision_of_another_application_is_told_from_a_newer_one(
     assert await relations(empty) == before
 
 
+async def test_tables_that_we_did_not_make_are_named_and_left_alone(
+    empty_database_url: str, empty: "Connection"
+) -> None:
+    await empty.execute("create table pairing (); create table batch (); create table theirs ()")
+    before = await relations(empty)
+    with pytest.raises(NotOurs, match="sitepair did not make: batch, pairing"):
+        await upgrade(empty_database_url)
+    assert await relations(empty) == before
+
+
+async def test_what_else_has_the_name_of_a_table_of_ours_is_told(
+    empty_database_url: str, empty: "Connection"
+) -> None:
+    await empty.execute("create view pairing as select 1")
+    with pytest.raises(StoreUnavailable, match='relation "pairing" already exists'):
+        await upgrade(empty_database_url)
+
+
 async def test_many_who_upgrade_at_once_upgrade_once(empty_database_url: str) -> None:
     states = await asyncio.gather(*[upgrade(empty_database_url) for _ in range(5)])
     assert {state.standing for state in states} == {Standing.CURRENT}
