@@ -171,6 +171,23 @@ async def test_output_that_there_is_no_room_for_is_told_and_what_is_told_may_get
         assert len(err.splitlines()) <= 1, (arguments, err)
 
 
+@pytest.mark.parametrize("how", [[], ["--json"]])
+async def test_failures_that_there_is_no_room_for_are_told_after_the_batchs_id(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path, how: list[str]
+) -> None:
+    file = tmp_path / "sites.csv"
+    file.write_text("a,b\nsite-1,site-2\nsite-1,nobody\n")
+    ended = await sitepair("batch", str(file), "--failures", "/dev/full", *how, **remote)
+    items = (await registered.call("GET", "/v1/pairings")).json["items"]
+    batch = f"Batch {items[0]['batch']}"
+    assert ended.status == 1, ended
+    assert ended.err.startswith(
+        f"{batch} was accepted, and /dev/full cannot be written: [Errno 28]"
+    )
+    assert len(ended.err.splitlines()) == 1
+    assert ended.out.startswith("" if how else f"{batch}: 2 items, 1 accepted, 1 rejected.\n")
+
+
 async def test_standard_input_and_output_may_be_closed(
     registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
 ) -> None:
