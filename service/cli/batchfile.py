@@ -87,7 +87,8 @@ class BatchFile:
             for row in reader:
                 if row:
                     item = _item(self._columns, row, reader.line_num, faults)
-                    yield reader.line_num, json.dumps(item)
+                    # As it is, for escapes could make a line longer than one may be.
+                    yield reader.line_num, json.dumps(item, ensure_ascii=False)
         except csv.Error as error:
             faults.append(f"line {reader.line_num}: {error}")
 
