@@ -92,7 +92,7 @@ def batch(
 
 
 def _read(file: Path, options: Options) -> BatchFile:
-    suffix = file.suffix.removeprefix(".")
+    suffix = file.suffix.removeprefix(".").lower()
     if options.format is None and suffix not in {*Format}:
         raise BadFile(["Say what it is: --format csv or --format ndjson."])
     kind = Format(options.format or suffix)
@@ -200,7 +200,7 @@ class _Tenths:
         tenth = batch["progress"] // 10
         if tenth > self._shown:
             self._shown = tenth
-            line = f"{batch['progress']} % {_told_counts(batch)}"
+            line = f"{batch['progress']} % {_told_counts(batch)}".rstrip()
             self._console.print(line, soft_wrap=True, highlight=False)
 
 
