@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from service.domain.errors import SitepairError
+from service.store.urls import DatabaseUrl
 
 Network = IPv4Network | IPv6Network
 Value = TypeVar("Value")
@@ -142,8 +143,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _database_url(text: str) -> str:
-    if urlsplit(text).scheme not in {"postgres", "postgresql", "postgresql+asyncpg"}:
-        raise ValueError("expected postgresql://USER:PASSWORD@HOST/DATABASE")
+    DatabaseUrl.parse(text)
     return text
 
 

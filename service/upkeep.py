@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.store.chains import Chains
 from service.store.database import Database
 from service.store.embedded import embedded_postgres
-from service.store.migrate import Standing, current_state, upgrade
+from service.store.migrate import SchemaState, Standing, current_state, upgrade
 from service.store.pruning import Pruned, Pruner
 
 
@@ -26,6 +26,7 @@ async def migrate(settings: Settings) -> str:
         url, kind = await database_url(stack, settings)
         before = await current_state(url)
         after = await upgrade(url)
+        _refuse_newer_schema(after)
         return f"{kind} database: {before.found or 'empty'} -> {after.found}, {after.standing}"
 
 
@@ -84,13 +85,23 @@ async def database_url(stack: AsyncExitStack, settings: Settings) -> tuple[str, 
     return await stack.enter_async_context(embedded_postgres(directory, on_wait=tell)), "own"
 
 
-async def refuse_other_schema(url: str) -> None:
-    """Raises SitepairError when the schema is older than this release."""
+async def refuse_other_schema(url: str) -> SchemaState:
+    """Where the schema stands. Raises SitepairError when it is older than this release, or another
+    application's; one that is newer is what a process serves while others are being upgraded."""
     state = await current_state(url)
     if state.standing is Standing.BEHIND:
         raise SitepairError(
             f"The database's schema is at {state.found or 'nothing'}, this release needs "
             f"{state.expected}: run `sitepair migrate` first."
+        )
+    return state
+
+
+def _refuse_newer_schema(state: SchemaState) -> None:
+    if state.standing is Standing.AHEAD:
+        raise SitepairError(
+            f"The database's schema is at {state.found}, which is of a newer release than this one "
+            f"({state.expected}): use that one's `sitepair`. Nothing was done."
         )
 
 
@@ -99,5 +110,5 @@ async def _database(settings: Settings) -> AsyncIterator[Database]:
     """For a command that works on it by itself, whether the service runs or not."""
     async with AsyncExitStack() as stack:
         url, _ = await database_url(stack, settings)
-        await refuse_other_schema(url)
+        _refuse_newer_schema(await refuse_other_schema(url))
         yield await stack.enter_async_context(Database.connect(url))

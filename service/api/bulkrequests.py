@@ -8,17 +8,18 @@ from typing import Any
 import msgspec
 
 from service.api.asked import Asked, read_body
-from service.api.bodies import decode
+from service.api.bodies import LIMIT, decode
 from service.api.contract import Operation
 from service.api.faults import Fault
 from service.api.items import Judge
-from service.api.refusals import InvalidRequest, MalformedBody
+from service.api.refusals import BodyTooLarge, InvalidRequest, MalformedBody
 from service.api.requests import pairing_request
 from service.api.uploads import MOST_ITEMS, Spool
-from service.store.bulk import BatchRequest, Item
+from service.store.bulk import BatchRequest, Item, Unacceptable
 from service.store.intake import PairingRequest
 
 _LARGEST_OTHERS = 1024 * 1024
+_TOO_LONG = Unacceptable(BodyTooLarge.__name__, str(BodyTooLarge(LIMIT, "A line")))
 
 
 class _ItemsAlone(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,7 +30,8 @@ def of_lines(spool: Spool, total: int, judge: Judge, *, is_atomic: bool) -> Batc
     """The batch that has an item on each line that is not empty, `total` of them."""
 
     def items() -> Iterator[Item]:
-        return map(judge.judge, spool.lines())
+        for line in spool.lines():
+            yield judge.judge(line) if line is not None else _TOO_LONG
 
     return BatchRequest(items, total, is_atomic)
 

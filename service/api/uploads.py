@@ -49,11 +49,16 @@ class Spool:
         self._hash.update(content)
         self._file.write(content)
 
-    def lines(self) -> Iterator[bytes]:
-        """The lines that are not empty, from the first one on. For one reader at a time."""
+    def lines(self) -> Iterator[bytes | None]:
+        """The lines that are items, from the first one on; None for one that is too long. For one
+        reader at a time."""
         self._file.seek(0)
-        for line in self._file:
-            if not line.isspace():
+        while line := self._file.readline(LIMIT + 1):
+            if len(line) > LIMIT and not line.endswith(b"\n"):
+                while (rest := self._file.readline(LIMIT)) and not rest.endswith(b"\n"):
+                    pass
+                yield None
+            elif not line.isspace():
                 yield line
 
     def content(self) -> bytes:
@@ -67,27 +72,26 @@ class Spool:
 
 
 class LineCount:
-    """Counts the lines of a body that are not empty, as its pieces arrive."""
+    """Counts the lines of a body that are items, as its pieces arrive."""
 
     def __init__(self) -> None:
         self.lines = 0
         self._rest = b""
 
     def see(self, content: bytes) -> None:
-        """`content` comes next. Raises BodyTooLarge for a line that is, InvalidRequest."""
-        *lines, self._rest = (self._rest + content).split(b"\n")
-        if len(self._rest) > LIMIT or any(len(line) > LIMIT for line in lines):
-            raise BodyTooLarge(LIMIT, "A line")
-        self._add([line for line in lines if line and not line.isspace()])
+        """`content` comes next. Raises InvalidRequest."""
+        *lines, rest = (self._rest + content).split(b"\n")
+        self._rest = rest[: LIMIT + 1]  # Enough to see that it is too long.
+        self._add(lines)
 
     def end(self) -> None:
         """There is no more of it. Raises InvalidRequest unless there was an item."""
-        self._add([self._rest] if self._rest and not self._rest.isspace() else [])
+        self._add([self._rest])
         if self.lines == 0:
             raise InvalidRequest([Fault("must have at least 1 items", "")])
 
     def _add(self, lines: list[bytes]) -> None:
-        self.lines += len(lines)
+        self.lines += sum([_is_item(line) for line in lines])
         if self.lines > MOST_ITEMS:
             raise InvalidRequest([Fault(f"must have at most {MOST_ITEMS} items", "")])
 
@@ -110,6 +114,11 @@ async def spooled(
         yield spool
     finally:
         spool.close()
+
+
+def _is_item(line: bytes) -> bool:
+    """Not an empty line. One that is too long is an item whatever is in it: nobody keeps it."""
+    return len(line) > LIMIT or bool(line and not line.isspace())
 
 
 async def _arrive(request: web.Request, spool: Spool, count: LineCount | None) -> None:

@@ -24,7 +24,7 @@ from service.cli.remote import (
     is_passing,
     remote,
 )
-from service.cli.status import Exit, Terminal, run, say, tell
+from service.cli.status import Exit, Terminal, Unwritable, run, say, tell
 
 _PATIENCE_S = 60.0
 _LISTED = 20
@@ -92,7 +92,7 @@ def batch(
 
 
 def _read(file: Path, options: Options) -> BatchFile:
-    suffix = file.suffix.removeprefix(".")
+    suffix = file.suffix.removeprefix(".").lower()
     if options.format is None and suffix not in {*Format}:
         raise BadFile(["Say what it is: --format csv or --format ndjson."])
     kind = Format(options.format or suffix)
@@ -109,9 +109,6 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
     async with remote() as service:
         accepted = await _sent(service, requests, options)
         rejected = accepted["rejected"]
-        if options.failures is not None:
-            # What is known already, for whoever stops watching.
-            _write_failures(options.failures, requests, rejected, [])
         if not options.as_json:
             say(
                 f"Batch {accepted['id']}: {accepted['total']} items, {accepted['accepted']} "
@@ -119,16 +116,19 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
             )
             say(*_told_rejections(requests, rejected))
         path = f"/v1/batches/{accepted['id']}"
+        if options.failures is not None:
+            # What is known already, for whoever stops watching.
+            _write_failures(options.failures, requests, accepted, [])
         ended = await _followed(service, path, options) if options.wait else None
         unwell = await _unwell(service, accepted["id"], ended)
-        if options.failures is not None:
-            count = _write_failures(options.failures, requests, rejected, unwell)
-            tell(f"{count} written to {options.failures}.")
         if options.as_json:
             standing = ended or await patiently(service, path)
             say(json.dumps({**standing, "rejected": rejected, "failed": unwell}, indent=2))
         elif ended is not None:
             say(*_told_end(ended, unwell))
+        if options.failures is not None:
+            count = _write_failures(options.failures, requests, accepted, unwell)
+            tell(f"{count} written to {options.failures}.")
     return Exit.FAILED if rejected or unwell else Exit.OK
 
 
@@ -200,7 +200,7 @@ class _Tenths:
         tenth = batch["progress"] // 10
         if tenth > self._shown:
             self._shown = tenth
-            line = f"{batch['progress']} % {_told_counts(batch)}"
+            line = f"{batch['progress']} % {_told_counts(batch)}".rstrip()
             self._console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -219,18 +219,21 @@ async def _unwell(service: Remote, batch: str, ended: Any | None) -> list[Any]:
     return sorted(found, key=lambda pairing: str(pairing["id"]))
 
 
-def _write_failures(
-    path: Path, requests: BatchFile, rejected: Sequence[Any], unwell: Sequence[Any]
-) -> int:
-    """What is to be tried again, in the order of the file; how much that was."""
-    turned_down = {each["index"] for each in rejected}
+def _write_failures(path: Path, requests: BatchFile, accepted: Any, unwell: Sequence[Any]) -> int:
+    """What is to be tried again, in the order of the file; how much that was. Raises Unwritable."""
+    turned_down = {each["index"] for each in accepted["rejected"]}
     couples = {frozenset(pairing["appliances"]) for pairing in unwell}
 
     def is_to_be_written(index: int, item: Any) -> bool:
         return index in turned_down or couple_of(item) in couples
 
-    with path.open("w", encoding="utf-8", newline="") as out:
-        return requests.write(out, is_to_be_written)
+    try:
+        with path.open("w", encoding="utf-8", newline="") as out:
+            return requests.write(out, is_to_be_written)
+    except OSError as error:
+        raise Unwritable(
+            f"Batch {accepted['id']} was accepted, and {path} cannot be written: {error}"
+        ) from error
 
 
 def _told_counts(batch: Any) -> str:

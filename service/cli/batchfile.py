@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from service.domain.errors import SitepairError
 
 COLUMNS = ("a", "b", "operation", "description", "onFailure", "timeoutSeconds", "priority")
 _NUMBERS = frozenset({"timeoutSeconds", "priority"})
+_NUMBER = re.compile(r"-?[0-9]{1,99}")
 _TOLD_FAULTS = 20
 _IN_MEMORY = 1024 * 1024
 _PIECE = 256 * 1024
@@ -59,7 +61,7 @@ class BatchFile:
         return len(self._lines)
 
     def place(self, index: int) -> str:
-        """Where in the file the request at `index` is: its line, counted from 1."""
+        """Where in the file the request at `index` is: its first line, counted from 1."""
         return f"line {self._lines[index]}"
 
     def pieces(self) -> Iterator[bytes]:
@@ -79,17 +81,21 @@ class BatchFile:
 
     def _csv(self, lines: Iterator[str], faults: list[str]) -> Iterator[tuple[int, str]]:
         reader = csv.reader(lines, strict=True)
+        number = 1  # of the first line of a record, which may have several in quotes
         try:
             names = next(reader, [])
             if faults:
                 raise BadFile(faults)
             self._columns = _header(names)
+            number = reader.line_num + 1
             for row in reader:
                 if row:
-                    item = _item(self._columns, row, reader.line_num, faults)
-                    yield reader.line_num, json.dumps(item)
+                    item = _item(self._columns, row, number, faults)
+                    # As it is, for escapes could make a line longer than one may be.
+                    yield number, json.dumps(item, ensure_ascii=False)
+                number = reader.line_num + 1
         except csv.Error as error:
-            faults.append(f"line {reader.line_num}: {error}")
+            faults.append(f"line {number}: {error}")
 
     def _write_csv(self, out: TextIO, texts: Iterable[str]) -> int:
         writer = csv.writer(out, lineterminator="\n")
@@ -148,11 +154,10 @@ def _item(
 def _value(name: str, text: str, number: int, faults: list[str]) -> object:
     if name not in _NUMBERS:
         return text
-    try:
+    if _NUMBER.fullmatch(text):
         return int(text)
-    except ValueError:
-        faults.append(f"line {number}: {name} is not a whole number: {text!r}")
-        return 0
+    faults.append(f"line {number}: {name} is not a whole number: {text!r}")
+    return 0
 
 
 def _read(text: bytes) -> Any:

@@ -19,6 +19,7 @@ _UNAVAILABLE = (
     "3D",  # there is no such database
     "3F",  # or it is empty: a failover to what is not ours
     "42P01",
+    "42P07",  # or what is there is not ours
     "42501",  # or it was restored for somebody else
     "40",  # a deadlock; or it is not known whether it was committed
     "53",  # out of connections, memory, disk
@@ -37,6 +38,10 @@ _NEVER_ANSWERED = (
     # The tables were changed since the statement was prepared; on a new connection it is anew.
     asyncpg.InvalidCachedStatementError,
 )
+
+
+class NotOurs(StoreUnavailable):
+    """The database is another application's: nothing is read from it, and nothing written."""
 
 
 class RolledBack(StoreUnavailable):

@@ -11,19 +11,23 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from service.domain.errors import StoreUnavailable
 from service.resources import resource
 from service.store.database import CONNECT_TIMEOUT_S
-from service.store.errors import translated
+from service.store.errors import NotOurs, translated
 from service.store.partitions import make_partitions
+from service.store.tables import metadata
 from service.store.urls import DatabaseUrl
 
 _LOCK = 7_268_340_151
 """Any number, as long as nobody else locks it in the same database."""
+
+_OURS = frozenset({"appliance", "pairing", "side", "event"})
+"""What each release has, those to come included."""
 
 _PATIENCE_S = 600
 _ASK_AGAIN_S = 0.2
@@ -52,9 +56,10 @@ class SchemaState:
 
 
 async def current_state(url: str) -> SchemaState:
-    """Where the schema stands. A revision this release has never heard of is AHEAD of it.
+    """Where the schema stands. A revision this release has never heard of is AHEAD of it if our
+    tables are there.
 
-    Raises StoreUnavailable.
+    Raises StoreUnavailable; NotOurs if they are not.
     """
     with translated("looking at the schema"):
         async with _engine(url) as engine, engine.connect() as connection:
@@ -67,7 +72,7 @@ async def upgrade(url: str, revision: str = "head") -> SchemaState:
 
     Of many who start at once, one upgrades and the others wait; whoever finds nothing to do does
     not wait. Needs a connection of its own to the server, not one through PgBouncer. Raises
-    StoreUnavailable.
+    StoreUnavailable; NotOurs, before anything is changed, if the database is somebody else's.
     """
     with translated("upgrading the schema"):
         async with _engine(url) as engine:
@@ -101,9 +106,11 @@ def configuration() -> Config:
 async def _upgrade(engine: AsyncEngine, revision: str) -> SchemaState:
     async with engine.connect() as connection:
         state = await connection.run_sync(_state)
-        await connection.rollback()
         if state.standing is not Standing.BEHIND:
             return state
+        if state.found is None:
+            await connection.run_sync(_refuse_namesakes)
+        await connection.rollback()
         await connection.run_sync(_migrate, "upgrade", revision)
         return await connection.run_sync(_state)
 
@@ -113,12 +120,27 @@ def _state(connection: Connection) -> SchemaState:
     expected = scripts.get_current_head()
     if expected is None:
         raise FileNotFoundError("this release has no migrations")
-    found = MigrationContext.configure(connection).get_current_revision()
+    # Ours is one at a time; others may have several.
+    found = ", ".join(MigrationContext.configure(connection).get_current_heads()) or None
     if found == expected:
         return SchemaState(Standing.CURRENT, found, expected)
-    known = {script.revision for script in scripts.walk_revisions()}
-    is_behind = found is None or found in known
-    return SchemaState(Standing.BEHIND if is_behind else Standing.AHEAD, found, expected)
+    if found is None or found in {script.revision for script in scripts.walk_revisions()}:
+        return SchemaState(Standing.BEHIND, found, expected)
+    if not _OURS.issubset(inspect(connection).get_table_names()):
+        raise NotOurs(
+            f"The database is another application's: its schema is at {found}, and the tables of "
+            "sitepair are not there. Name a database of its own."
+        )
+    return SchemaState(Standing.AHEAD, found, expected)
+
+
+def _refuse_namesakes(connection: Connection) -> None:
+    """Nothing of ours was made yet, so what has our names was made by somebody else."""
+    if taken := sorted(metadata.tables.keys() & inspect(connection).get_table_names()):
+        raise NotOurs(
+            f"The database has tables that sitepair did not make: {', '.join(taken)}. Name a "
+            "database of its own."
+        )
 
 
 def _migrate(connection: Connection, direction: str, revision: str) -> None:

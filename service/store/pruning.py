@@ -137,8 +137,8 @@ class Pruner:
         return Pruned(row.pairings, row.events, row.keys), ids[-1]
 
     async def _remove_batches(self, cut_off: int) -> Pruned:
-        rows = await self._database.run(statement("remove_batches"), {"cut_off": cut_off})
-        return Pruned(batches=rows[0].batches)
+        (row,) = await self._database.run(statement("remove_batches"), {"cut_off": cut_off})
+        return Pruned(batches=row.batches, keys=row.keys)
 
     async def _remove_registrations(self, cut_off: int) -> Pruned:
         before = start_of_month(to_time(cut_off))

@@ -79,6 +79,15 @@ def test_all_faults_are_told_at_once_with_name_value_and_what_would_do() -> None
         assert f"'{secret}'" not in text
 
 
+def test_what_a_database_cannot_be_reached_by_is_told_beside_all_else() -> None:
+    faults = faults_of(DATABASE_URL="postgresql://u:sec/ret@h/d?foo=bar", LOG_LEVEL="LOUD")
+    assert [fault.partition(":")[0] for fault in faults] == [
+        "SITEPAIR_DATABASE_URL=(not shown)",
+        "SITEPAIR_LOG_LEVEL='LOUD'",
+    ]
+    assert "ret" not in faults[0].replace("percent", "")
+
+
 @pytest.mark.parametrize(
     "listen", ["", "localhost", ":8080", "h:99999", "h:80/path", "h:x"], ids=str
 )

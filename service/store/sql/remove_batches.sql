@@ -9,6 +9,6 @@ with removed as (
   delete from batch
   where start_time < :cut_off
     and not exists (select from pairing where pairing.batch = batch.id)
-  returning id
+  returning key
 )
-select count(*) as batches from removed
+select count(*) as batches, count(key) as keys from removed

@@ -70,6 +70,20 @@ async def test_lines_of_json_and_an_answer_for_programs(
     assert failures.read_text() == f"{bad}\n"
 
 
+async def test_when_nothing_is_accepted_nothing_is_counted(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "sites.csv"
+    file.write_text('a,b,description\nsite-1,nobody,"of\ntwo lines"\nnobody,site-2,\n')
+    ended = await sitepair("batch", str(file), **remote)
+    assert ended.status == 1, ended
+    assert [line.partition(": Unknown")[0] for line in ended.out.splitlines()[1:4]] == [
+        "  line 2",
+        "  line 4",
+        "100 %",
+    ]
+
+
 async def test_the_same_key_starts_nothing_twice(
     registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
 ) -> None:
@@ -112,7 +126,14 @@ async def test_all_or_nothing_names_what_is_in_the_way(
         ("x.csv", "", "there is no column 'a'"),
         ("x.csv", "a,b\nx,y,z\n", "line 2: 3 fields, and the first line has 2"),
         ("x.csv", "a,b,priority\nx,y,high\n", "line 2: priority is not a whole number: 'high'"),
+        *[
+            ("x.csv", f"a,b,priority\nx,y,{number}\n", "line 2: priority is not a whole number")
+            for number in ("6_0", "+5", "\u0665", "- 5", "1.0")
+        ],
         ("x.csv", 'a,b\n"x,y\n', "line 2: unexpected end of data"),
+        ("x.csv", 'a,b\n"x,\n\ny\n', "line 2: unexpected end of data"),
+        ("x.csv", 'a,b\nx,"y\n\n"\nx,"y\n",z\n', "line 5: 3 fields, and the first line has 2"),
+        ("X.CSV", "a,c\n", "line 1: no such column: 'c'"),
         ("x.csv", "a,b\n" + "x,y\n" * 9999 + "x,\udcff\n", "line 10001: character 3 is not UTF-8"),
         (
             "x.csv",
@@ -169,6 +190,23 @@ async def test_output_that_there_is_no_room_for_is_told_and_what_is_told_may_get
         assert process.returncode == status, (arguments, err)
         assert err.startswith(told), (arguments, err)
         assert len(err.splitlines()) <= 1, (arguments, err)
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+async def test_failures_that_there_is_no_room_for_are_told_after_the_batchs_id(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path, how: list[str]
+) -> None:
+    file = tmp_path / "sites.csv"
+    file.write_text("a,b\nsite-1,site-2\nsite-1,nobody\n")
+    ended = await sitepair("batch", str(file), "--failures", "/dev/full", *how, **remote)
+    items = (await registered.call("GET", "/v1/pairings")).json["items"]
+    batch = f"Batch {items[0]['batch']}"
+    assert ended.status == 1, ended
+    assert ended.err.startswith(
+        f"{batch} was accepted, and /dev/full cannot be written: [Errno 28]"
+    )
+    assert len(ended.err.splitlines()) == 1
+    assert ended.out.startswith("" if how else f"{batch}: 2 items, 1 accepted, 1 rejected.\n")
 
 
 async def test_standard_input_and_output_may_be_closed(

@@ -1,10 +1,12 @@
 """The commands as a user types them, in processes of their own, against a running service."""
 
+import asyncio
 import json
 import signal
 from pathlib import Path
 
 import aiohttp
+import asyncpg
 import pytest
 
 from service import __version__
@@ -147,16 +149,56 @@ async def test_a_database_that_was_not_migrated_is_refused_until_it_is(
     assert "empty ->" in migrated.out
 
 
+async def until_served(process: asyncio.subprocess.Process) -> str:
+    """Where the service that is being started listens."""
+    assert process.stderr is not None
+    while line := await process.stderr.readline():
+        if b"service_started" in line:
+            return str(json.loads(line)["listen"])
+    raise AssertionError("the service ended before it was up")
+
+
+MAINTENANCE = [["migrate"], ["prune", "--older-than", "90d"], ["audit", "verify"]]
+
+
+async def test_on_a_newer_schema_all_but_a_service_that_runs_on_is_refused(
+    database_url: str, sql: "asyncpg.Connection[asyncpg.Record]", tmp_path: Path
+) -> None:
+    await sql.execute("update alembic_version set version_num = '2099_01_01_from_the_future'")
+    environment = {
+        "SITEPAIR_DATABASE_URL": database_url,
+        "SITEPAIR_DATA_DIR": str(tmp_path),
+        "SITEPAIR_LISTEN": "127.0.0.1:0",
+    }
+    for command in MAINTENANCE:
+        refused = await sitepair(*command, **environment)
+        assert (refused.status, refused.out, len(refused.err.splitlines())) == (1, "", 1), refused
+        assert "2099_01_01_from_the_future, which is of a newer release" in refused.err
+    process = await start(["serve"], environment)
+    url = await until_served(process)
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as response:
+        assert response.status == 200
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+
+
+async def test_a_database_of_another_application_is_refused_by_all(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    theirs = await asyncpg.connect(empty_database_url)
+    await theirs.execute("create table alembic_version (version_num) as select '4f2a91c0de77'")
+    await theirs.close()
+    environment = {"SITEPAIR_DATABASE_URL": empty_database_url, "SITEPAIR_DATA_DIR": str(tmp_path)}
+    for command in [*MAINTENANCE, ["serve", "--worker-only"]]:
+        refused = await sitepair(*command, **environment)
+        assert (refused.status, refused.out, len(refused.err.splitlines())) == (1, "", 1), refused
+        assert refused.err.startswith("The database is another application's: ")
+
+
 async def test_serve_answers_until_it_is_told_to_stop(reachable_dir: Path) -> None:
     environment = {"SITEPAIR_DATA_DIR": str(reachable_dir), "SITEPAIR_LISTEN": "127.0.0.1:0"}
     process = await start(["serve"], environment)
-    assert process.stderr is not None
-    url = ""
-    while not url:
-        line = await process.stderr.readline()
-        assert line, "the service ended before it was up"
-        if b"service_started" in line:
-            url = json.loads(line)["listen"]
+    url = await until_served(process)
     async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as response:
         assert response.status == 200
     process.send_signal(signal.SIGTERM)

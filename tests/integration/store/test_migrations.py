@@ -25,6 +25,7 @@ from sqlalchemy.pool import NullPool
 from service.domain.errors import StoreUnavailable
 from service.resources import resource
 from service.store.database import Database
+from service.store.errors import NotOurs
 from service.store.migrate import (
     SchemaState,
     Standing,
@@ -76,6 +77,39 @@ async def test_a_revision_that_this_release_does_not_know_is_ahead_and_left_alon
     assert ahead.standing is Standing.AHEAD
     assert ahead.found == "2099_01_01_from_the_future"
     assert await current_state(database_url) == ahead
+
+
+@pytest.mark.parametrize("revisions", [["4f2a91c0de77"], ["4f2a91c0de77", "9b1d0c55aa10"]])
+async def test_a_revision_of_another_application_is_told_from_a_newer_one(
+    empty_database_url: str, empty: "Connection", revisions: list[str]
+) -> None:
+    await empty.execute("create table alembic_version (version_num text); create table event ()")
+    await empty.executemany(
+        "insert into alembic_version values ($1)", [(each,) for each in revisions]
+    )
+    before = await relations(empty)
+    for look in (current_state, upgrade):
+        with pytest.raises(NotOurs, match="another application's: its schema is at 4f2a91c0de77"):
+            await look(empty_database_url)
+    assert await relations(empty) == before
+
+
+async def test_tables_that_we_did_not_make_are_named_and_left_alone(
+    empty_database_url: str, empty: "Connection"
+) -> None:
+    await empty.execute("create table pairing (); create table batch (); create table theirs ()")
+    before = await relations(empty)
+    with pytest.raises(NotOurs, match="sitepair did not make: batch, pairing"):
+        await upgrade(empty_database_url)
+    assert await relations(empty) == before
+
+
+async def test_what_else_has_the_name_of_a_table_of_ours_is_told(
+    empty_database_url: str, empty: "Connection"
+) -> None:
+    await empty.execute("create view pairing as select 1")
+    with pytest.raises(StoreUnavailable, match='relation "pairing" already exists'):
+        await upgrade(empty_database_url)
 
 
 async def test_many_who_upgrade_at_once_upgrade_once(empty_database_url: str) -> None:

@@ -13,6 +13,7 @@ from service.domain.ids import ApplianceName, PairingId
 from service.store import pruning
 from service.store.appliances import Appliances
 from service.store.audit import Audit, AuditFilter, Recorded
+from service.store.bulk import Unacceptable
 from service.store.chains import Chains
 from service.store.database import Database
 from service.store.intake import IdempotencyKey
@@ -20,7 +21,7 @@ from service.store.pairings import PairingFilter, Pairings
 from service.store.partitions import months
 from service.store.pruning import Pruned, Pruner
 from service.store.vault import Vault
-from tests.integration.store.bulk import mesh
+from tests.integration.store.bulk import mesh, taken_in
 from tests.integration.store.history import begun, make_months, ms, over
 from tests.integration.store.values import AUTHOR, KEY, intake_on, register, request, spec
 from tests.integration.store.watching import until_blocked
@@ -334,13 +335,16 @@ async def test_a_batch_goes_when_it_is_old_and_none_of_its_pairings_is_left(
     database: Database, sql: "Connection"
 ) -> None:
     empty, kept, young = [await mesh(database, *couple) for couple in ("ab", "ac", "bc")]
+    keyed = (await taken_in(database, [Unacceptable("Nope", "No.")], key=OLD)).id
     await sql.execute("update batch set start_time = 1 where id <> $1", young)
     gone = [row["id"] for row in await sql.fetch("select id from pairing where batch <> $1", kept)]
     await sql.execute("delete from side where pairing_id = any($1)", gone)
     await sql.execute("delete from pairing where id = any($1)", gone)
 
-    assert (await prune(database, FEBRUARY)).batches == 1
+    pruned = await prune(database, FEBRUARY)
+    assert (pruned.batches, pruned.keys) == (2, 1)
 
     left = {row["id"] for row in await sql.fetch("select id from batch")}
     assert left == {kept, young}
-    assert await sql.fetchval("select count(*) from batch_tally where batch = $1", empty) == 0
+    tallied = "select count(*) from batch_tally where batch = any($1)"
+    assert await sql.fetchval(tallied, [empty, keyed]) == 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.api import uploads
+from service.api.bodies import LIMIT
 from service.observe.events import RequestServed
 from service.observe.logging import listening
 from tests.support.contract import Answer
@@ -228,9 +229,6 @@ async def test_limits_are_told_and_nothing_of_a_body_beyond_them_is_kept(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await registered(served, "a", "b")
-    long = await ask(served, lines(couple("a", "b", description="x" * 70_000)))
-    assert (long.status, long.json["code"]) == (413, "BodyTooLarge")
-    assert long.json["detail"] == "A line may have at most 65536 bytes."
     large = await ask(served, {"items": [couple("a", "b", description="x" * 1000)] * 9000})
     assert (large.status, large.json["code"]) == (413, "BodyTooLarge")
     odd = await ask(served, {"items": ["x" * 1000] * 1100, "priority": 1})
@@ -239,6 +237,22 @@ async def test_limits_are_told_and_nothing_of_a_body_beyond_them_is_kept(
     many = await ask(served, lines(couple("a", "b"), 2, 3))
     assert (many.status, many.json["errors"][0]["detail"]) == (422, "must have at most 2 items")
     assert (await served.client.call("GET", "/v1/pairings")).json["items"] == []
+
+
+async def test_a_line_that_is_too_long_is_an_item_that_is_rejected(served: Served) -> None:
+    await registered(served, "a", "b", "c")
+    good, other = json.dumps(couple("a", "b")), json.dumps(couple("a", "c"))
+    longest = other + " " * (LIMIT - len(other))
+    body = lines("x" * 1_000_000, good, " " * LIMIT, " " * (LIMIT + 1), longest)
+    too_long = {"code": "BodyTooLarge", "detail": "A line may have at most 65536 bytes."}
+    rejected = [{"index": index, **too_long} for index in (0, 2, 4)]
+
+    nothing = await ask(served, body + longest + " ", "?atomic=true")
+    assert (nothing.status, nothing.json["code"]) == (422, "BatchRejected"), nothing
+    assert nothing.json["rejected"] == rejected
+    answer = await ask(served, body + longest + " ")
+    assert (answer.status, answer.json["rejected"]) == (202, rejected), answer
+    assert (answer.json["total"], answer.json["accepted"]) == (5, 2)
 
 
 async def test_other_kinds_of_bodies_are_refused(shared: Served) -> None:
