@@ -51,7 +51,7 @@ class Options:
     all was refused, for then it is FILE that is to be sent again."""
 
     wait: bool = True
-    """Wait for the end."""
+    """Wait for the end; otherwise exit status 0 says that all was accepted."""
 
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
     """Print what became of it as JSON."""
@@ -69,9 +69,11 @@ def batch(
     """Ask for many pairings at once and wait for the end of all.
 
     CSV has a first line with the names of its columns: a and b, the two appliances, and where
-    wanted operation, description, onFailure, timeoutSeconds, priority. NDJSON has a request of
-    POST /v1/pairings on each line. Exit status: 0 all succeeded, 1 some did not or were rejected,
-    2 refused, 3 the service does not answer. Ctrl-C stops watching; the pairings go on.
+    wanted operation, description, onFailure, timeoutSeconds, priority. It has no comments, and a
+    row with too many or too few fields, or with a number that is none, refuses all of the file.
+    NDJSON has a request of POST /v1/pairings on each line. Exit status: 0 all succeeded, 1 some did
+    not or were rejected, 2 refused, 3 the service does not answer, 130 for Ctrl-C, which stops
+    watching; the pairings go on.
 
     Parameters
     ----------

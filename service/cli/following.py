@@ -21,7 +21,7 @@ class Following:
     """How a pairing is followed."""
 
     wait: bool = True
-    """Wait for the end."""
+    """Wait for the end; otherwise exit status 0 says that it was accepted."""
 
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
     """Print the pairing as JSON."""

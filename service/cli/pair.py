@@ -49,8 +49,8 @@ _PAIR = Wish()
 def pair(one: str, other: str, *, wish: Wish = _PAIR, following: Following = _FOLLOW) -> int:
     """Pair, repair or unpair two appliances and wait for the end.
 
-    Exit status: 0 it succeeded, 1 it did not, 2 refused, 3 the service does not answer. Ctrl-C
-    stops watching; the pairing goes on.
+    Exit status: 0 it succeeded, 1 it did not, 2 refused, 3 the service does not answer, 130 for
+    Ctrl-C, which stops watching; the pairing goes on.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ class LogEvent(Struct, frozen=True):
 
 
 class ApplianceCalled(LogEvent, frozen=True):
-    """One call to an appliance, answered or not. `status` is None when no answer came.
+    """One call to an appliance, answered or not. Without an answer there is no `status`.
 
     `also` lists further operationIDs that a shared read served.
     """
