@@ -376,6 +376,5 @@ def drawn_knobs(rng: random.Random) -> Knobs:
         "poll_max_ids": pick(0, 1),
         "poll_unknown_ids": rng.choice(("omitted", "error")),
         "media_type": rng.choice(("vendor", "plain")),
-        "list_lag_ms": rng.choice((0, 0, 500, 1_500)),
     }
     return changed(Knobs(), wishes)

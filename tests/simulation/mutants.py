@@ -26,7 +26,6 @@ class Mutant:
 
 
 _SIDE = "service.engine.side"
-_JOURNAL = "service.store.journal"
 
 MUTANTS = {
     "intent-after-call": Mutant(
@@ -46,7 +45,7 @@ MUTANTS = {
                 "            await self._record(self._intent(step.call))\n",
             ),
         ),
-        seed=36,
+        seed=37,
     ),
     "epoch-unchecked": Mutant(
         "the journal's statement does not ask for the epoch",
@@ -86,17 +85,6 @@ MUTANTS = {
             ),
         ),
         seed=5,
-    ),
-    "stale-read-joined": Mutant(
-        "who asks for the peers joins a read that was sent before",
-        (
-            Edit(
-                "service.appliance.readers",
-                "if self._gathering is None or self._gathering.is_sent:",
-                "if self._gathering is None:",
-            ),
-        ),
-        seed=4_056,
     ),
     "rows-by-position": Mutant(
         "rows of the bulk poll are matched by position",
@@ -186,19 +174,6 @@ MUTANTS = {
         ),
         seed=2,
     ),
-    "commit-not-looked-up": Mutant(
-        "a write that is refused the second time counts as lost, though the first one took effect",
-        (
-            Edit(
-                _JOURNAL,
-                "            refused = [fold for fold in folds if fold.key not in durable]\n"
-                "            if not refused:\n",
-                "            refused = [fold for fold in folds if fold.key not in durable]\n"
-                "            if refused is not None:\n",
-            ),
-        ),
-        seed=9,
-    ),
     "refusal-forgotten": Mutant(
         "a login that was refused is tried again",
         (
@@ -222,7 +197,7 @@ MUTANTS = {
                 "        if False:\n",
             ),
         ),
-        seed=471,
+        seed=25,
     ),
     "unpark-forgotten": Mutant(
         "an appliance that answers again is not opened to the others",

@@ -38,7 +38,7 @@ ON_POST_SITES: list[tuple[Rule, type[ApplianceError], str, int]] = [
     (fault("status", path="/sites", status=403, code="Forbidden"), Rejected, "Forbidden", 0),
     (fault("status", path="/sites", status=404, code="SiteNotFound"), Rejected, "SiteNotFound", 0),
     (fault("status", path="/sites", status=409, code="X"), Rejected, "X", 0),
-    (fault("redirect", path="/sites"), Rejected, "UnexpectedRedirect", 0),
+    (fault("redirect", path="/sites"), Ambiguous, "UnexpectedRedirect", 0),
     (fault("garbage", path="/sites", body="html"), Ambiguous, "UnreadableAnswer", 1),
     (fault("garbage", path="/sites", body="truncated"), Ambiguous, "UnreadableAnswer", 1),
     (fault("garbage", path="/sites", body="text"), Ambiguous, "UnreadableAnswer", 1),
