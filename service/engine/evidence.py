@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from math import inf
 
-from service.domain.appliance import Endpoint, Task, find_peer
+from service.domain.appliance import Task, find_peer
 from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
@@ -61,33 +61,27 @@ class Evidence:
         return now - self._missed_since >= for_s.get(self._account, inf)
 
     async def _outlast(self, calls: Sequence[SiteCall], own: TaskId | None) -> _Account:
-        ended = list[Task]()
-        is_told = own is None
-        if own is not None and (task := await self._end_of(own)) is not None:
-            is_told = True
-            ended.append(task)
+        last = await self._end_of(own) if own is not None else None
+        paired, is_listed = list[Task](), True
         for call in calls:
-            tasks = await self._ends(call)
-            if tasks is None:
-                # The last call's own task does for the list, unless there were others before it.
-                is_told = is_told and own is not None and not self._losses
-            else:
-                is_told = is_told or any(task.id == own for task in tasks)
-                ended += tasks
-        is_done = any(self._tells_of_us(task, own) for task in ended if not task.failed)
+            ended = await self._ends(call)
+            if ended is None:
+                is_listed = False
+                continue
+            last = last or next((task for task in ended if task.id == own), None)
+            if call is not SiteCall.UNPAIR:
+                paired += ended
+        if last is not None and not self._case.side(self._appliance.name).losses:
+            return (
+                _Account.NOTHING_MORE if last.failed else _Account.UNKNOWN
+            )  # It was the only one.
+        is_told = is_listed and (own is None or (last is not None and last.failed))
+        is_done = any(self._tells_of_peer(task) for task in paired)
         return _Account.NOTHING_MORE if is_told and not is_done else _Account.UNKNOWN
 
-    @property
-    def _losses(self) -> int:
-        return self._case.side(self._appliance.name).losses
-
-    @property
-    def _peer(self) -> Endpoint:
-        return self._case.peer_of(self._appliance.name)
-
-    def _tells_of_us(self, task: Task, own: TaskId | None) -> bool:
-        is_of_peer = task.result is not None and find_peer([task.result], self._peer) is not None
-        return is_of_peer or task.id == own
+    def _tells_of_peer(self, task: Task) -> bool:
+        peer = self._case.peer_of(self._appliance.name)
+        return task.result is not None and find_peer([task.result], peer) is not None
 
     async def _ends(self, call: SiteCall) -> Sequence[Task] | None:
         """How the tasks ended that `call` may have started; None if there is no list of them. Those

@@ -179,13 +179,12 @@ class Undoing:
         if task.failed and task.error is not None:
             return await self._try_again(undo, task.error)
         late_s = self._policy.verify_timeout_s
-        seen = await self._site.look_after_tasks()
-        if next_undoing(self._side, seen) is not None and not self._site.is_missed(late_s, late_s):
+        if next_undoing(self._side, await self._site.look_after_tasks()) is None:
+            return await self._record(SideRolledBack(self._name))
+        if not self._site.is_missed(late_s, late_s):
             return self._policy.settle_s
         text = f"Task {task.id} is {task.state}, and nothing changed."
-        return await self._give_up_unless_undone(
-            ApiError("RollbackWithoutEffect", text, (task.id,))
-        )
+        return await self._give_up(ApiError("RollbackWithoutEffect", text, (task.id,)))
 
     async def _try_again(self, undo: SiteCall, error: ApiError) -> Seconds:
         if self._vain >= self._policy.max_losses:

@@ -377,4 +377,6 @@ def drawn_knobs(rng: random.Random) -> Knobs:
         "poll_unknown_ids": rng.choice(("omitted", "error")),
         "media_type": rng.choice(("vendor", "plain")),
     }
-    return changed(Knobs(), wishes)
+    # Not of the same dice: whatever else was drawn stays as it was.
+    lag_ms = random.Random(repr(wishes)).choice((0,) * 7 + (1_500,))
+    return changed(Knobs(), {**wishes, "list_lag_ms": lag_ms})

@@ -158,6 +158,24 @@ async def until_served(process: asyncio.subprocess.Process) -> str:
     raise AssertionError("the service ended before it was up")
 
 
+async def served_until_stopped(environment: dict[str, str]) -> tuple[int, int | None]:
+    """Start a service and stop it: what it says of its readiness, and its exit status."""
+    process = await start(["serve"], environment)
+    url = await until_served(process)
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as response:
+        readiness = response.status
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    return readiness, process.returncode
+
+
+async def refused(*command: str, **environment: str) -> str:
+    """The one line in which it is."""
+    ended = await sitepair(*command, **environment)
+    assert (ended.status, ended.out, len(ended.err.splitlines())) == (1, "", 1), ended
+    return ended.err
+
+
 MAINTENANCE = [["migrate"], ["prune", "--older-than", "90d"], ["audit", "verify"]]
 
 
@@ -171,15 +189,9 @@ async def test_on_a_newer_schema_all_but_a_service_that_runs_on_is_refused(
         "SITEPAIR_LISTEN": "127.0.0.1:0",
     }
     for command in MAINTENANCE:
-        refused = await sitepair(*command, **environment)
-        assert (refused.status, refused.out, len(refused.err.splitlines())) == (1, "", 1), refused
-        assert "2099_01_01_from_the_future, which is of a newer release" in refused.err
-    process = await start(["serve"], environment)
-    url = await until_served(process)
-    async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as response:
-        assert response.status == 200
-    process.send_signal(signal.SIGTERM)
-    await process.communicate()
+        line = await refused(*command, **environment)
+        assert "2099_01_01_from_the_future, which is of a newer release" in line
+    assert await served_until_stopped(environment) == (200, 0)
 
 
 async def test_a_database_of_another_application_is_refused_by_all(
@@ -190,20 +202,13 @@ async def test_a_database_of_another_application_is_refused_by_all(
     await theirs.close()
     environment = {"SITEPAIR_DATABASE_URL": empty_database_url, "SITEPAIR_DATA_DIR": str(tmp_path)}
     for command in [*MAINTENANCE, ["serve", "--worker-only"]]:
-        refused = await sitepair(*command, **environment)
-        assert (refused.status, refused.out, len(refused.err.splitlines())) == (1, "", 1), refused
-        assert refused.err.startswith("The database is another application's: ")
+        line = await refused(*command, **environment)
+        assert line.startswith("The database is another application's: ")
 
 
 async def test_serve_answers_until_it_is_told_to_stop(reachable_dir: Path) -> None:
     environment = {"SITEPAIR_DATA_DIR": str(reachable_dir), "SITEPAIR_LISTEN": "127.0.0.1:0"}
-    process = await start(["serve"], environment)
-    url = await until_served(process)
-    async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as response:
-        assert response.status == 200
-    process.send_signal(signal.SIGTERM)
-    await process.communicate()
-    assert process.returncode == 0
+    assert await served_until_stopped(environment) == (200, 0)
 
 
 async def test_simulate_tells_where_its_appliances_are(tmp_path: Path) -> None:
