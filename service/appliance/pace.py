@@ -22,7 +22,7 @@ class Pace:
 
     first_s: float = 0.1
     lone_s: float = 0.05
-    floor_s: float = 0.2
+    floor_s: float = 0.12
     cap_s: float = 5.0
     share: float = 0.2
     mean_s: float | None = None

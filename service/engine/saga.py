@@ -22,8 +22,9 @@ from service.engine.verification import verify
 
 
 async def drive(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
-    """Bring a pairing from wherever it stands to its end, or to where only a closed appliance
-    could help it on: then `case.closed` says which. Every step may be entered again.
+    """Bring a pairing from wherever it stands to its end, which is noted and left to be written,
+    or to where only a closed appliance could help it on: then `case.closed` says which. Every step
+    may be entered again.
 
     Raises UnknownAppliance, and, in an exception group, LeaseLost or StoreUnavailable when the
     case has to be dropped.
@@ -73,7 +74,7 @@ async def turn_back(case: Case, error: ApiError, policy: Policy) -> None:
         given_up = [SideFailed(side.appliance, error) for side in resting if side.call is not None]
         await case.record(*given_up, RollbackStarted(error, policy.rollback_s))
     else:
-        await case.record(end_of(case.pairing, error))
+        case.note(end_of(case.pairing, error))
 
 
 async def go_back(case: Case, here: Appliance, there: Appliance, policy: Policy) -> None:
@@ -85,7 +86,7 @@ async def go_back(case: Case, here: Appliance, there: Appliance, policy: Policy)
     await case.heed_cancel()
     if not case.closed:
         error = case.pairing.error or ApiError("InternalError", "A rollback without a reason.")
-        await case.record(end_of(case.pairing, error))
+        case.note(end_of(case.pairing, error))
 
 
 def end_of(pairing: Pairing, error: ApiError) -> PairingFailed | PairingCanceled:

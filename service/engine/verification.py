@@ -48,7 +48,7 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
             return None
         if not doubts:
             verified = [each for each in judgements if not isinstance(each, Doubt)]
-            await case.record(*verified, PairingSucceeded())
+            case.note(*verified, PairingSucceeded())
             return None
         is_seen = not any(each.is_blind for each in doubts)
         if case.left_s <= 0 or (is_seen and waited_s >= policy.verify_timeout_s):

@@ -1,7 +1,7 @@
 """Claims pairings and drives each in a task of its own, as many at once as the window allows."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from service.domain.appliance import ApiError
 from service.domain.errors import (
@@ -155,7 +155,7 @@ class Worker:
                 await case.write_notes()
             except SitepairError:
                 pass  # Who drives it meets the same at the next step.
-            except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
+            except Exception as crash:  # noqa: BLE001 - as in `_see_through`
                 emit(PairingCrashed(), error=crash)
 
     async def _claim_all(self) -> Sequence[Case]:
@@ -206,12 +206,14 @@ class Worker:
                 async with self._slots:  # Who is cancelled before that is freed with the worker.
                     self._driven += 1
                     try:
-                        await self._drive_on(case)
+                        await self._see_through(case, self._drive_on(case))
                     except asyncio.CancelledError:
                         await self._hand_back(case)
                         raise
                     finally:
                         self._driven -= 1
+                if case.pairing.is_over:  # The slot is the next one's while the end is written.
+                    await self._see_through(case, case.write_notes())
             finally:
                 # Who let go of a pairing may have claimed it again before hearing that it has.
                 if self._cases.get(case.pairing.id) is case:
@@ -220,10 +222,13 @@ class Worker:
                     self._nudge.set()
 
     async def _drive_on(self, case: Case) -> None:
+        await drive(case, self._ports.fleet, self._policy, self._author.name)
+        if not case.pairing.is_over:
+            await case.set_aside()
+
+    async def _see_through(self, case: Case, work: Awaitable[None]) -> None:
         try:
-            await drive(case, self._ports.fleet, self._policy, self._author.name)
-            if not case.pairing.is_over:
-                await case.set_aside()
+            await work
         except* (LeaseLost, StoreUnavailable) as troubles:
             # Of a lost lease, too: where notes could not be written, nobody else may own it.
             self._drop(troubles)
@@ -238,7 +243,7 @@ class Worker:
             await surrender(case, error, self._policy)
         except (LeaseLost, StoreUnavailable) as trouble:
             self._drop(trouble)
-        except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
+        except Exception as crash:  # noqa: BLE001 - as in `_see_through`
             emit(PairingCrashed(), error=crash)
             await asyncio.sleep(self._policy.idle_s)  # It would be claimed again at once, for ever.
             self._drop(crash)
@@ -262,5 +267,5 @@ class Worker:
             self.handed_back += 1
         except (SitepairError, TimeoutError) as trouble:
             emit(PairingDropped(reason=f"not handed back: {trouble}"))
-        except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
+        except Exception as crash:  # noqa: BLE001 - as in `_see_through`
             emit(PairingCrashed(), error=crash)

@@ -64,7 +64,7 @@ def _name() -> Text:
 
 
 def _is_name(column: str) -> str:
-    # A bound within the pattern ({1,63}) costs ten times as much, for each row that is written.
+    # Asked where a name comes in. Where it is only repeated, each row written would pay for it.
     return f"{column} !~ '[^a-z0-9-]' and length({column}) between 1 and 63"
 
 
@@ -208,11 +208,7 @@ pairing = Table(
     _check("nobody_holds_what_is_over", "end_time is null or worker is null"),
     _check("claimed_under_an_epoch", "worker is null or epoch > 0"),
     _check("epoch", "epoch >= 0"),
-    _check(
-        "couple",
-        f"couple_low < couple_high and {_is_name('couple_low')} and {_is_name('couple_high')}",
-    ),
-    _check("operation_id", _is_operation_id("operation_id")),
+    _check("couple", "couple_low < couple_high"),
     _check("timeout", "timeout_s > 0"),
     _check("times", "start_time > 0 and last_updated >= start_time and end_time >= start_time"),
     _check("chain", "seq > 0 and octet_length(head) = 32"),
@@ -320,7 +316,7 @@ side = Table(
     Column("asked_thumbprint", Text),
     PrimaryKeyConstraint("pairing_id", "ordinal"),
     _check("ordinal", "ordinal in (0, 1)"),
-    _check("names", f"appliance <> peer and {_is_name('appliance')} and {_is_name('peer')}"),
+    _check("names", "appliance <> peer"),
     _check("state", f"state {_one_of(SideState)}"),
     _check("attempts", "attempts >= 0"),
     _check("begun_unless_pending", "state = 'PENDING' or start_time is not null"),
@@ -354,9 +350,6 @@ event = Table(
     # A key of a partitioned table has to hold its partition's column.
     PrimaryKeyConstraint("chain", "seq", "at"),
     _check("seq", "seq > 0"),
-    _check("type", "type ~ '^[A-Z][A-Za-z]+$'"),
-    _check("appliance", _is_name("appliance")),
-    _check("operation_id", _is_operation_id("operation_id")),
     _check("hash", "octet_length(hash) = 32"),
     # The order of the audit trail: of all, of an operation, of an appliance.
     Index("ix_event_xid_chain_seq", "xid", "chain", "seq"),

@@ -31,7 +31,7 @@ async def waiting(
     async with asyncio.TaskGroup() as group:
         tasks = OwnedTasks(group)
         inquiry = TaskInquiry(appliance.ask, limits or Limits())
-        yield TaskRounds(inquiry, tasks, Pace(lone_s=0.2), lambda: 0.0), tasks
+        yield TaskRounds(inquiry, tasks, Pace(lone_s=0.2, floor_s=0.2), lambda: 0.0), tasks
         await tasks.close()
 
 

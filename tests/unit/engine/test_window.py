@@ -30,6 +30,25 @@ def test_a_few_more_than_the_window_holds_are_owned_and_wait_for_their_slot() ->
         assert max(driven) == 1
 
 
+def test_the_slot_is_the_next_ones_while_an_end_is_written() -> None:
+    narrow = replace(POLICY, window=1)
+    with scene(a_pairing(0, 1), a_pairing(0, 2), policy=narrow) as here:
+        begun: list[int] = []
+        durable: list[int] = []
+
+        def note(change: Written) -> None:
+            for entry in change.entries:
+                if entry.type == "PairingStarted":
+                    begun.append(entry.at)
+                elif entry.type == "PairingSucceeded":
+                    durable.append(here.stage.now_ms)
+
+        here.on_written = note
+        here.until(lambda: len(owned(here)) == 2)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert begun[1] < durable[0]
+
+
 def test_what_another_worker_could_drive_is_left_to_it() -> None:
     narrow = replace(POLICY, window=1)
     wanted = (a_pairing(0, 1, at_s=10.0), a_pairing(0, 2, at_s=10.0))
