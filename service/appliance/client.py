@@ -222,8 +222,9 @@ class ApplianceClient:
     def _is_worth_a_login(self, outcome: Outcome) -> bool:
         if is_session_expired(outcome):
             return True
-        is_doubted = asyncio.get_running_loop().time() >= self._plain_401_until
-        return is_doubted and may_be_session_end(outcome)
+        if not may_be_session_end(outcome):
+            return False
+        return asyncio.get_running_loop().time() >= self._plain_401_until
 
     def _lag_ms(self) -> int:
         """How far its clock is behind ours, by its last answer; 0 if that does not tell. Of one

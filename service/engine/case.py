@@ -130,19 +130,17 @@ class Case:
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but not past the deadline."""
-        seconds = min(seconds, self.left_s)
         if seconds > 0:  # Else not even a turn of the loop: most steps follow on one another.
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(min(seconds, self.left_s))
 
     async def pause_unless_canceled(self, seconds: float) -> None:
         """Sleep, but not past the deadline, nor longer than the pairing is wanted."""
-        seconds = min(seconds, self.left_s)
         if seconds <= 0 or self._wish is not None or self.pairing.is_canceling:
             return
         # Made when it is wanted: few pause here, and it takes a tenth of what a case does.
         self._wished = self._wished or asyncio.Event()
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(seconds, self.left_s)):
                 await self._wished.wait()
 
     async def heed_cancel(self) -> None:
@@ -158,9 +156,12 @@ class Case:
         self.note(*events)
         await self._write(release=release)
 
-    async def set_aside(self) -> None:
-        """Give the pairing up until the appliance that is `closed` answers again. Raises like
-        `record`."""
+    async def let_go(self) -> None:
+        """Write the end of the pairing; give it up, if it is not over, until the appliance that is
+        `closed` answers again. Raises like `record`."""
+        if self.pairing.is_over:
+            await self.write_notes()
+            return
         name, error = next(iter(self.closed.items()))
         self.note(PairingParked(name, error))
         await self._write(release=True, waits_for=name)

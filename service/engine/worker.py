@@ -206,14 +206,15 @@ class Worker:
                 async with self._slots:  # Who is cancelled before that is freed with the worker.
                     self._driven += 1
                     try:
-                        await self._see_through(case, self._drive_on(case))
+                        driving = drive(case, self._ports.fleet, self._policy, self._author.name)
+                        is_well = await self._see_through(case, driving)
                     except asyncio.CancelledError:
                         await self._hand_back(case)
                         raise
                     finally:
                         self._driven -= 1
-                if case.pairing.is_over:  # The slot is the next one's while the end is written.
-                    await self._see_through(case, case.write_notes())
+                if is_well:  # The slot is the next one's meanwhile.
+                    await self._see_through(case, case.let_go())
             finally:
                 # Who let go of a pairing may have claimed it again before hearing that it has.
                 if self._cases.get(case.pairing.id) is case:
@@ -221,14 +222,12 @@ class Worker:
                 if self._is_full and self._room >= self._policy.lot:
                     self._nudge.set()
 
-    async def _drive_on(self, case: Case) -> None:
-        await drive(case, self._ports.fleet, self._policy, self._author.name)
-        if not case.pairing.is_over:
-            await case.set_aside()
-
-    async def _see_through(self, case: Case, work: Awaitable[None]) -> None:
+    async def _see_through(self, case: Case, work: Awaitable[None]) -> bool:
+        """Whether `work` came to its end, and did not end with the case."""
+        is_well = False
         try:
             await work
+            is_well = True
         except* (LeaseLost, StoreUnavailable) as troubles:
             # Of a lost lease, too: where notes could not be written, nobody else may own it.
             self._drop(troubles)
@@ -237,6 +236,7 @@ class Worker:
         except* Exception as crash:  # noqa: BLE001 - a defect in one pairing must not stop the others
             emit(PairingCrashed(), error=crash)
             await self._surrender(case, ApiError("InternalError", "A defect of the service."))
+        return is_well
 
     async def _surrender(self, case: Case, error: ApiError) -> None:
         try:
