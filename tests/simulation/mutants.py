@@ -45,7 +45,7 @@ MUTANTS = {
                 "            await self._record(self._intent(step.call))\n",
             ),
         ),
-        seed=37,
+        seed=373,
     ),
     "epoch-unchecked": Mutant(
         "the journal's statement does not ask for the epoch",
@@ -161,7 +161,7 @@ MUTANTS = {
                 "return _INVERSE.get(self.call) if self.call and self.task_id else None",
             ),
         ),
-        seed=22,
+        seed=47,
     ),
     "doubt-not-disowned": Mutant(
         "what a claim brought whose answer was lost is not given up",
