@@ -1,7 +1,7 @@
 """Claims pairings and drives each in a task of its own, as many at once as the window allows."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from service.domain.appliance import ApiError
 from service.domain.errors import (
@@ -155,7 +155,7 @@ class Worker:
                 await case.write_notes()
             except SitepairError:
                 pass  # Who drives it meets the same at the next step.
-            except Exception as crash:  # noqa: BLE001 - as in `_see_through`
+            except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
                 emit(PairingCrashed(), error=crash)
 
     async def _claim_all(self) -> Sequence[Case]:
@@ -203,18 +203,7 @@ class Worker:
     async def _drive(self, case: Case) -> None:
         with working_on(operation_id=case.pairing.operation_id, pairing=str(case.pairing.id)):
             try:
-                async with self._slots:  # Who is cancelled before that is freed with the worker.
-                    self._driven += 1
-                    try:
-                        driving = drive(case, self._ports.fleet, self._policy, self._author.name)
-                        is_well = await self._see_through(case, driving)
-                    except asyncio.CancelledError:
-                        await self._hand_back(case)
-                        raise
-                    finally:
-                        self._driven -= 1
-                if is_well:  # The slot is the next one's meanwhile.
-                    await self._see_through(case, case.let_go())
+                await self._drive_on(case)
             finally:
                 # Who let go of a pairing may have claimed it again before hearing that it has.
                 if self._cases.get(case.pairing.id) is case:
@@ -222,12 +211,18 @@ class Worker:
                 if self._is_full and self._room >= self._policy.lot:
                     self._nudge.set()
 
-    async def _see_through(self, case: Case, work: Awaitable[None]) -> bool:
-        """Whether `work` came to its end, and did not end with the case."""
-        is_well = False
+    async def _drive_on(self, case: Case) -> None:
         try:
-            await work
-            is_well = True
+            async with self._slots:  # Who is cancelled before that is freed with the worker.
+                self._driven += 1
+                try:
+                    await drive(case, self._ports.fleet, self._policy, self._author.name)
+                except asyncio.CancelledError:
+                    await self._hand_back(case)
+                    raise
+                finally:
+                    self._driven -= 1
+            await case.let_go()  # The slot is the next one's meanwhile.
         except* (LeaseLost, StoreUnavailable) as troubles:
             # Of a lost lease, too: where notes could not be written, nobody else may own it.
             self._drop(troubles)
@@ -236,14 +231,13 @@ class Worker:
         except* Exception as crash:  # noqa: BLE001 - a defect in one pairing must not stop the others
             emit(PairingCrashed(), error=crash)
             await self._surrender(case, ApiError("InternalError", "A defect of the service."))
-        return is_well
 
     async def _surrender(self, case: Case, error: ApiError) -> None:
         try:
             await surrender(case, error, self._policy)
         except (LeaseLost, StoreUnavailable) as trouble:
             self._drop(trouble)
-        except Exception as crash:  # noqa: BLE001 - as in `_see_through`
+        except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
             emit(PairingCrashed(), error=crash)
             await asyncio.sleep(self._policy.idle_s)  # It would be claimed again at once, for ever.
             self._drop(crash)
@@ -267,5 +261,5 @@ class Worker:
             self.handed_back += 1
         except (SitepairError, TimeoutError) as trouble:
             emit(PairingDropped(reason=f"not handed back: {trouble}"))
-        except Exception as crash:  # noqa: BLE001 - as in `_see_through`
+        except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
             emit(PairingCrashed(), error=crash)
