@@ -55,7 +55,7 @@ from service.store.pairings import Pairings
 from service.store.partitions import keep_partitions
 from service.store.retries import Retries
 from service.store.vault import Vault, load_or_create_key
-from service.upkeep import database_url, refuse_other_schema
+from service.upkeep import database_url, keep_own_database, refuse_other_schema
 
 _DRAIN_S = 10.0
 _ANSWERS_S = 5.0
@@ -147,6 +147,7 @@ class _Store:
 async def _open_store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> _Store:
     url, kind = await database_url(stack, settings)
     if settings.database_url is None:
+        await stack.enter_async_context(_background(keep_own_database(settings)))
         await upgrade(url)
     await refuse_other_schema(url)
     keys = settings.secret_keys or (load_or_create_key(_key_path(settings)),)

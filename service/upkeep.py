@@ -15,7 +15,7 @@ from service.observe.logging import emit
 from service.settings import Settings
 from service.store.chains import Chains
 from service.store.database import Database
-from service.store.embedded import embedded_postgres
+from service.store.embedded import embedded_postgres, keep_serving
 from service.store.migrate import SchemaState, Standing, current_state, upgrade
 from service.store.pruning import Pruned, Pruner
 
@@ -77,12 +77,14 @@ async def database_url(stack: AsyncExitStack, settings: Settings) -> tuple[str, 
     OwnDatabaseFailed."""
     if settings.database_url is not None:
         return settings.database_url, "external"
-    directory = settings.data_dir
+    own = embedded_postgres(settings.data_dir, on_wait=_told_of_start(settings))
+    return await stack.enter_async_context(own), "own"
 
-    def tell(waited_s: float) -> None:
-        emit(DatabaseStarting(data_dir=str(directory), waited_s=waited_s))
 
-    return await stack.enter_async_context(embedded_postgres(directory, on_wait=tell)), "own"
+async def keep_own_database(settings: Settings) -> None:
+    """Start our own PostgreSQL again whenever it has died, until cancelled. Raises
+    OwnDatabaseFailed."""
+    await keep_serving(settings.data_dir, on_wait=_told_of_start(settings))
 
 
 async def refuse_other_schema(url: str) -> SchemaState:
@@ -95,6 +97,13 @@ async def refuse_other_schema(url: str) -> SchemaState:
             f"{state.expected}: run `sitepair migrate` first."
         )
     return state
+
+
+def _told_of_start(settings: Settings) -> Callable[[float], None]:
+    def tell(waited_s: float) -> None:
+        emit(DatabaseStarting(data_dir=str(settings.data_dir), waited_s=waited_s))
+
+    return tell
 
 
 def _refuse_newer_schema(state: SchemaState) -> None:

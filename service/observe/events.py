@@ -170,3 +170,17 @@ class DatabaseStarting(LogEvent, frozen=True):
 
     data_dir: str
     waited_s: float = 0.0
+
+
+class DatabaseDied(LogEvent, frozen=True):
+    """Our own PostgreSQL is gone, and nobody stopped it in order; it is being started again."""
+
+    level: ClassVar[Level] = "error"
+    data_dir: str
+
+
+class DatabaseRestarted(LogEvent, frozen=True):
+    """Our own PostgreSQL answers again, `seconds` after it was found dead."""
+
+    level: ClassVar[Level] = "warning"
+    seconds: float

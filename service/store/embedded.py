@@ -8,6 +8,9 @@ the last one out stops it. Two lock files hold that:
 
 The kernel drops both when a process dies, so a server whose last user was killed is simply found
 running by the next one, which then is the last one out.
+
+A server that dies under its users is started again by the first one of them who notices, which
+needs the door as well.
 """
 
 import asyncio
@@ -15,11 +18,16 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from service.observe.events import DatabaseDied, DatabaseRestarted
+from service.observe.logging import emit
 from service.store.cluster import Cluster
+from service.store.installation import OwnDatabaseFailed
 from service.store.lockfile import LockFile
 from service.store.server import STOP_S, Server
 
 WaitListener = Callable[[float], None]
+
+_LOOK_S = 1.0
 
 
 @asynccontextmanager
@@ -46,6 +54,41 @@ async def embedded_postgres(
             async with asyncio.timeout(2 * STOP_S), door.taken():
                 if users.take():
                     await server.stop()
+
+
+async def keep_serving(data_dir: Path, on_wait: WaitListener | None = None) -> None:
+    """Start the server below `data_dir` again whenever it has died, until cancelled, which whoever
+    keeps it does before they leave: only the last one out stops it in order.
+
+    `on_wait` is as for `embedded_postgres`. Raises OwnDatabaseFailed when it does not come up.
+    """
+    cluster = await asyncio.to_thread(Cluster.prepare, data_dir)
+    with LockFile(cluster.lock("door")) as door:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if await asyncio.to_thread(cluster.is_served):
+                continue
+            async with door.taken():
+                if not cluster.is_served():  # Another user may have been quicker.
+                    with _telling(on_wait):
+                        await _start_again(cluster)
+
+
+async def _start_again(cluster: Cluster) -> None:
+    emit(DatabaseDied(data_dir=str(cluster.data)))
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    if not cluster.data.exists():  # A new one would be empty, and look as if all were well.
+        raise OwnDatabaseFailed(
+            f"{cluster.data} is gone, and the service's own PostgreSQL with it."
+        )
+    try:
+        await Server(cluster, {}).start()
+    except OwnDatabaseFailed as error:
+        raise OwnDatabaseFailed(
+            f"The service's own PostgreSQL died and cannot be started again. {error}"
+        ) from error
+    emit(DatabaseRestarted(seconds=round(clock() - began, 3)))
 
 
 @contextmanager
