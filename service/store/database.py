@@ -58,14 +58,8 @@ class Database:
         Raises ValueError when `url` is none.
         """
         parsed = DatabaseUrl.parse(url)
-        pooled = _engine(parsed, pool_size)
-        single = _engine(parsed, None)
-        try:
+        async with connections(parsed, pool_size) as pooled, connections(parsed) as single:
             yield cls(parsed, pooled, single)
-        finally:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await pooled.dispose()
-                await single.dispose()
 
     @asynccontextmanager
     async def transaction(
@@ -205,8 +199,18 @@ def _rows(result: CursorResult[Any]) -> Rows:
     return result.all() if result.returns_rows else ()
 
 
+@asynccontextmanager
+async def connections(url: DatabaseUrl, pool_size: int | None = None) -> AsyncIterator[AsyncEngine]:
+    """As `url` says they have to be: from a pool of `pool_size`, or each a new one."""
+    engine = _engine(url, pool_size)
+    try:
+        yield engine
+    finally:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await engine.dispose()
+
+
 def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
-    """An engine with a pool of `pool_size`, or with none: each connection is a new one."""
     arguments: dict[str, object] = {"dsn": url.dsn, "timeout": CONNECT_TIMEOUT_S}
     if url.pgbouncer:
         # The next transaction may meet another server, or this one with another's statements.

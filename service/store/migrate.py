@@ -12,12 +12,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.domain.errors import StoreUnavailable
 from service.resources import resource
-from service.store.database import CONNECT_TIMEOUT_S
+from service.store.database import CONNECT_TIMEOUT_S, connections
 from service.store.errors import NotOurs, translated
 from service.store.partitions import make_partitions
 from service.store.tables import metadata
@@ -62,7 +61,7 @@ async def current_state(url: str) -> SchemaState:
     Raises StoreUnavailable; NotOurs if they are not.
     """
     with translated("looking at the schema"):
-        async with _engine(url) as engine, engine.connect() as connection:
+        async with connections(DatabaseUrl.parse(url)) as engine, engine.connect() as connection:
             return await connection.run_sync(_state)
 
 
@@ -75,7 +74,7 @@ async def upgrade(url: str, revision: str = "head") -> SchemaState:
     StoreUnavailable; NotOurs, before anything is changed, if the database is somebody else's.
     """
     with translated("upgrading the schema"):
-        async with _engine(url) as engine:
+        async with connections(DatabaseUrl.parse(url)) as engine:
             async with engine.connect() as connection:
                 state = await connection.run_sync(_state)
             if state.standing is Standing.BEHIND:
@@ -90,7 +89,11 @@ async def upgrade(url: str, revision: str = "head") -> SchemaState:
 async def downgrade(url: str, revision: str) -> SchemaState:
     """Downgrade to `revision`, or to "base": nothing. Raises StoreUnavailable."""
     with translated("downgrading the schema"):
-        async with _engine(url) as engine, _alone(url), engine.connect() as connection:
+        async with (
+            connections(DatabaseUrl.parse(url)) as engine,
+            _alone(url),
+            engine.connect() as connection,
+        ):
             await connection.run_sync(_migrate, "downgrade", revision)
             return await connection.run_sync(_state)
 
@@ -147,19 +150,6 @@ def _migrate(connection: Connection, direction: str, revision: str) -> None:
     config = configuration()
     config.attributes["connection"] = connection
     {"upgrade": command.upgrade, "downgrade": command.downgrade}[direction](config, revision)
-
-
-@asynccontextmanager
-async def _engine(url: str) -> AsyncIterator[AsyncEngine]:
-    arguments = {"dsn": DatabaseUrl.parse(url).dsn, "timeout": CONNECT_TIMEOUT_S}
-    engine = create_async_engine(
-        "postgresql+asyncpg://", connect_args=arguments, poolclass=NullPool
-    )
-    try:
-        yield engine
-    finally:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await engine.dispose()
 
 
 @asynccontextmanager

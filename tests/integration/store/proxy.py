@@ -23,13 +23,14 @@ class Loss(Enum):
 class Proxy:
     """Passes on what is said, except what it is told to lose. `lost` is set when it was; after
     that, nobody gets through as long as it `is_shut`. While it `is_silent` it swallows everything,
-    like a host that has lost its power."""
+    like a host that has lost its power. `prepared` has the names that statements were given."""
 
     def __init__(self, server_socket: Path) -> None:
         self.lost = asyncio.Event()
         self.is_shut = False
         self.is_silent = False
         self.fell_silent = asyncio.Event()
+        self.prepared: list[bytes] = []
         self._last_words: bytes | None = None
         self._server_socket = server_socket
         self._loss: Loss | None = None
@@ -90,6 +91,7 @@ class Proxy:
             if kind == _PARSE:
                 name, query, _ = message[5:].split(b"\0", 2)
                 queries[name] = query
+                self.prepared.append(name)
             if not (self._loss and kind == _BIND and _WRITES in queries[_bound(message)]):
                 back.write(message)
                 await back.drain()

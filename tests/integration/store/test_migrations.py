@@ -35,6 +35,7 @@ from service.store.migrate import (
     upgrade,
 )
 from service.store.tables import metadata
+from tests.integration.store.proxy import proxy_to
 from tests.integration.store.values import accepted
 from tests.support.database import database_like
 
@@ -67,6 +68,16 @@ async def test_an_empty_database_is_behind_and_an_upgraded_one_is_current(
 async def test_looking_changes_nothing(empty_database_url: str, empty: "Connection") -> None:
     await current_state(empty_database_url)
     assert await relations(empty) == set()
+
+
+async def test_behind_a_pgbouncer_looking_names_its_statements_as_nobody_else_does(
+    database_url: str, tmp_path: Path
+) -> None:
+    """The driver's own names are the same in every process, and may be taken on that server."""
+    async with proxy_to(database_url, tmp_path) as (proxy, url):
+        await current_state(f"{url}&pgbouncer=true")
+    assert len(proxy.prepared) > 1
+    assert all(name.startswith(b"sitepair_") for name in proxy.prepared), proxy.prepared
 
 
 async def test_a_revision_that_this_release_does_not_know_is_ahead_and_left_alone(
