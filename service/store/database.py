@@ -162,9 +162,13 @@ def _is_end_of_connection(error: DBAPIError) -> bool:
 
 
 def _give_up_connection(context: ExceptionContext) -> None:
-    """SQLAlchemy asks whether it is open, and would keep one that is of no use for ever."""
+    """SQLAlchemy asks whether it is open, and would keep one that is of no use for ever. One that
+    was refused is the same to us, whatever for: a setting that the URL asks for and the server does
+    not have, too."""
     error = context.sqlalchemy_exception
-    if isinstance(error, DBAPIError) and _is_end_of_connection(error):
+    if context.connection is None or (
+        isinstance(error, DBAPIError) and _is_end_of_connection(error)
+    ):
         context.is_disconnect = True
 
 

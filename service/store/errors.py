@@ -78,10 +78,9 @@ def _kind(error: BaseException) -> type[StoreUnavailable]:
 def is_unavailability(error: BaseException) -> bool:
     """Whether `error` is about the database's state, not about what it was asked."""
     if isinstance(error, DBAPIError):
-        if isinstance(_driver_error(error), _NEVER_ANSWERED):
+        if error.connection_invalidated or isinstance(_driver_error(error), _NEVER_ANSWERED):
             return True
-        state = sqlstate(error)
-        return error.connection_invalidated if state is None else state.startswith(_UNAVAILABLE)
+        return (sqlstate(error) or "").startswith(_UNAVAILABLE)
     if isinstance(error, (PoolExhausted, *_NEVER_ANSWERED)):
         return True
     return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_UNAVAILABLE)

@@ -179,6 +179,17 @@ async def refused(*command: str, **environment: str) -> str:
 MAINTENANCE = [["migrate"], ["prune", "--older-than", "90d"], ["audit", "verify"]]
 
 
+async def test_settings_that_the_database_does_not_have_are_told(
+    database_url: str, tmp_path: Path
+) -> None:
+    environment = {
+        "SITEPAIR_DATABASE_URL": f"{database_url}&options=-c%20nonsense%3D1",
+        "SITEPAIR_DATA_DIR": str(tmp_path),
+    }
+    for command in [*MAINTENANCE, ["serve", "--worker-only"]]:
+        assert 'configuration parameter "nonsense"' in await refused(*command, **environment)
+
+
 async def test_on_a_newer_schema_all_but_a_service_that_runs_on_is_refused(
     database_url: str, sql: "asyncpg.Connection[asyncpg.Record]", tmp_path: Path
 ) -> None:

@@ -60,6 +60,9 @@ async def test_what_is_no_address_is_refused() -> None:
         ("//sitepair:", "//sitepair:wrong"),
         ("//sitepair:", "//nobody:"),
         ("/test_", "/no_such_database_"),
+        ("port=5432", "port=5432&options=-c%20nonsense%3D1"),
+        ("port=5432", "port=5432&options=-c%20work_mem%3Dmuch"),
+        ("port=5432", "port=5432&options=-c%20role%3Dnobody"),
     ],
 )
 async def test_a_database_that_cannot_be_reached_is_unavailable(
