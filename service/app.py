@@ -44,6 +44,7 @@ from service.store.bulk import BulkIntake
 from service.store.cancels import Cancels
 from service.store.claims import Claims
 from service.store.database import Database
+from service.store.errors import NotOurs
 from service.store.health import Health
 from service.store.intake import Intake
 from service.store.journal import Journal
@@ -272,6 +273,8 @@ async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[st
 async def _readiness(store: _Store, workers: Succession | None) -> Readiness:
     try:
         state = await current_state(store.url)
+    except NotOurs:
+        return Readiness(ok=False, reasons=("The database is another application's.",))
     except StoreUnavailable:
         return Readiness(ok=False, reasons=("The database does not answer.",))
     if state.standing is Standing.BEHIND:
