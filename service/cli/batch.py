@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from service.cli.batchfile import BadFile, BatchFile, Format, couple_of
+from service.cli.batchfile import BadFile, BatchFile, Format, Spool, couple_of, spool
 from service.cli.following import patiently
 from service.cli.remote import (
     Refused,
@@ -83,17 +83,18 @@ def batch(
     if not fits_a_header(options.idempotency_key or ""):
         tell("--idempotency-key has a character that no key has.")
         return Exit.REFUSED
-    try:
-        requests = _read(file, options)
-        if options.failures is not None:
-            options.failures.open("a").close()  # told now, not when it is needed
-    except (OSError, BadFile) as error:
-        tell(f"{file} cannot be sent:", *str(error).splitlines())
-        return Exit.REFUSED
-    return run(answered(_batch(requests, options), requests.place))
+    with spool() as aside:
+        try:
+            requests = _read(file, options, aside)
+            if options.failures is not None:
+                options.failures.open("a").close()  # told now, not when it is needed
+        except (OSError, BadFile) as error:
+            tell(f"{file} cannot be sent:", *str(error).splitlines())
+            return Exit.REFUSED
+        return run(answered(_batch(requests, options), requests.place))
 
 
-def _read(file: Path, options: Options) -> BatchFile:
+def _read(file: Path, options: Options, aside: Spool) -> BatchFile:
     suffix = file.suffix.removeprefix(".").lower()
     if options.format is None and suffix not in {*Format}:
         raise BadFile(["Say what it is: --format csv or --format ndjson."])
@@ -102,9 +103,9 @@ def _read(file: Path, options: Options) -> BatchFile:
         if sys.stdin is None:
             raise BadFile(["Standard input is closed."])
         with open(sys.stdin.fileno(), closefd=False, **_AS_WRITTEN) as text:
-            return BatchFile(text, kind)
+            return BatchFile(text, kind, aside)
     with file.open(**_AS_WRITTEN) as text:
-        return BatchFile(text, kind)
+        return BatchFile(text, kind, aside)
 
 
 async def _batch(requests: BatchFile, options: Options) -> Exit:

@@ -35,19 +35,26 @@ class BadFile(SitepairError):
         super().__init__("\n".join(told))
 
 
+Spool = tempfile.SpooledTemporaryFile[bytes]
+
+
+def spool() -> Spool:
+    """Where the requests of one file are kept aside, to be closed by who asks for it."""
+    return tempfile.SpooledTemporaryFile(_IN_MEMORY)
+
+
 class BatchFile:
     """The requests in a file, kept aside: standard input cannot be read twice, nor is it said that
     they fit into memory."""
 
-    def __init__(self, text: TextIO, kind: Format) -> None:
+    def __init__(self, text: TextIO, kind: Format, aside: Spool) -> None:
         """Read all of `text`, universal newlines left as they are, and lone surrogates where it was
-        no UTF-8. Raises BadFile with all that is wrong, the first line's faults alone."""
+        no UTF-8, into `aside`. Raises BadFile with all that is wrong, the first line's faults
+        alone."""
         self._kind = kind
         self._columns: tuple[str, ...] = COLUMNS[:2]
         self._lines = array("L")
-        self._spool: tempfile.SpooledTemporaryFile[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
-            _IN_MEMORY
-        )
+        self._spool = aside
         faults: list[str] = []
         lines = _readable(text, faults)
         for number, line in self._csv(lines, faults) if kind is Format.CSV else _ndjson(lines):

@@ -1,19 +1,24 @@
 """Files of requests, as they are read and sent."""
 
+import gc
 import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from service.cli.batchfile import BatchFile, Format
+import pytest
+
+from service.cli.batch import batch
+from service.cli.batchfile import BatchFile, Format, spool
+from service.cli.status import Exit
 
 
 @contextmanager
 def csv_of(text: str) -> Iterator[BatchFile]:
     """What is in such a file."""
-    file = BatchFile(io.StringIO(text, newline=""), Format.CSV)
-    with file._spool:
-        yield file
+    with spool() as aside:
+        yield BatchFile(io.StringIO(text, newline=""), Format.CSV, aside)
 
 
 def test_text_is_sent_as_it_is() -> None:
@@ -32,3 +37,23 @@ def test_numbers_are_plain_digits() -> None:
     with csv_of("a,b,timeoutSeconds,priority\nx,y,060,-5\n") as file:
         (item,) = map(json.loads, b"".join(file.pieces()).splitlines())
     assert (item["timeoutSeconds"], item["priority"]) == (60, -5)
+
+
+@pytest.mark.parametrize(
+    ("last", "status"), [("", Exit.UNREACHABLE), ("x,y,z,too many\n", Exit.REFUSED)]
+)
+def test_what_was_kept_aside_is_closed_however_the_command_ends(
+    last: str,
+    status: Exit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """More than fits into memory, so that there is a file."""
+    monkeypatch.setenv("SITEPAIR_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SITEPAIR_TOKEN", "a token of no use")
+    file = tmp_path / "many.csv"
+    file.write_text("a,b,description\n" + f"x,y,{'z' * 100}\n" * 10_000 + last)
+    assert batch(file) == status
+    gc.collect()
+    assert [str(each.message) for each in recwarn] == []
