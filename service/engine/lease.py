@@ -37,7 +37,7 @@ from collections.abc import Callable
 from service.domain.errors import LeaseTooShort, StoreUnavailable
 from service.engine.policy import Policy
 from service.engine.ports import Heartbeat
-from service.observe.events import StoreTroubled
+from service.observe.events import HeartbeatLate, StoreTroubled
 from service.observe.logging import emit
 
 _JUST_AFTER_S = 0.02
@@ -54,6 +54,7 @@ class Lease:
         self._on_beat = on_beat
         self._policy = policy
         self._until = float("-inf")
+        self._is_late = False
 
     @property
     def left_s(self) -> float:
@@ -88,6 +89,7 @@ class Lease:
             began, next_s = clock(), None
             try:
                 living = await self._heartbeat.beat()
+                self._tell_if_late()
                 self._until = began + self._policy.lease_s
                 self._on_beat(living)
                 next_s = await self._heartbeat.bury()
@@ -96,6 +98,14 @@ class Lease:
             rest_s = max(0.0, began + self._policy.beat_s - clock())
             # Whoever dies is buried on time, not up to a beat later.
             await asyncio.sleep(rest_s if next_s is None else min(rest_s, next_s + _JUST_AFTER_S))
+
+    def _tell_if_late(self) -> None:
+        """Of a beat that got through when half of the lease was gone; of many in a row once."""
+        left_s, was_late = self.left_s, self._is_late
+        self._is_late = left_s < self._policy.lease_s / 2
+        if self._is_late and not was_late:
+            late_s = self._policy.lease_s - left_s - self._policy.beat_s
+            emit(HeartbeatLate(late_s=round(late_s, 3), left_s=round(left_s, 3)))
 
     async def end(self) -> None:
         """Live no more: what is still owned is due for others. Raises StoreUnavailable."""

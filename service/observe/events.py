@@ -106,6 +106,15 @@ class PairingCrashed(LogEvent, frozen=True):
     level: ClassVar[Level] = "error"
 
 
+class HeartbeatLate(LogEvent, frozen=True):
+    """This process's worker beat `late_s` later than it meant to, with `left_s` left of its lease
+    (negative: none). Of several late ones in a row the first."""
+
+    level: ClassVar[Level] = "warning"
+    late_s: float
+    left_s: float
+
+
 class WorkerDeclaredDead(LogEvent, frozen=True):
     """This process's worker beat too late; its pairings went to others. A new one begins."""
 

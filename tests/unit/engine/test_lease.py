@@ -10,6 +10,8 @@ import pytest
 from service.domain.errors import DeclaredDead, LeaseTooShort, StoreUnavailable
 from service.engine.lease import Lease
 from service.engine.policy import Policy
+from service.observe.events import HeartbeatLate
+from service.observe.logging import listening
 from tests.support.virtual_time import now, run
 
 POLICY = Policy(lease_s=20.0, beat_s=3.0, call_s=12.0, jitter=lambda: 0.0)
@@ -133,6 +135,30 @@ def test_the_lease_counts_from_before_the_beat_was_sent() -> None:
         assert lease.left_s == pytest.approx(POLICY.lease_s - 2.0)
 
     kept(row, lease, story())
+
+
+def test_late_beats_are_told_once_until_one_is_on_time() -> None:
+    row = Row()
+
+    async def story() -> None:
+        row.latency_s = 4.0  # One beat was sent 8 s before the next one is through: in time.
+        await asyncio.sleep(20.0)
+        assert told == []
+        row.latency_s = 8.0
+        await asyncio.sleep(30.0)
+        row.latency_s = 0.0
+        await asyncio.sleep(15.0)
+        row.is_down = True
+        await asyncio.sleep(15.0)
+        row.is_down = False
+        await asyncio.sleep(10.0)
+
+    told: list[HeartbeatLate] = []
+    with listening(lambda event: told.append(event) if isinstance(event, HeartbeatLate) else None):
+        kept(row, Lease(row, POLICY), story())
+    assert len(told) == 2
+    assert [each.late_s for each in told] == pytest.approx([4.0 + 8.0 - 3.0, 13.5], abs=1.5)
+    assert [each.late_s + each.left_s for each in told] == pytest.approx([20.0 - 3.0] * 2)
 
 
 def test_a_worker_that_was_declared_dead_is_told_so() -> None:
