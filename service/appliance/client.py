@@ -59,6 +59,7 @@ written, others call."""
 _PLAIN_401_S = 300.0
 """For so long no 401 without the mark is worth a login, after one in a session that was new."""
 
+_EVER_MS = 0
 _NOTABLE_LAG_MS = 60_000
 """An answer takes time, and tells its own in whole seconds."""
 
@@ -152,8 +153,10 @@ class ApplianceClient:
         return self._rounds.finished(task_id, until)
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
-        """All its tasks that began after `since_ms` and that `call` may have started."""
-        return await self._task_list.of(call, since_ms - self._lag_ms())
+        """All its tasks that began after `since_ms` and that `call` may have started; all that
+        ever began if nobody knows what its clock says."""
+        lag_ms = self._lag_ms()
+        return await self._task_list.of(call, since_ms - lag_ms if lag_ms is not None else _EVER_MS)
 
     async def probe(self) -> ApiError | None:
         """Look through an open breaker: None if the appliance answers, or would have to be set
@@ -226,14 +229,16 @@ class ApplianceClient:
             return False
         return asyncio.get_running_loop().time() >= self._plain_401_until
 
-    def _lag_ms(self) -> int:
-        """How far its clock is behind ours, by its last answer; 0 if that does not tell. Of one
+    def _lag_ms(self) -> int | None:
+        """How far its clock is behind ours, by its last answer; None if that does not tell. Of one
         that is ahead nothing is missed."""
         if self._last is None:
             return 0
         headers, at = self._last
         theirs = answered_at_ms(headers)
-        lag = at - theirs if theirs is not None else 0
+        if theirs is None:
+            return None
+        lag = at - theirs
         return lag if lag >= _NOTABLE_LAG_MS else 0
 
     def _turn_away(self, closed: ApplianceClosed) -> None:

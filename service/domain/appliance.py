@@ -33,8 +33,10 @@ def read_sent(text: SentJson) -> Json:
 
 
 def id_sent(text: SentJson) -> str | None:
-    """The id in it, if there is one."""
+    """The id in it, if there is one; a number is spelt out, as in lists of peers."""
     known = _IDS.decode(text).id
+    if isinstance(known, int | float) and not isinstance(known, bool):
+        return str(known)
     return known if isinstance(known, str) else None
 
 

@@ -183,8 +183,9 @@ class Case:
         self._notes += notes
 
     def has_notes(self, before: float) -> bool:
-        """Whether something was noted by then (loop time), and is not durable nor about to be."""
-        return self._noted_at <= before
+        """Whether something was noted by then (loop time), and is not durable nor about to be: its
+        end is, by whoever drives it and has to hear what becomes of it."""
+        return self._noted_at <= before and not self.pairing.is_over
 
     async def write_notes(self) -> None:
         """Make durable what was only noted. Raises like `record`."""

@@ -134,7 +134,9 @@ class Undoing:
         """Whether the list may be behind what was done: what `step` follows from may not be all."""
         settle_s, late_s = self._policy.settle_s, self._policy.verify_timeout_s
         match self._side.state:
-            case SideState.SUCCEEDED:  # It is known to be done.
+            case (
+                SideState.SUCCEEDED | SideState.ROLLBACK_FAILED
+            ):  # It is known to be done, or may be.
                 return step is None and not self._site.is_missed(late_s, late_s)
             case SideState.FAILED if step is None:  # What its call did is not known.
                 return not self._site.is_missed(settle_s, late_s)

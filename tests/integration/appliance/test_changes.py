@@ -111,6 +111,22 @@ async def listed(client: ApplianceClient, call: SiteCall) -> list[str]:
     return [task.id for task in await client.site_tasks(call, 1_000)]
 
 
+@pytest.mark.parametrize("headers", [{}, {"date": "yesterday"}], ids=["no date", "no such date"])
+async def test_where_nobody_knows_what_the_clock_says_all_tasks_are_asked_for(
+    headers: dict[str, str],
+) -> None:
+    """What began just now may say that it began hours ago."""
+    items = [{"id": "now", "workflowInfo": {"type": "pair"}, "startTime": 500}]
+
+    async def page(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(json.dumps({"items": items, "total": 1}).encode(), **headers))
+
+    async with raw_server(page) as server, client_of(server.spec()) as client:
+        await client.get_object("/tasks")
+        assert await listed(client, SiteCall.PAIR) == ["now"]
+        assert "startTimeAfter=0&" in server.arrivals[-1].path
+
+
 @pytest.mark.parametrize("call", [SiteCall.REPAIR, SiteCall.UNPAIR])
 async def test_of_repair_and_unpair_only_the_resource_is_known(call: SiteCall) -> None:
     items = [

@@ -35,6 +35,20 @@ def asked(call: SiteCall, state: SideState = SideState.REQUESTED) -> Side:
 
 
 @pytest.mark.parametrize(
+    ("sent", "peer_id"),
+    [
+        (b'{"id":"p"}', "p"),
+        (b'{"id":7}', "7"),
+        (b'{"id":true}', None),
+        (b'{"id":null}', None),
+        (b"{}", None),
+    ],
+)
+def test_the_record_is_known_by_the_id_that_was_sent(sent: bytes, peer_id: str | None) -> None:
+    assert Side(A, B, result=sent).peer_id == peer_id
+
+
+@pytest.mark.parametrize(
     ("operation", "side", "sighting", "step"),
     [
         (Operation.PAIR, FRESH, Absent(), Call(SiteCall.PAIR)),

@@ -39,6 +39,27 @@ def test_what_succeeded_is_undone_though_the_list_shows_it_late() -> None:
         assert not here.world.appliances[ONE].peers
 
 
+def test_a_later_way_back_waits_for_a_late_list_too() -> None:
+    with scene(a_pairing(retries=1), policy=PATIENT) as here:
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        # The first one meets an appliance that shows its list to nobody.
+        here.befall(
+            ONE,
+            "GET",
+            "/sites",
+            CallFault.REFUSED,
+            when=lambda: "RollbackStarted" in here.events and "RollbackFailed" not in here.events,
+        )
+        here.until(lambda: "RollbackFailed" in here.events)
+        here.turn(ONE, list_lag_ms=10_000_000)
+        here.until(lambda: "PairingRetried" in here.events)
+        here.until(lambda: here.events[-1] == "PairingStarted", here.loop.instant + 5)
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        assert first_side(here.until_over()) is SideState.ROLLED_BACK
+        assert not here.world.appliances[ONE].peers
+
+
 def test_what_was_unpaired_is_paired_again_though_the_list_shows_it_late() -> None:
     with scene(PAIR, UNPAIR, policy=PATIENT) as here:
         here.until(lambda: len(here.tables.pairings) == 2)

@@ -1,10 +1,13 @@
 """What is only noted costs no transaction of its own, and is durable soon all the same."""
 
 from dataclasses import replace
+from math import inf
 
 import pytest
 
+from service.domain.events import PairingEvent, SideEvent
 from service.domain.pairing import PairingState
+from service.engine.case import Case
 from service.observe.events import LogEvent, PairingEnded, PairingMoved
 from service.observe.logging import listening
 from service.store.journal import PATIENCE_S
@@ -50,6 +53,22 @@ def test_the_end_is_told_once_though_notes_are_written_meanwhile() -> None:
         moves = [move.type for change in changes for move in change.moves]
         assert moves == here.events[1:]
         assert sum(isinstance(each, PairingEnded) for each in told) == 1
+
+
+def test_an_end_is_written_by_who_drives_it_and_by_nobody_else() -> None:
+    ends: list[bool] = []
+
+    class Watched(Case):
+        def note(self, *events: PairingEvent | SideEvent) -> None:
+            super().note(*events)
+            ends.append(self.pairing.is_over and self.has_notes(inf))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.engine.worker.Case", Watched)
+        with scene() as here:
+            assert here.until_over().state is PairingState.SUCCEEDED
+    assert ends
+    assert not any(ends)
 
 
 @pytest.mark.parametrize("quick", [ONE, OTHER])
