@@ -147,17 +147,23 @@ def normalized_url(url: str) -> str:
     )
 
 
-def find_peer(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = None) -> Peer | None:
+def find_peer(
+    peers: Sequence[Peer],
+    endpoint: Endpoint,
+    peer_id: str | None = None,
+    asked_url: str | None = None,
+) -> Peer | None:
     """The record that an appliance holds of `endpoint`, or None.
 
     Known by its id where an earlier answer told it, else by its public URL, else by the one that
-    was registered before. The local site may be listed and is never a peer (h4-api 2.2).
+    was registered before, else by the one that the appliance was told, normalized. The local site
+    may be listed and is never a peer (h4-api 2.2).
     """
     if peer_id is not None:
         for peer in peers:
             if peer.id == peer_id and not peer.is_local:
                 return peer
-    for spelt in (normalized_url(endpoint.api_url), endpoint.former_api_url):
+    for spelt in (normalized_url(endpoint.api_url), endpoint.former_api_url, asked_url):
         for peer in peers:
             if spelt in peer.known_at and not peer.is_local:
                 return peer

@@ -149,22 +149,23 @@ def _no_id(side: Side) -> ApiError:
     )
 
 
-def sight(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None = None) -> Sighting:
-    """What an appliance's list of peers says about `endpoint`."""
-    peer = find_peer(peers, endpoint, peer_id)
+def sight(
+    peers: Sequence[Peer],
+    endpoint: Endpoint,
+    peer_id: str | None = None,
+    asked_url: str | None = None,
+) -> Sighting:
+    """What an appliance's list of peers says about `endpoint`, which it may know as it was told:
+    by this id, at this URL (normalized)."""
+    peer = find_peer(peers, endpoint, peer_id, asked_url)
     if peer is None:
         return Absent()
     if not peer.trusts(endpoint):
         return Different(peer, _other_thumbprint(peer, endpoint))
-    if _has_moved(peer, endpoint):
-        return Different(peer, _other_url(endpoint))
+    for former in (endpoint.former_api_url, asked_url):
+        if former in peer.known_at and not peer.is_known_at(endpoint.api_url):
+            return Different(peer, _other_url(endpoint, former))
     return Present(peer)
-
-
-def _has_moved(peer: Peer, endpoint: Endpoint) -> bool:
-    former = endpoint.former_api_url
-    is_former = former is not None and former in peer.known_at
-    return is_former and not peer.is_known_at(endpoint.api_url)
 
 
 def _other_thumbprint(peer: Peer, endpoint: Endpoint) -> ApiError:
@@ -177,12 +178,12 @@ def _other_thumbprint(peer: Peer, endpoint: Endpoint) -> ApiError:
     )
 
 
-def _other_url(endpoint: Endpoint) -> ApiError:
+def _other_url(endpoint: Endpoint, former: str) -> ApiError:
     return ApiError(
         "PeerUrlDiffers",
-        f"The appliance lists '{endpoint.name}' at {endpoint.former_api_url}, but "
+        f"The appliance lists '{endpoint.name}' at {former}, but "
         f"{endpoint.api_url} is registered by now. Repair the pairing instead.",
-        (endpoint.name, endpoint.former_api_url or "", endpoint.api_url),
+        (endpoint.name, former, endpoint.api_url),
     )
 
 

@@ -105,6 +105,7 @@ class PairRequested(OnSide, frozen=True):
 
     attempt: int
     thumbprint: Thumbprint | None = None
+    api_url: str | None = None
 
 
 class RepairRequested(OnSide, frozen=True):
@@ -112,6 +113,7 @@ class RepairRequested(OnSide, frozen=True):
 
     attempt: int
     thumbprint: Thumbprint | None = None
+    api_url: str | None = None
 
 
 class UnpairRequested(OnSide, frozen=True):

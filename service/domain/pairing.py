@@ -90,8 +90,9 @@ class Side(Struct, frozen=True):
 
     `call` is the last call of this pairing that may have taken effect there; None as long as
     none may have. `losses` counts the calls of which it was never learnt what they did.
-    `asked_thumbprint` is what the appliance was last told about its peer: by then another one may
-    be registered, and a record that pins it is of this job's making all the same.
+    `asked_thumbprint` and `asked_url` (normalized) are what the appliance was last told about its
+    peer: by then others may be registered, and a record that has them is of this job's making all
+    the same.
     `is_verified` is not stored: what was seen counts only for who saw it.
     """
 
@@ -107,6 +108,7 @@ class Side(Struct, frozen=True):
     call: SiteCall | None = None
     losses: int = 0
     asked_thumbprint: Thumbprint | None = None
+    asked_url: str | None = None
     is_verified: bool = False
 
     @property

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar, assert_never
 from msgspec.structs import replace
 
 from service.domain import events as e
-from service.domain.appliance import ApiError
+from service.domain.appliance import ApiError, normalized_url
 from service.domain.errors import IllegalTransition
 from service.domain.pairing import (
     STANDING,
@@ -281,7 +281,8 @@ def _called(side: Side, event: e.CallRequested) -> Side:
     after = replace(side, attempts=event.attempt, call=call, task_id=None, error=None)
     if isinstance(event, e.UnpairRequested):
         return after
-    return replace(after, asked_thumbprint=event.thumbprint)
+    url = normalized_url(event.api_url) if event.api_url is not None else None
+    return replace(after, asked_thumbprint=event.thumbprint, asked_url=url)
 
 
 def _undone(side: Side, event: e.SideEvent, at: int) -> Side:

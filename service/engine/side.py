@@ -160,12 +160,13 @@ class SideSaga:
         return await self._record(TaskAccepted(self._name, task.id))
 
     def _intent(self, call: SiteCall) -> CallRequested:
-        attempt, told = self._side.attempts + 1, self._site.peer.api_thumbprint
+        attempt, peer = self._side.attempts + 1, self._site.peer
+        told = peer.api_thumbprint, peer.api_url
         match call:
             case SiteCall.PAIR:
-                return PairRequested(self._name, attempt, told)
+                return PairRequested(self._name, attempt, *told)
             case SiteCall.REPAIR:
-                return RepairRequested(self._name, attempt, told)
+                return RepairRequested(self._name, attempt, *told)
             case SiteCall.UNPAIR:
                 return UnpairRequested(self._name, attempt)
 

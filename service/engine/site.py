@@ -45,7 +45,8 @@ class Site:
     async def look(self, since: float = inf) -> Sighting:
         """What the appliance lists about the peer now, or listed after `since`."""
         peers = await self._appliance.peers(since, self._case.deadline)
-        return sight(peers, self.peer, self.side.peer_id)
+        side = self.side
+        return sight(peers, self.peer, side.peer_id, side.asked_url)
 
     async def look_after_tasks(self, *calls: SiteCall, own: TaskId | None = None) -> Sighting:
         """What the appliance lists once no task runs any more that `calls` may have started, nor

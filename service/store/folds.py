@@ -151,6 +151,7 @@ def _of_sides(folds: Sequence[Fold]) -> dict[str, object]:
         "side_calls": [side.call and str(side.call) for side in sides],
         "side_losses": [side.losses for side in sides],
         "side_thumbprints": [side.asked_thumbprint for side in sides],
+        "side_urls": [side.asked_url for side in sides],
     }
 
 

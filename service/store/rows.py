@@ -127,6 +127,7 @@ def _side_from(fields: Mapping[Any, Any], prefix: str) -> Side:
         call=SiteCall(call) if call is not None else None,
         losses=fields[prefix + "losses"],
         asked_thumbprint=Thumbprint(thumbprint) if thumbprint is not None else None,
+        asked_url=fields[prefix + "asked_url"],
     )
 
 

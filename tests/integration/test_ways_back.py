@@ -150,6 +150,27 @@ async def test_a_rollback_that_fails_says_what_is_left_where_and_a_retry_resumes
     assert are_paired(service.fleet, one, other)
 
 
+async def test_a_half_is_undone_however_often_its_peer_was_registered_anew_since(
+    service: ServiceUnderTest,
+) -> None:
+    one, other, _ = await service.register()
+    service.fleet[one].add_fault(fault("lost_answer", method="POST", path="/sites"))
+    # Whatever came of that, it tells nobody; nor on the way back.
+    service.fleet[one].add_fault(
+        fault("status", method="GET", path="/sites", status=403, code="Forbidden", skip=1, times=2)
+    )
+    pairing = await ended(service, one, other)
+    assert pairing["sides"][0]["state"] == "ROLLBACK_FAILED"
+    assert holds(service.fleet, one, other)
+    assert (await service.call("DELETE", f"/v1/appliances/{other}")).status == 204
+    await service.register(service.fleet[other], apiUrl="https://moved.example.test:8048/")
+
+    assert (await service.call("POST", f"/v1/pairings/{pairing['id']}/retry")).status == 202
+    resumed = await service.over(pairing)
+    assert [side["state"] for side in resumed["sides"]] == ["ROLLED_BACK", "ROLLED_BACK"]
+    assert not holds(service.fleet, one, other)
+
+
 async def test_a_task_that_outlives_the_deadline_is_waited_for_and_undone(
     service: ServiceUnderTest,
 ) -> None:

@@ -56,6 +56,7 @@ _COMPARED_OF_SIDES = (
     "call",
     "losses",
     "asked_thumbprint",
+    "asked_url",
     "peer_id",
 )
 

@@ -480,6 +480,7 @@ def _sides(pairing: Pairing, given: Mapping[str, Any]) -> tuple[Side, Side]:
             call=SiteCall(call) if call is not None else None,
             losses=given["side_losses"][at],
             asked_thumbprint=given["side_thumbprints"][at],
+            asked_url=given["side_urls"][at],
         )
     return sides[0], sides[1]
 

@@ -143,13 +143,24 @@ select
   a.start_time as a_start_time, a.end_time as a_end_time, cast(a.result as text) as a_result,
   a.error as a_error, a.attempts as a_attempts, a.call as a_call, a.losses as a_losses,
   a.asked_thumbprint as a_asked_thumbprint,
+  -- What another appliance has as its URL by now says nothing about this one any more.
+  case
+    when a.asked_url is not null and not exists (
+      select from appliance as o where o.api_url_normalized = a.asked_url and o.name <> a.peer
+    ) then a.asked_url
+  end as a_asked_url,
   b.appliance as b_appliance, b.peer as b_peer, b.state as b_state, b.task_id as b_task_id,
   b.start_time as b_start_time, b.end_time as b_end_time, cast(b.result as text) as b_result,
   b.error as b_error, b.attempts as b_attempts, b.call as b_call, b.losses as b_losses,
   b.asked_thumbprint as b_asked_thumbprint,
+  case
+    when b.asked_url is not null and not exists (
+      select from appliance as o where o.api_url_normalized = b.asked_url and o.name <> b.peer
+    ) then b.asked_url
+  end as b_asked_url,
   x.id as a_registration, x.api_url as a_api_url, x.api_thumbprint as a_api_thumbprint,
   x.version as a_version,
-  -- What another appliance has as its URL by now says nothing about this one any more.
+  -- Likewise.
   case
     when x.former_api_url is not null and not exists (
       select from appliance as o where o.api_url_normalized = x.former_api_url

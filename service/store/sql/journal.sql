@@ -86,7 +86,8 @@ moved as (
       error = c.error,
       call = c.call,
       losses = c.losses,
-      asked_thumbprint = c.asked_thumbprint
+      asked_thumbprint = c.asked_thumbprint,
+      asked_url = c.asked_url
   from unnest(
     cast(:side_pairings as uuid[]),
     cast(:side_epochs as bigint[]),
@@ -100,10 +101,11 @@ moved as (
     cast(:side_errors as json[]),
     cast(:side_calls as text[]),
     cast(:side_losses as bigint[]),
-    cast(:side_thumbprints as text[])
+    cast(:side_thumbprints as text[]),
+    cast(:side_urls as text[])
   ) as c (
     pairing_id, epoch, ordinal, state, task_id, attempts, start_time, end_time, result, error,
-    call, losses, asked_thumbprint
+    call, losses, asked_thumbprint, asked_url
   )
   join granted as g on g.id = c.pairing_id and g.epoch = c.epoch
   where s.pairing_id = c.pairing_id and s.ordinal = c.ordinal

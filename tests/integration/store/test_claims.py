@@ -190,6 +190,18 @@ async def test_a_former_url_that_is_anothers_by_now_is_not_told(database: Databa
     assert assignment.endpoints[1].former_api_url is None
 
 
+@pytest.mark.parametrize("whose", ["b", "c"])
+async def test_where_a_peer_was_told_to_be_is_told_unless_it_is_anothers_by_now(
+    database: Database, sql: "Connection", whose: str
+) -> None:
+    await accepted(database, ("a", "b"))
+    await sql.execute("update side set asked_url = 'https://once.example:443'")
+    await registry(database).put(spec(whose, api_url="https://once.example"), AUTHOR)
+    [assignment] = await claim(database, 1)
+    side = assignment.pairing.side(name("a"))
+    assert side.asked_url == ("https://once.example:443" if whose == "b" else None)
+
+
 async def test_all_but_what_is_driven_is_given_up_and_only_by_its_owner(
     database: Database,
 ) -> None:

@@ -176,6 +176,7 @@ async def test_null_is_refused_where_it_would_mean_nothing(
         ("side", "result"),
         ("side", "call"),
         ("side", "asked_thumbprint"),
+        ("side", "asked_url"),
         ("side", "error"),
         ("event", "appliance"),
     }

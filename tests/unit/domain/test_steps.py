@@ -143,6 +143,15 @@ def test_a_peer_that_moved_is_known_where_it_was_and_differs(
         assert "Repair" in seen.error.msg
 
 
+def test_what_was_asked_for_is_known_where_it_was_told_to_be_and_is_undone() -> None:
+    side = Side(A, B, call=SiteCall.PAIR, asked_url=normalized_url(OLD_URL))
+    side = replace(side, asked_thumbprint=ENDPOINT_B.api_thumbprint)
+    seen = sight([listed(OLD_URL)], ENDPOINT_B, side.peer_id, side.asked_url)
+    assert isinstance(seen, Different)
+    assert seen.error.code == "PeerUrlDiffers"
+    assert next_undoing(side, seen) == Call(SiteCall.UNPAIR, ID)
+
+
 def test_an_unpaired_side_lists_its_peer_no_more_whatever_its_thumbprint() -> None:
     assert lingering([], ENDPOINT_B) is None
     for peer in (PEER, replace(PEER, api_thumbprint=None)):
