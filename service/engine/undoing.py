@@ -134,9 +134,8 @@ class Undoing:
         """Whether the list may be behind what was done: what `step` follows from may not be all."""
         settle_s, late_s = self._policy.settle_s, self._policy.verify_timeout_s
         match self._side.state:
-            case (
-                SideState.SUCCEEDED | SideState.ROLLBACK_FAILED
-            ):  # It is known to be done, or may be.
+            case SideState.SUCCEEDED | SideState.ROLLBACK_FAILED:
+                # It is known to be done, or how far it had come is not known any more.
                 return step is None and not self._site.is_missed(late_s, late_s)
             case SideState.FAILED if step is None:  # What its call did is not known.
                 return not self._site.is_missed(settle_s, late_s)
