@@ -72,9 +72,8 @@ class Evidence:
             if call is not SiteCall.UNPAIR:
                 paired += ended
         if last is not None and not self._case.side(self._appliance.name).losses:
-            return (
-                _Account.NOTHING_MORE if last.failed else _Account.UNKNOWN
-            )  # It was the only one.
+            # It was the only one.
+            return _Account.NOTHING_MORE if last.failed else _Account.UNKNOWN
         is_told = is_listed and (own is None or (last is not None and last.failed))
         is_done = any(self._tells_of_peer(task) for task in paired)
         return _Account.NOTHING_MORE if is_told and not is_done else _Account.UNKNOWN
