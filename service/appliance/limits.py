@@ -29,15 +29,16 @@ class Limits:
     (libraries 2.1): a connection that it closes under a call makes a mutating call ambiguous.
 
     `spacing_s` is the least pause between two reads of the list of peers after one that was
-    shared, a quarter of it after another. The breaker opens after
-    `breaker_failures` in a row that took at least `breaker_over_s`, so that a short storm does not
-    open it; for `breaker_grace_s` it stays open by itself, until the other workers know of it.
+    shared, a quarter of it after another; so long the next one waits for more to share it.
+    The breaker opens after `breaker_failures` in a row that took at least `breaker_over_s`, so that
+    a short storm does not open it; for `breaker_grace_s` it stays open by itself, until the other
+    workers know of it.
     """
 
     connections: int = 2
     keep_alive_s: float = 10.0
     max_body: int = 8 * 1024 * 1024
-    spacing_s: float = 0.14
+    spacing_s: float = 0.08
     bulk_ids: int = 500
     bulk_retry_s: float = 600.0
     breaker_failures: int = 3

@@ -17,8 +17,9 @@ from service.observe.context import WorkContext, current, operation_id, working_
 Value = TypeVar("Value")
 
 
-_LONE = 0.25
-"""What is left of the spacing after a read that nobody shared."""
+_PART = 0.25
+"""Of the spacing: as much is left of it after a read that nobody shared; and after one that was
+shared, the next one waits so long for others who were told of the same things."""
 
 
 class SharedRead(Generic[Value]):
@@ -35,6 +36,7 @@ class SharedRead(Generic[Value]):
         self._tasks = tasks
         self._spacing_s = spacing_s
         self._next_at = 0.0
+        self._gather_s = 0.0
         self._gathering: _Batch[Value] | None = None
         self._under_way: _Batch[Value] | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -70,9 +72,11 @@ class SharedRead(Generic[Value]):
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         while (batch := self._gathering) is not None and not batch.is_sent:
-            await asyncio.sleep(max(0.0, self._next_at - clock()))
+            due = max(batch.began_at + self._gather_s, self._next_at)
+            await asyncio.sleep(max(0.0, due - clock()))
             # Where nobody shares, few would gain by waiting.
-            self._next_at = clock() + self._spacing_s * (1.0 if batch.is_shared else _LONE)
+            self._gather_s = _PART * self._spacing_s if batch.is_shared else 0.0
+            self._next_at = clock() + self._spacing_s * (1.0 if batch.is_shared else _PART)
             self._under_way = batch
             if batch.is_wanted:
                 await self._serve(batch)
@@ -105,6 +109,7 @@ class _Batch(Generic[Value]):
     """Those who share one read."""
 
     def __init__(self) -> None:
+        self.began_at = asyncio.get_running_loop().time()
         self.is_sent = False
         self.sent_at = -inf
         self._answers: list[tuple[asyncio.Future[Value], float]] = []

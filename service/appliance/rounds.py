@@ -140,7 +140,8 @@ class TaskRounds:
                 self._tell_all(refusal)
             else:
                 failures = 0
-                self._not_before = began + self._pace.rest_s(len(self._watches))
+                many = len(self._watches)
+                self._not_before = self._pace.on_beat(began + self._pace.rest_s(many), many)
 
     async def _until_due(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -160,7 +161,7 @@ class TaskRounds:
 
     def _due(self) -> float:
         first = min(watch.due for watch in self._watches.values())
-        return max(first, self._not_before)
+        return max(self._pace.on_beat(first, len(self._watches)), self._not_before)
 
     async def _round(self) -> None:
         """Look once: at all tasks where one call does for all, else at those that are due."""

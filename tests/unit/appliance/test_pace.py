@@ -3,6 +3,8 @@
 import random
 from itertools import pairwise
 
+import pytest
+
 from service.appliance.pace import Pace, paces
 
 CROWD = 50
@@ -23,7 +25,7 @@ def test_a_young_task_is_looked_at_soon_and_often() -> None:
 
 
 def test_a_task_of_thirty_seconds_costs_few_looks() -> None:
-    assert len(looks_until(30.0, Pace())) <= 27
+    assert len(looks_until(30.0, Pace())) <= 28
 
 
 def test_no_look_comes_much_later_than_the_task_took() -> None:
@@ -50,7 +52,7 @@ def test_quick_tasks_after_slow_ones_bring_the_haste_back() -> None:
     for took_s in [30.0] * 10 + [0.15] * 150:
         pace.saw_end(took_s)
     assert pace.first_look_s() < 0.2
-    assert pace.pause_s(0.1, CROWD) == 0.12
+    assert pace.pause_s(0.1, CROWD) == 0.1
 
 
 def test_of_quick_tasks_nearly_all_are_over_at_the_first_look() -> None:
@@ -78,7 +80,7 @@ def test_no_first_look_is_late_because_others_took_long() -> None:
 def test_who_waits_alone_is_not_kept_for_the_sake_of_a_crowd() -> None:
     assert looks_until(0.16, Pace(), waiting=1)[-1] < 0.21
     assert Pace().pause_s(0.1, 1) == Pace().rest_s(1) == 0.05
-    assert Pace().pause_s(0.1, CROWD) == Pace().rest_s(CROWD) == 0.12
+    assert Pace().pause_s(0.1, CROWD) == Pace().rest_s(CROWD) == 0.1
 
 
 def test_an_appliance_that_is_new_is_expected_to_be_like_the_others() -> None:
@@ -90,3 +92,15 @@ def test_an_appliance_that_is_new_is_expected_to_be_like_the_others() -> None:
     for _ in range(40):
         new.saw_end(0.1)
     assert new.first_look_s() < 0.2 < known.first_look_s()
+
+
+def test_rounds_of_a_crowd_keep_to_one_beat_wherever_they_are_made() -> None:
+    begun = {Pace().on_beat(due, CROWD) for due in (7.06, 7.1, 7.14)}
+    assert [*begun] == pytest.approx([7.1])
+    for tenths_of_ms in range(70_000, 72_000, 7):
+        due = tenths_of_ms / 10_000
+        assert abs(Pace().on_beat(due, CROWD) - due) <= 0.05 + 1e-9
+
+
+def test_where_few_are_waited_for_a_round_begins_when_it_is_due() -> None:
+    assert Pace().on_beat(7.06, 3) == 7.06

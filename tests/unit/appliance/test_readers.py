@@ -270,3 +270,17 @@ def test_whoever_waits_when_the_client_is_closed_is_turned_away() -> None:
             assert [type(error) for error in errors] == [NotSent, NotSent]
 
     run(scene())
+
+
+def test_who_is_told_of_the_same_thing_a_moment_later_shares_the_read_after_a_shared_one() -> None:
+    async def scene() -> None:
+        source = Source(answer_s=0.0)
+        async with reading(source) as (shared, _):
+            asks = [(1.0, 1), (1.0, 1), (2.0, 2), (2.0 + SPACING_S / 5, 2), (3.0, 3), (4.0, 4)]
+            told = await asyncio.gather(*(asked_at(shared, at_s) for at_s, _ in asks))
+            assert told == [number for _, number in asks]
+        # The one at 3.0 comes after a read that was shared, the one at 4.0 does not.
+        gathered = SPACING_S / 4
+        assert source.sent_at == pytest.approx([1.0, 2.0 + gathered, 3.0 + gathered, 4.0])
+
+    run(scene())

@@ -115,6 +115,21 @@ def test_all_who_wait_share_the_rounds() -> None:
     run(scene())
 
 
+def test_crowds_on_two_appliances_are_looked_after_at_the_same_moments() -> None:
+    async def scene() -> None:
+        early, late = H4Tasks(many(8, 0.95), latency_s=0.003), H4Tasks(many(8, 0.95))
+
+        async def all_of(appliance: H4Tasks, from_s: float) -> None:
+            await asyncio.sleep(from_s)
+            async with waiting(appliance) as (rounds, _):
+                await asyncio.gather(*(rounds.finished(each) for each in appliance.ends))
+
+        await asyncio.gather(all_of(early, 0.01), all_of(late, 0.13))
+        assert early.times == pytest.approx(late.times)
+
+    run(scene())
+
+
 def test_a_thousand_tasks_of_thirty_seconds_cost_few_calls() -> None:
     async def scene() -> None:
         appliance = H4Tasks(many(1000, 30.0))
