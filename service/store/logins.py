@@ -3,7 +3,9 @@ often gets locked (h4-api 1)."""
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +16,7 @@ from service.domain.errors import UnknownAppliance
 from service.domain.ids import ApplianceName, WorkerId
 from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Registration
 from service.store.database import Database
+from service.store.group import GroupCommit
 from service.store.rows import error_to_json
 from service.store.statements import statement
 from service.store.vault import Sealed
@@ -23,10 +26,36 @@ TURN_LASTS_S = 45.0
 take."""
 
 _ASK_AGAIN_S = (0.1, 1.0)
+_LOCK_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A turn that somebody wants."""
+
+    appliance: UUID
+    turn: UUID
+    owner: WorkerId | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """How a login ended; `contact` is None if nothing is known of that."""
+
+    appliance: UUID
+    turn: UUID | None
+    refused_version: int | None
+    refusal: LoginRefusal | None
+    contact: int | None
+
+
+_Answer = Mapping[str, Any] | None
 
 
 class LoginGates:
-    """The gates of all appliances."""
+    """The gates of all appliances. Who begins logs in everywhere at once: what is asked and told
+    at one moment shares a statement, on a connection of its own."""
 
     def __init__(
         self,
@@ -35,13 +64,41 @@ class LoginGates:
         owner: Callable[[], WorkerId | None] = lambda: None,
     ) -> None:
         """`clock` gives the time in ms, `owner` the worker on whose behalf logins are made."""
-        self._database = database
+        self._lane = database.lane(_LOCK_S)
         self._clock = clock
         self._owner = owner
+        self._group: GroupCommit[_Asked | _Told, _Answer] = GroupCommit(
+            self._commit, self._lane.close
+        )
 
     def of(self, registration: Registration) -> "LoginGate":
         """The gate before the logins with the credentials of `registration`."""
-        return LoginGate(self._database, self._clock, self._owner, registration)
+        return LoginGate(self._group.submit, self._clock, self._owner, registration)
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Serve all gates until stopped."""
+        await self._group.run(ready)
+
+    async def stop(self) -> None:
+        """Admit nobody more, note what was told, return when `run` is through."""
+        await self._group.stop()
+
+    async def _commit(self, items: Sequence[_Asked | _Told]) -> Sequence[_Answer | Exception]:
+        answers: dict[int, _Answer] = {}
+        left = dict(enumerate(items))
+        while left:
+            # One of each appliance at a time: whoever comes next sees what became of that.
+            lot = {item.appliance: place for place, item in reversed(left.items())}
+            chosen = {place: left.pop(place) for place in lot.values()}
+            asked = {place: each for place, each in chosen.items() if isinstance(each, _Asked)}
+            told = [each for each in chosen.values() if isinstance(each, _Told)]
+            if told:
+                await self._lane.run(statement("end_logins"), _of_told(told))
+            if asked:
+                rows = await self._lane.run(statement("take_logins"), _of_asked([*asked.values()]))
+                found = {row.appliance: row._asdict() for row in rows}
+                answers |= {place: found[each.appliance] for place, each in asked.items()}
+        return [answers.get(place) for place in range(len(items))]
 
 
 class LoginGate:
@@ -50,12 +107,12 @@ class LoginGate:
 
     def __init__(
         self,
-        database: Database,
+        submit: Callable[[_Asked | _Told], Awaitable[_Answer]],
         clock: Callable[[], int],
         owner: Callable[[], WorkerId | None],
         registration: Registration,
     ) -> None:
-        self._database = database
+        self._submit = submit
         self._clock = clock
         self._owner = owner
         self._name = registration.spec.name
@@ -86,34 +143,41 @@ class LoginGate:
         """How the login ended, or one that needed no turn. Raises StoreUnavailable."""
         turn, self._turn = self._turn, None
         refusal = outcome if isinstance(outcome, LoginRefusal) else None
-        await self._database.run(
-            statement("end_login"),
-            {
-                "appliance": self._appliance,
-                "turn": turn,
-                "is_news": outcome is not LoginEnd.UNKNOWN,
-                "refused_version": self._version if refusal is not None else None,
-                "status": refusal.status if refusal is not None else None,
-                "error": error_to_json(refusal.error) if refusal is not None else None,
-                "contact": self._clock() if outcome is not LoginEnd.UNKNOWN else None,
-            },
-        )
+        version = self._version if refusal is not None else None
+        contact = self._clock() if outcome is not LoginEnd.UNKNOWN else None
+        with suppress(IntegrityError):  # The appliance was removed just then, its turns with it.
+            await self._submit(_Told(self._appliance, turn, version, refusal, contact))
 
     async def _take(self, turn: UUID) -> Mapping[str, Any]:
         try:
-            rows = await self._database.run(
-                statement("take_login"),
-                {
-                    "appliance": self._appliance,
-                    "turn": turn,
-                    "lasts_s": TURN_LASTS_S,
-                    "owner": self._owner(),
-                    "credentials_version": self._version,
-                },
-            )
-        except IntegrityError as error:  # It refers to no appliance any more.
+            answer = await self._submit(_Asked(self._appliance, turn, self._owner(), self._version))
+        except IntegrityError as error:  # It was removed just then.
             raise UnknownAppliance(self._name) from error
-        return rows[0]._asdict()
+        if answer is None or not answer["is_known"]:
+            raise UnknownAppliance(self._name)
+        return answer
+
+
+def _of_asked(asked: Sequence[_Asked]) -> Mapping[str, object]:
+    return {
+        "appliances": [each.appliance for each in asked],
+        "turns": [each.turn for each in asked],
+        "owners": [each.owner for each in asked],
+        "versions": [each.version for each in asked],
+        "lasts_s": TURN_LASTS_S,
+    }
+
+
+def _of_told(told: Sequence[_Told]) -> Mapping[str, object]:
+    refusals = [each.refusal for each in told]
+    return {
+        "appliances": [each.appliance for each in told],
+        "turns": [each.turn for each in told],
+        "refused_versions": [each.refused_version for each in told],
+        "statuses": [each.status if each is not None else None for each in refusals],
+        "errors": [error_to_json(each.error if each is not None else None) for each in refusals],
+        "contacts": [each.contact for each in told],
+    }
 
 
 def _refusal_of_sealed(name: ApplianceName, registration: UUID) -> LoginRefusal:

@@ -366,7 +366,7 @@ class Tables:
     # Logins.
 
     def take_login(self, turn: UUID, registration: Registration) -> LoginRefusal | bool:
-        """`take_login.sql`: a refusal; or whether the turn was taken, which here always lasts for
+        """`take_logins.sql`: a refusal; or whether the turn was taken, which here always lasts for
         its time. Raises UnknownAppliance."""
         if not self._is_known(registration):
             raise UnknownAppliance(registration.spec.name)
@@ -381,7 +381,7 @@ class Tables:
     def end_login(
         self, turn: UUID | None, registration: Registration, outcome: LoginOutcome
     ) -> None:
-        """`end_login.sql`."""
+        """`end_logins.sql`."""
         if not self._is_known(registration):
             return
         standing = self.standing(registration.spec.name)

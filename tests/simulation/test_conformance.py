@@ -28,11 +28,10 @@ from service.store.health import Health
 from service.store.intake import Intake, PairingRequest
 from service.store.journal import Journal
 from service.store.leases import Heartbeat
-from service.store.logins import LoginGates
 from service.store.pairings import Pairings
 from service.store.retries import Retries
 from service.store.statements import statement
-from tests.integration.store.values import as_stored, real_now, registry, running, spec
+from tests.integration.store.values import as_stored, gates_on, real_now, registry, running, spec
 from tests.simulation.callers import reopened
 from tests.simulation.tables import Tables
 
@@ -365,15 +364,16 @@ class _Walk:
         ours = self._tables.take_login(turn, registration)
         if ours is False:
             return  # The real one would wait.
-        gate = LoginGates(self._database, real_now).of(registration)
-        theirs = await gate.admit()
-        assert (theirs if theirs is not None else True) == ours, self._twins.done
-        outcomes: list[LoginOutcome | None]
-        outcomes = [LoginEnd.ACCEPTED, LoginEnd.UNKNOWN, LoginRefusal(ERROR, 401), None]
-        outcome = self._rng.choice(outcomes)
-        if theirs is None and outcome is not None:
-            await gate.tell(outcome)
-            self._tables.end_login(turn, registration, outcome)
+        async with gates_on(self._database) as gates:
+            gate = gates.of(registration)
+            theirs = await gate.admit()
+            assert (theirs if theirs is not None else True) == ours, self._twins.done
+            outcomes: list[LoginOutcome | None]
+            outcomes = [LoginEnd.ACCEPTED, LoginEnd.UNKNOWN, LoginRefusal(ERROR, 401), None]
+            outcome = self._rng.choice(outcomes)
+            if theirs is None and outcome is not None:
+                await gate.tell(outcome)
+                self._tables.end_login(turn, registration, outcome)
 
     def _worker(self) -> WorkerId | None:
         workers = self._twins.workers

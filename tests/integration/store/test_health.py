@@ -14,7 +14,6 @@ from service.domain.registration import ApplianceHealth, LocalUser, LoginRefusal
 from service.store.database import Database
 from service.store.health import Health
 from service.store.leases import Heartbeat
-from service.store.logins import LoginGates
 from service.store.notify import Listener
 from service.store.pairings import Pairings
 from tests.integration.store.values import (
@@ -23,8 +22,8 @@ from tests.integration.store.values import (
     accepted,
     claim,
     claims_on,
+    gates_on,
     name,
-    now,
     real_now,
     register,
     registry,
@@ -228,10 +227,11 @@ async def test_what_is_known_of_an_appliance_can_be_read(
 ) -> None:
     registration, _ = await registry(database).put(spec("a"), AUTHOR)
     await register(database, "b")
-    health, gates = Health(database), LoginGates(database, now)
+    health = Health(database)
     assert await health.health_of([A, C]) == {A: ApplianceHealth()}
     refusal = LoginRefusal(ApiError("NotAuthenticated", "Authentication required."), 401)
-    await gates.of(registration).tell(refusal)
+    async with gates_on(database) as gates:
+        await gates.of(registration).tell(refusal)
     await health.report({A: DOWN})
     since = await sql.fetchval("select closed_since from appliance_health")
     assert abs(since - time.time() * 1000) < 60_000

@@ -1,8 +1,9 @@
 """One login at a time on an appliance, and never again with credentials that were refused."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import asyncpg
@@ -13,9 +14,11 @@ from service.domain.errors import UnknownAppliance
 from service.domain.ids import WorkerId
 from service.domain.registration import LocalUser, LoginEnd, LoginRefusal, Registration
 from service.store.database import Database
+from service.store.errors import Locked
 from service.store.leases import Heartbeat
 from service.store.logins import TURN_LASTS_S, LoginGate, LoginGates
-from tests.integration.store.values import AUTHOR, NOW, name, now, register, registry, spec
+from tests.integration.store.values import AUTHOR, NOW, gates_on, name, register, registry, spec
+from tests.integration.store.watching import until_blocked
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -29,8 +32,9 @@ async def registration(database: Database) -> Registration:
 
 
 @pytest.fixture
-def gates(database: Database) -> LoginGates:
-    return LoginGates(database, now)
+async def gates(database: Database) -> AsyncIterator[LoginGates]:
+    async with gates_on(database) as at_work:
+        yield at_work
 
 
 async def test_of_many_who_want_to_log_in_one_does_at_a_time(
@@ -63,7 +67,8 @@ async def test_a_refusal_is_told_to_everybody_also_after_a_restart(
         told = tasks.create_task(waiting.admit())
         await first.tell(REFUSED)
     assert told.result() == REFUSED
-    assert await LoginGates(database, now).of(registration).admit() == REFUSED
+    async with gates_on(database) as later:
+        assert await later.of(registration).admit() == REFUSED
 
 
 async def test_other_credentials_may_be_tried_and_any_other_change_is_no_reason_to(
@@ -105,23 +110,13 @@ async def test_a_login_of_which_nothing_is_known_gives_the_turn_back_and_no_more
 
 
 async def test_a_turn_that_came_as_its_taker_was_cancelled_can_be_given_back(
-    gates: LoginGates,
-    registration: Registration,
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
+    gates: LoginGates, registration: Registration, sql: "Connection"
 ) -> None:
     first, second = gates.of(registration), gates.of(registration)
-    taken, run = asyncio.Event(), database.run
-
-    async def answer_never(*asked: Any) -> None:
-        await run(*asked)
-        taken.set()
-        await asyncio.Event().wait()
-
-    with monkeypatch.context() as patches:
-        patches.setattr(database, "run", answer_never)
+    async with sql.transaction():
+        await sql.execute("lock appliance_health")
         admission = asyncio.ensure_future(first.admit())
-        await taken.wait()
+        await until_blocked(sql)
         admission.cancel()
         await asyncio.wait([admission])
     await first.tell(LoginEnd.UNKNOWN)
@@ -129,28 +124,75 @@ async def test_a_turn_that_came_as_its_taker_was_cancelled_can_be_given_back(
         assert await second.admit() is None
 
 
+async def test_who_asks_again_for_the_turn_that_he_holds_has_it(
+    gates: LoginGates, registration: Registration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a statement that was cut off nobody knows whether it was carried out."""
+    turn = uuid4()
+    monkeypatch.setattr("service.store.logins.uuid4", lambda: turn)
+    assert await gates.of(registration).admit() is None
+    async with asyncio.timeout(TURN_LASTS_S / 3):
+        assert await gates.of(registration).admit() is None
+
+
+async def test_what_many_ask_and_tell_at_once_shares_statements(
+    gates: LoginGates, database: Database, sql: "Connection"
+) -> None:
+    registrations = await register(database, *(f"a{number}" for number in range(40)))
+    ways_in = [gates.of(registration) for registration in registrations]
+    async with asyncio.TaskGroup() as tasks:
+        for gate in ways_in:
+            tasks.create_task(gate.admit())
+    assert await _transactions(sql) <= 5
+    async with asyncio.TaskGroup() as tasks:
+        for number, gate in enumerate(ways_in):
+            tasks.create_task(gate.tell(REFUSED if number % 2 else LoginEnd.ACCEPTED))
+    assert await _transactions(sql) <= 5
+    admitted = [await gates.of(registration).admit() for registration in registrations]
+    assert admitted == [None, REFUSED] * 20
+
+
+async def test_who_is_locked_out_of_one_appliance_holds_up_nobody_for_long(
+    gates: LoginGates, database: Database, sql: "Connection"
+) -> None:
+    one, other = await register(database, "b", "c")
+    for registration in (one, other):
+        assert await gates.of(registration).admit() is None
+        await gates.of(registration).tell(REFUSED)
+        await gates.of(registration).tell(LoginEnd.ACCEPTED)
+    await sql.execute("update appliance_health set login_worker = null, login_until = null")
+    async with sql.transaction():
+        await sql.execute("select from appliance_health where appliance_id = $1 for update", one.id)
+        async with asyncio.timeout(TURN_LASTS_S / 3):
+            told = await asyncio.gather(
+                gates.of(one).admit(), gates.of(other).admit(), return_exceptions=True
+            )
+        assert [type(each) for each in told] == [Locked, type(None)]
+
+
 async def test_a_turn_ends_with_its_worker(database: Database, registration: Registration) -> None:
     living, dead = WorkerId(uuid4()), WorkerId(uuid4())
     await Heartbeat(database, living).join(lease_s=3600)
     await Heartbeat(database, dead).join(lease_s=3600)
-    first = LoginGates(database, now, lambda: dead).of(registration)
-    second = LoginGates(database, now, lambda: living).of(registration)
-    assert await first.admit() is None
-    waiting = asyncio.ensure_future(second.admit())
-    done, _ = await asyncio.wait([waiting], timeout=0.3)
-    assert not done
-    await Heartbeat(database, dead).leave()
-    async with asyncio.timeout(TURN_LASTS_S / 3):
-        assert await waiting is None
-    # It is not the dead one's to give back.
-    await first.tell(LoginEnd.UNKNOWN)
-    third = asyncio.ensure_future(
-        LoginGates(database, now, lambda: living).of(registration).admit()
-    )
-    done, _ = await asyncio.wait([third], timeout=0.3)
-    assert not done
-    await second.tell(LoginEnd.ACCEPTED)
-    assert await third is None
+    async with (
+        gates_on(database, lambda: dead) as gates_of_dead,
+        gates_on(database, lambda: living) as gates_of_living,
+    ):
+        first, second = gates_of_dead.of(registration), gates_of_living.of(registration)
+        assert await first.admit() is None
+        waiting = asyncio.ensure_future(second.admit())
+        done, _ = await asyncio.wait([waiting], timeout=0.3)
+        assert not done
+        await Heartbeat(database, dead).leave()
+        async with asyncio.timeout(TURN_LASTS_S / 3):
+            assert await waiting is None
+        # It is not the dead one's to give back.
+        await first.tell(LoginEnd.UNKNOWN)
+        third = asyncio.ensure_future(gates_of_living.of(registration).admit())
+        done, _ = await asyncio.wait([third], timeout=0.3)
+        assert not done
+        await second.tell(LoginEnd.ACCEPTED)
+        assert await third is None
 
 
 async def test_a_turn_that_was_never_given_back_is_over_some_day(
@@ -184,3 +226,8 @@ async def test_the_last_contact_is_noted(
     assert await gate.admit() is None
     await gate.tell(LoginEnd.ACCEPTED)
     assert await sql.fetchval("select last_contact from appliance_health") == NOW
+
+
+async def _transactions(sql: "Connection") -> int:
+    """How many wrote what is there now."""
+    return int(await sql.fetchval("select count(distinct xmin::text) from appliance_health"))

@@ -35,6 +35,7 @@ from service.store.database import Database
 from service.store.intake import Intake, PairingRequest
 from service.store.journal import Journal
 from service.store.leases import Heartbeat
+from service.store.logins import LoginGates
 from service.store.vault import Vault
 
 AUTHOR = Author("tester", OperationId("test-1"))
@@ -98,7 +99,7 @@ async def register(database: Database, *names: str) -> list[Registration]:
 
 
 @asynccontextmanager
-async def running(part: Intake | Journal) -> AsyncIterator[None]:
+async def running(part: Intake | Journal | LoginGates) -> AsyncIterator[None]:
     """`part` at work; stopped at the end, as the application does it."""
     async with asyncio.TaskGroup() as tasks:
         ready = asyncio.Event()
@@ -126,6 +127,16 @@ async def journal_on(database: Database) -> AsyncIterator[Journal]:
     journal = Journal(database.lane())
     async with running(journal):
         yield journal
+
+
+@asynccontextmanager
+async def gates_on(
+    database: Database, owner: Callable[[], WorkerId | None] = lambda: None
+) -> AsyncIterator[LoginGates]:
+    """The gates before all appliances, at work."""
+    gates = LoginGates(database, now, owner)
+    async with running(gates):
+        yield gates
 
 
 def worker() -> WorkerId:

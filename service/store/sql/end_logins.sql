@@ -1,0 +1,47 @@
+-- Notes how logins ended, and gives their turns back.
+--
+-- Why it is right: a refusal counts whenever it comes, also from a turn that took too long and was
+-- taken by somebody else meanwhile; but only who holds the turn gives it back. A login that got in
+-- lifts a refusal of the same credentials, or of older ones. Of one of which nothing is known there
+-- is no contact, and no news. No appliance is named twice.
+--
+-- Locks: the rows of health, in the order of their appliances' names.
+-- Lives on: pk_appliance, pk_appliance_health.
+with told as materialized (
+  select *
+  from unnest(
+    cast(:appliances as uuid[]),
+    cast(:turns as uuid[]),
+    cast(:refused_versions as bigint[]),
+    cast(:statuses as bigint[]),
+    cast(:errors as json[]),
+    cast(:contacts as bigint[])
+  ) as told (appliance, turn, refused_version, status, error, contact)
+)
+insert into appliance_health as h (
+  appliance_id, refused_version, refused_status, refused_error, last_contact
+)
+select a.id, told.refused_version, told.status, told.error, told.contact
+from told
+join appliance as a on a.id = told.appliance
+order by a.name
+on conflict (appliance_id) do update
+set
+  (login_worker, login_until, login_owner) = (
+    select
+      case when h.login_worker is distinct from told.turn then h.login_worker end,
+      case when h.login_worker is distinct from told.turn then h.login_until end,
+      case when h.login_worker is distinct from told.turn then h.login_owner end
+    from told
+    where told.appliance = h.appliance_id
+  ),
+  refused_version = case
+    when excluded.last_contact is not null then excluded.refused_version else h.refused_version
+  end,
+  refused_status = case
+    when excluded.last_contact is not null then excluded.refused_status else h.refused_status
+  end,
+  refused_error = case
+    when excluded.last_contact is not null then excluded.refused_error else h.refused_error
+  end,
+  last_contact = coalesce(excluded.last_contact, h.last_contact)
