@@ -164,6 +164,8 @@ def find_peer(
             if peer.id == peer_id and not peer.is_local:
                 return peer
     for spelt in (normalized_url(endpoint.api_url), endpoint.former_api_url, asked_url):
+        if spelt is None:
+            continue
         for peer in peers:
             if spelt in peer.known_at and not peer.is_local:
                 return peer

@@ -17,9 +17,9 @@ from service.store.patience import Patience
 from service.store.statements import statement
 
 PATIENCE_S = 15.0
-REST_S = 0.03
-"""Between the beginnings of two groups while many pairings move. A fifth of what the quickest task
-of an appliance takes, and it spares the database half of its commits."""
+REST_S = 0.04
+"""Between the beginnings of two groups while many pairings move. A quarter of what a task of an
+appliance takes, and it spares the database half of its commits."""
 
 _TRIES = 5
 """How often what is refused may turn out to be writable after all, which takes a database that

@@ -27,12 +27,12 @@ from service.store.health import Health
 from service.store.intake import Intake
 from service.store.journal import Journal
 from service.store.leases import Heartbeat
-from service.store.logins import LoginGates
 from service.store.notify import Announcements, Bell, Listener
 from service.store.pairings import Pairings
 from service.store.retries import Retries
 from service.store.tables import appliance
 from service.store.vault import Vault
+from tests.integration.store.values import gates_on
 
 
 class WatchedAudit(Audit):
@@ -79,9 +79,10 @@ class Store:
 
     async def refuse(self, name: ApplianceName, refusal: LoginRefusal) -> None:
         """Refuse the credentials of `name`, as the appliance would."""
-        gate = LoginGates(self.database, _now_ms).of(await self.appliances.get(name))
-        assert await gate.admit() is None
-        await gate.tell(refusal)
+        async with gates_on(self.database) as gates:
+            gate = gates.of(await self.appliances.get(name))
+            assert await gate.admit() is None
+            await gate.tell(refusal)
 
     async def lose_key_of(self, name: ApplianceName) -> None:
         """Have the credentials of `name` sealed with a key that is no more."""
