@@ -32,7 +32,7 @@ class Part:
 
 PARTS: Mapping[str, Part] = {
     "throughput": Part(throughput.measure, throughput.DEFAULTS),
-    "versus": Part(versus.measure, replace(versus.DEFAULTS, pairings=800)),
+    "versus": Part(versus.measure, versus.DEFAULTS),
     "calls": Part(calls.measure, calls.DEFAULTS),
     "idle": Part(idle.measure, replace(idle.DEFAULTS, pairings=10)),
     "ending": Part(ending.measure, replace(ending.DEFAULTS, rounds=2)),

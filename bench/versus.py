@@ -17,7 +17,7 @@ from bench.processes import simulator, started
 from bench.report import command, tell
 from bench.rounds import Round
 
-DEFAULTS = Options(pairings=1000)
+DEFAULTS = Options(pairings=2000)
 
 
 @dataclass(frozen=True, slots=True)

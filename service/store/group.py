@@ -33,7 +33,7 @@ class GroupCommit(Generic[Item, Answer]):
     def __init__(
         self,
         commit: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
-        close: Callable[[], Awaitable[None]],
+        close: Callable[[], Awaitable[None]] | None = None,
         *,
         rest_s: float = 0.0,
         warm_up: Callable[[], Awaitable[None]] | None = None,
@@ -42,10 +42,10 @@ class GroupCommit(Generic[Item, Answer]):
         exception for one that was refused by itself. If it raises StoreUnavailable the whole
         group gets that; if it raises anything else nothing of the group may have been committed:
         each item is then tried alone, so that it fails for nobody but the one to blame. `close`
-        lets go of what `commit` holds, at the very end. While there is a crowd a group begins
-        `rest_s` after the one before, so that more share it: a transaction costs the database as
-        much as dozens of changes. Where few are about nobody waits. `warm_up`, which must raise
-        nothing, comes before the first group."""
+        lets go of what `commit` holds, if anything, at the very end. While there is a crowd a group
+        begins `rest_s` after the one before, so that more share it: a transaction costs the
+        database as much as dozens of changes. Where few are about nobody waits. `warm_up`, which
+        must raise nothing, comes before the first group."""
         self._commit = commit
         self._close = close
         self._rest_s = rest_s
@@ -88,7 +88,8 @@ class GroupCommit(Generic[Item, Answer]):
             _give_up([answer for _, answer in self._waiting])
             self._waiting.clear()
             try:
-                await self._close()
+                if self._close is not None:
+                    await self._close()
             finally:
                 self._ended.set()
 

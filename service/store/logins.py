@@ -15,7 +15,7 @@ from service.domain.appliance import ApiError
 from service.domain.errors import UnknownAppliance
 from service.domain.ids import ApplianceName, WorkerId
 from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Registration
-from service.store.database import Database
+from service.store.database import Database, Parameters, Rows
 from service.store.group import GroupCommit
 from service.store.rows import error_to_json
 from service.store.statements import statement
@@ -55,7 +55,7 @@ _Answer = Mapping[str, Any] | None
 
 class LoginGates:
     """The gates of all appliances. Who begins logs in everywhere at once: what is asked and told
-    at one moment shares a statement, on a connection of its own."""
+    at one moment shares a statement."""
 
     def __init__(
         self,
@@ -64,12 +64,10 @@ class LoginGates:
         owner: Callable[[], WorkerId | None] = lambda: None,
     ) -> None:
         """`clock` gives the time in ms, `owner` the worker on whose behalf logins are made."""
-        self._lane = database.lane(_LOCK_S)
+        self._database = database
         self._clock = clock
         self._owner = owner
-        self._group: GroupCommit[_Asked | _Told, _Answer] = GroupCommit(
-            self._commit, self._lane.close
-        )
+        self._group: GroupCommit[_Asked | _Told, _Answer] = GroupCommit(self._commit)
 
     def of(self, registration: Registration) -> "LoginGate":
         """The gate before the logins with the credentials of `registration`."""
@@ -88,17 +86,22 @@ class LoginGates:
         left = dict(enumerate(items))
         while left:
             # One of each appliance at a time: whoever comes next sees what became of that.
-            lot = {item.appliance: place for place, item in reversed(left.items())}
-            chosen = {place: left.pop(place) for place in lot.values()}
-            asked = {place: each for place, each in chosen.items() if isinstance(each, _Asked)}
-            told = [each for each in chosen.values() if isinstance(each, _Told)]
+            first = {item.appliance: place for place, item in reversed(left.items())}
+            lot = {place: left.pop(place) for place in first.values()}
+            asked = {place: each for place, each in lot.items() if isinstance(each, _Asked)}
+            told = [each for each in lot.values() if isinstance(each, _Told)]
             if told:
-                await self._lane.run(statement("end_logins"), _of_told(told))
+                await self._run("end_logins", _of_told(told))
             if asked:
-                rows = await self._lane.run(statement("take_logins"), _of_asked([*asked.values()]))
+                rows = await self._run("take_logins", _of_asked([*asked.values()]))
                 found = {row.appliance: row._asdict() for row in rows}
                 answers |= {place: found[each.appliance] for place, each in asked.items()}
         return [answers.get(place) for place in range(len(items))]
+
+    async def _run(self, name: str, parameters: Parameters) -> Rows:
+        # Each a transaction of its own: all who write these rows keep to one order in each. Should
+        # the next one fail, what this one did does no harm when it is done again.
+        return await self._database.run(statement(name), parameters, lock_timeout_s=_LOCK_S)
 
 
 class LoginGate:
