@@ -173,7 +173,7 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
     timeouts = CallTimeouts(change_s=policy.call_s)
     conditions, openings = Conditions(store.egress, timeouts), Signal()
     logins = LoginGates(store.database, _now_ms, lambda: workers.current.id)
-    await stack.enter_async_context(_drained(logins))
+    await stack.enter_async_context(_background(logins.run()))
     fleet = ApplianceFleet(store.appliances.get, conditions, logins.of, on_open=openings.announce)
     await stack.enter_async_context(fleet)
     # However many wait for the others: a worker that cannot beat is dead.
@@ -233,7 +233,7 @@ async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
     journal = await _journal(stack, store)
 
     logins = LoginGates(store.database, _now_ms)
-    await stack.enter_async_context(_drained(logins))
+    await stack.enter_async_context(_background(logins.run()))
 
     async def check_one(registration: Registration) -> CheckReport:
         told = logins.of(registration).tell
@@ -287,7 +287,7 @@ async def _readiness(store: _Store, workers: Succession | None) -> Readiness:
 
 
 @asynccontextmanager
-async def _drained(part: Journal | Intake | LoginGates) -> AsyncIterator[None]:
+async def _drained(part: Journal | Intake) -> AsyncIterator[None]:
     """`part` runs within the block; at its end, what was handed over is committed first."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(part.run())

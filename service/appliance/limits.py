@@ -29,7 +29,8 @@ class Limits:
     (libraries 2.1): a connection that it closes under a call makes a mutating call ambiguous.
 
     `spacing_s` is the least pause between two reads of the list of peers after one that was
-    shared, a quarter of it after another; so long the next one waits for more to share it.
+    shared, a quarter of it after another; a quarter is also what the next one after a shared one
+    waits for more to share it.
     The breaker opens after `breaker_failures` in a row that took at least `breaker_over_s`, so that
     a short storm does not open it; for `breaker_grace_s` it stays open by itself, until the other
     workers know of it.

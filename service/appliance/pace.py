@@ -13,7 +13,7 @@ _FEW, _MANY = 4, 16
 @dataclass(slots=True)
 class Pace:
     """Times in seconds. A task is looked after often while it is young, seldom when it is old:
-    the pause is `share` of its age, within a floor and `cap_s`. The floor, which is also the least
+    the pause is `share` of its age, within a floor and `cap_s`. The floor, which is also the
     pause between two rounds, is `lone_s` for each that is waited for, up to `floor_s`.
 
     How long an appliance's tasks take is learnt as TCP learns how long an answer takes (RFC 6298):
@@ -50,7 +50,8 @@ class Pace:
         return min(self.cap_s, max(self.rest_s(waiting), self.share * age_s))
 
     def rest_s(self, waiting: int) -> float:
-        """The least pause between two rounds, with so many tasks waited for."""
+        """The least pause between two rounds, with so many tasks waited for; the beat may halve
+        it."""
         return min(self.floor_s, self.lone_s * waiting)
 
     def on_beat(self, due: float, waiting: int) -> float:

@@ -167,7 +167,12 @@ class TaskRounds:
         """Look once: at all tasks where one call does for all, else at those that are due."""
         now = asyncio.get_running_loop().time()
         everybody = self._inquiry.is_bulk()
-        watches = [each for each in self._watches.values() if everybody or each.due <= now]
+        many = len(self._watches)
+        watches = [
+            each
+            for each in self._watches.values()
+            if everybody or self._pace.on_beat(each.due, many) <= now
+        ]
         if not watches:
             return
         with _on_behalf_of(watches):

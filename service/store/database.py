@@ -90,18 +90,8 @@ class Database:
                 await connection.execute(text("set local enable_seqscan = off"))
                 yield connection
 
-    async def run(
-        self,
-        statement: Executable,
-        parameters: Parameters | None = None,
-        *,
-        lock_timeout_s: float | None = None,
-    ) -> Rows:
-        """One statement as a transaction of its own; its rows. Raises StoreUnavailable; Locked when
-        it has waited so long for a lock."""
-        if lock_timeout_s is not None:
-            async with self.transaction(lock_timeout_s=lock_timeout_s) as connection:
-                return _rows(await connection.execute(statement, parameters))
+    async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
+        """One statement as a transaction of its own; its rows. Raises StoreUnavailable."""
         with translated("a statement"):
             async with self._pooled_alone.connect() as connection:
                 return await _execute(connection, statement, parameters, self.url)

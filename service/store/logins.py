@@ -4,7 +4,6 @@ often gets locked (h4-api 1)."""
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,10 +11,11 @@ from uuid import UUID, uuid4
 from sqlalchemy.exc import IntegrityError
 
 from service.domain.appliance import ApiError
-from service.domain.errors import UnknownAppliance
+from service.domain.errors import StoreUnavailable, UnknownAppliance
 from service.domain.ids import ApplianceName, WorkerId
 from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Registration
-from service.store.database import Database, Parameters, Rows
+from service.store.database import Database, Parameters
+from service.store.errors import RolledBack
 from service.store.group import GroupCommit
 from service.store.rows import error_to_json
 from service.store.statements import statement
@@ -26,7 +26,9 @@ TURN_LASTS_S = 45.0
 take."""
 
 _ASK_AGAIN_S = (0.1, 1.0)
-_LOCK_S = 2.0
+_TELL_AGAIN_S = (0.05, 0.2)
+_HELD_S = 2.0
+"""For so long somebody else may hold what is to be noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class _Told:
 
 
 _Answer = Mapping[str, Any] | None
+"""None: nothing was done, ask again."""
 
 
 class LoginGates:
@@ -73,35 +76,36 @@ class LoginGates:
         """The gate before the logins with the credentials of `registration`."""
         return LoginGate(self._group.submit, self._clock, self._owner, registration)
 
-    async def run(self, ready: asyncio.Event | None = None) -> None:
-        """Serve all gates until stopped."""
-        await self._group.run(ready)
+    async def run(self) -> None:
+        """Serve all gates until cancelled: whoever waits at one then gets StoreUnavailable. Turns
+        that could not be given back end by themselves."""
+        await self._group.run()
 
-    async def stop(self) -> None:
-        """Admit nobody more, note what was told, return when `run` is through."""
-        await self._group.stop()
-
-    async def _commit(self, items: Sequence[_Asked | _Told]) -> Sequence[_Answer | Exception]:
+    async def _commit(self, items: Sequence[_Asked | _Told]) -> Sequence[_Answer]:
         answers: dict[int, _Answer] = {}
         left = dict(enumerate(items))
         while left:
             # One of each appliance at a time: whoever comes next sees what became of that.
             first = {item.appliance: place for place, item in reversed(left.items())}
             lot = {place: left.pop(place) for place in first.values()}
-            asked = {place: each for place, each in lot.items() if isinstance(each, _Asked)}
+            asked = [each for each in lot.values() if isinstance(each, _Asked)]
             told = [each for each in lot.values() if isinstance(each, _Told)]
-            if told:
-                await self._run("end_logins", _of_told(told))
+            found = await self._run("end_logins", _of_told(told)) if told else {}
             if asked:
-                rows = await self._run("take_logins", _of_asked([*asked.values()]))
-                found = {row.appliance: row._asdict() for row in rows}
-                answers |= {place: found[each.appliance] for place, each in asked.items()}
-        return [answers.get(place) for place in range(len(items))]
+                found |= await self._run("take_logins", _of_asked(asked))
+            answers |= {place: found.get(each.appliance) for place, each in lot.items()}
+        return [answers[place] for place in range(len(items))]
 
-    async def _run(self, name: str, parameters: Parameters) -> Rows:
-        # Each a transaction of its own: all who write these rows keep to one order in each. Should
-        # the next one fail, what this one did does no harm when it is done again.
-        return await self._database.run(statement(name), parameters, lock_timeout_s=_LOCK_S)
+    async def _run(self, name: str, parameters: Parameters) -> dict[UUID, Mapping[str, Any]]:
+        """What is told of each appliance; of none, if nothing was done."""
+        try:
+            rows = await self._database.run(statement(name), parameters)
+        except (RolledBack, IntegrityError):
+            # Undone to help somebody else, or because one was removed just then. All come again:
+            # what this group has done before must not be done twice, for others may have noted
+            # something since.
+            return {}
+        return {row.appliance: row._asdict() for row in rows}
 
 
 class LoginGate:
@@ -135,11 +139,14 @@ class LoginGate:
         # Noted before asking: who is cancelled meanwhile may have got it all the same.
         self._turn = turn = uuid4()
         while True:
-            answer = await self._take(turn)
-            if answer["is_taken"]:
-                return None
-            if answer["refused_error"] is not None:
-                return LoginRefusal(_error(answer["refused_error"]), answer["refused_status"])
+            answer = await self._submit(_Asked(self._appliance, turn, self._owner(), self._version))
+            if answer is not None:
+                if not answer["is_known"]:
+                    raise UnknownAppliance(self._name)
+                if answer["is_taken"]:
+                    return None
+                if answer["refused_error"] is not None:
+                    return LoginRefusal(_error(answer["refused_error"]), answer["refused_status"])
             await asyncio.sleep(random.uniform(*_ASK_AGAIN_S))  # noqa: S311 - only to spread them
 
     async def tell(self, outcome: LoginOutcome) -> None:
@@ -148,17 +155,18 @@ class LoginGate:
         refusal = outcome if isinstance(outcome, LoginRefusal) else None
         version = self._version if refusal is not None else None
         contact = self._clock() if outcome is not LoginEnd.UNKNOWN else None
-        with suppress(IntegrityError):  # The appliance was removed just then, its turns with it.
-            await self._submit(_Told(self._appliance, turn, version, refusal, contact))
+        told = _Told(self._appliance, turn, version, refusal, contact)
+        clock = asyncio.get_running_loop().time
+        until = clock() + _HELD_S
+        while not _is_noted(await self._submit(told)):
+            if clock() >= until:
+                raise StoreUnavailable(f"somebody holds what is known of '{self._name}'")
+            await asyncio.sleep(random.uniform(*_TELL_AGAIN_S))  # noqa: S311 - as above
 
-    async def _take(self, turn: UUID) -> Mapping[str, Any]:
-        try:
-            answer = await self._submit(_Asked(self._appliance, turn, self._owner(), self._version))
-        except IntegrityError as error:  # It was removed just then.
-            raise UnknownAppliance(self._name) from error
-        if answer is None or not answer["is_known"]:
-            raise UnknownAppliance(self._name)
-        return answer
+
+def _is_noted(answer: _Answer) -> bool:
+    """Of an appliance that is not registered any more nothing is to be noted."""
+    return answer is not None and (answer["is_written"] or not answer["is_known"])
 
 
 def _of_asked(asked: Sequence[_Asked]) -> Mapping[str, object]:

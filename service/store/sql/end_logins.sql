@@ -3,9 +3,10 @@
 -- Why it is right: a refusal counts whenever it comes, also from a turn that took too long and was
 -- taken by somebody else meanwhile; but only who holds the turn gives it back. A login that got in
 -- lifts a refusal of the same credentials, or of older ones. Of one of which nothing is known there
--- is no contact, and no news. No appliance is named twice.
+-- is no contact, and no news. No appliance is named twice. Whose row somebody else holds is not
+-- `written` and has to be told again: so one that is held for long keeps nobody else.
 --
--- Locks: the rows of health, in the order of their appliances' names.
+-- Locks: the rows of health; nobody waits, but for who makes the same row for the first time.
 -- Lives on: pk_appliance, pk_appliance_health.
 with told as materialized (
   select *
@@ -17,31 +18,48 @@ with told as materialized (
     cast(:errors as json[]),
     cast(:contacts as bigint[])
   ) as told (appliance, turn, refused_version, status, error, contact)
+),
+held as materialized (
+  select h.appliance_id
+  from told
+  join appliance_health as h on h.appliance_id = told.appliance
+  for update of h skip locked
+),
+written as (
+  insert into appliance_health as h (
+    appliance_id, refused_version, refused_status, refused_error, last_contact
+  )
+  select a.id, told.refused_version, told.status, told.error, told.contact
+  from told
+  join appliance as a on a.id = told.appliance
+  where a.id in (select held.appliance_id from held)
+    or not exists (select from appliance_health as h where h.appliance_id = a.id)
+  order by a.name
+  on conflict (appliance_id) do update
+  set
+    (login_worker, login_until, login_owner) = (
+      select
+        case when h.login_worker is distinct from told.turn then h.login_worker end,
+        case when h.login_worker is distinct from told.turn then h.login_until end,
+        case when h.login_worker is distinct from told.turn then h.login_owner end
+      from told
+      where told.appliance = h.appliance_id
+    ),
+    refused_version = case
+      when excluded.last_contact is not null then excluded.refused_version else h.refused_version
+    end,
+    refused_status = case
+      when excluded.last_contact is not null then excluded.refused_status else h.refused_status
+    end,
+    refused_error = case
+      when excluded.last_contact is not null then excluded.refused_error else h.refused_error
+    end,
+    last_contact = coalesce(excluded.last_contact, h.last_contact)
+  returning h.appliance_id
 )
-insert into appliance_health as h (
-  appliance_id, refused_version, refused_status, refused_error, last_contact
-)
-select a.id, told.refused_version, told.status, told.error, told.contact
+select
+  told.appliance,
+  told.appliance in (select written.appliance_id from written) as is_written,
+  a.id is not null as is_known
 from told
-join appliance as a on a.id = told.appliance
-order by a.name
-on conflict (appliance_id) do update
-set
-  (login_worker, login_until, login_owner) = (
-    select
-      case when h.login_worker is distinct from told.turn then h.login_worker end,
-      case when h.login_worker is distinct from told.turn then h.login_until end,
-      case when h.login_worker is distinct from told.turn then h.login_owner end
-    from told
-    where told.appliance = h.appliance_id
-  ),
-  refused_version = case
-    when excluded.last_contact is not null then excluded.refused_version else h.refused_version
-  end,
-  refused_status = case
-    when excluded.last_contact is not null then excluded.refused_status else h.refused_status
-  end,
-  refused_error = case
-    when excluded.last_contact is not null then excluded.refused_error else h.refused_error
-  end,
-  last_contact = coalesce(excluded.last_contact, h.last_contact)
+left join appliance as a on a.id = told.appliance

@@ -5,8 +5,9 @@
 -- itself, for what became of its taker may never be known. Credentials that were refused give no turn
 -- any more, whoever was refused; others do. `taken` is the only proof of a turn; who asks again for
 -- the one that he holds, because the answer was lost, has it. No appliance is asked for twice.
+-- Whose row somebody else holds has no turn yet: so one that is held for long keeps nobody else.
 --
--- Locks: the rows of health, in the order of their appliances' names.
+-- Locks: the rows of health; nobody waits, but for who makes the same row for the first time.
 -- Lives on: pk_appliance, pk_appliance_health, pk_worker.
 with asked as materialized (
   select *
@@ -17,11 +18,19 @@ with asked as materialized (
     cast(:versions as bigint[])
   ) as asked (appliance, turn, owner, credentials_version)
 ),
+held as materialized (
+  select h.appliance_id
+  from asked
+  join appliance_health as h on h.appliance_id = asked.appliance
+  for update of h skip locked
+),
 taken as (
   insert into appliance_health as h (appliance_id, login_worker, login_until, login_owner)
   select a.id, asked.turn, clock_timestamp() + make_interval(secs => :lasts_s), asked.owner
   from asked
   join appliance as a on a.id = asked.appliance
+  where a.id in (select held.appliance_id from held)
+    or not exists (select from appliance_health as h where h.appliance_id = a.id)
   order by a.name
   on conflict (appliance_id) do update
   set

@@ -10,11 +10,10 @@ import asyncpg
 import pytest
 
 from service.domain.appliance import ApiError
-from service.domain.errors import UnknownAppliance
+from service.domain.errors import StoreUnavailable, UnknownAppliance
 from service.domain.ids import WorkerId
 from service.domain.registration import LocalUser, LoginEnd, LoginRefusal, Registration
 from service.store.database import Database
-from service.store.errors import Locked
 from service.store.leases import Heartbeat
 from service.store.logins import TURN_LASTS_S, LoginGate, LoginGates
 from tests.integration.store.values import AUTHOR, NOW, gates_on, name, register, registry, spec
@@ -135,6 +134,14 @@ async def test_who_asks_again_for_the_turn_that_he_holds_has_it(
         assert await gates.of(registration).admit() is None
 
 
+async def test_what_is_asked_and_told_of_one_appliance_at_once_keeps_its_order(
+    gates: LoginGates, registration: Registration
+) -> None:
+    one, other = gates.of(registration), gates.of(registration)
+    told = await asyncio.gather(one.admit(), one.tell(REFUSED), other.admit())
+    assert [*told] == [None, None, REFUSED]
+
+
 async def test_what_many_ask_and_tell_at_once_shares_statements(
     gates: LoginGates, database: Database, sql: "Connection"
 ) -> None:
@@ -152,22 +159,41 @@ async def test_what_many_ask_and_tell_at_once_shares_statements(
     assert admitted == [None, REFUSED] * 20
 
 
-async def test_who_is_locked_out_of_one_appliance_holds_up_nobody_for_long(
+async def test_what_is_known_of_an_appliance_is_held_by_somebody_and_nobody_else_waits(
     gates: LoginGates, database: Database, sql: "Connection"
 ) -> None:
-    one, other = await register(database, "b", "c")
-    for registration in (one, other):
-        assert await gates.of(registration).admit() is None
-        await gates.of(registration).tell(REFUSED)
-        await gates.of(registration).tell(LoginEnd.ACCEPTED)
-    await sql.execute("update appliance_health set login_worker = null, login_until = null")
+    one, other, third = await register(database, "b", "c", "d")
+    leaving = gates.of(third)
+    for gate in (gates.of(one), gates.of(other)):
+        assert await gate.admit() is None
+        await gate.tell(LoginEnd.UNKNOWN)
+    assert await leaving.admit() is None
     async with sql.transaction():
         await sql.execute("select from appliance_health where appliance_id = $1 for update", one.id)
+        waiting = asyncio.ensure_future(gates.of(one).admit())
         async with asyncio.timeout(TURN_LASTS_S / 3):
-            told = await asyncio.gather(
-                gates.of(one).admit(), gates.of(other).admit(), return_exceptions=True
-            )
-        assert [type(each) for each in told] == [Locked, type(None)]
+            assert await gates.of(other).admit() is None
+            await leaving.tell(REFUSED)
+            with pytest.raises(StoreUnavailable):
+                await gates.of(one).tell(REFUSED)
+        assert not waiting.done()
+        telling = asyncio.ensure_future(gates.of(one).tell(LoginEnd.ACCEPTED))
+    assert await waiting is None
+    await telling
+    assert await gates.of(third).admit() == REFUSED
+
+
+async def test_one_that_is_removed_in_the_same_moment_takes_the_turn_from_nobody(
+    gates: LoginGates, database: Database, sql: "Connection"
+) -> None:
+    gone, stays = await register(database, "b", "c")
+    async with sql.transaction():
+        await sql.execute("delete from appliance where id = $1", gone.id)
+        first = asyncio.ensure_future(gates.of(gone).admit())
+        await until_blocked(sql)
+        second = asyncio.ensure_future(gates.of(stays).admit())
+    told = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(each) for each in told] == [UnknownAppliance, type(None)]
 
 
 async def test_a_turn_ends_with_its_worker(database: Database, registration: Registration) -> None:

@@ -99,7 +99,7 @@ async def register(database: Database, *names: str) -> list[Registration]:
 
 
 @asynccontextmanager
-async def running(part: Intake | Journal | LoginGates) -> AsyncIterator[None]:
+async def running(part: Intake | Journal) -> AsyncIterator[None]:
     """`part` at work; stopped at the end, as the application does it."""
     async with asyncio.TaskGroup() as tasks:
         ready = asyncio.Event()
@@ -135,8 +135,12 @@ async def gates_on(
 ) -> AsyncIterator[LoginGates]:
     """The gates before all appliances, at work."""
     gates = LoginGates(database, now, owner)
-    async with running(gates):
-        yield gates
+    async with asyncio.TaskGroup() as tasks:
+        at_work = tasks.create_task(gates.run())
+        try:
+            yield gates
+        finally:
+            at_work.cancel()
 
 
 def worker() -> WorkerId:

@@ -130,6 +130,28 @@ def test_crowds_on_two_appliances_are_looked_after_at_the_same_moments() -> None
     run(scene())
 
 
+def test_a_crowd_that_is_asked_about_one_by_one_is_looked_after_at_the_beat_too() -> None:
+    async def scene() -> None:
+        def no_bulk(request: Request) -> Answer | None:
+            return an_answer(404) if request.method == "POST" else None
+
+        appliance = H4Tasks(many(16, 0.1), spoil=no_bulk)
+
+        async def one(number: int, from_s: float, rounds: TaskRounds) -> float:
+            await asyncio.sleep(from_s)
+            await rounds.finished(a_task_id(number))
+            return now()
+
+        async with waiting(appliance) as (rounds, _):
+            first = [one(number, 0.13, rounds) for number in range(8)]
+            assert await asyncio.gather(*first) == pytest.approx([0.2] * 8)
+            # There is no bulk poll, as is known by now, and they are due at 0.43.
+            second = [one(number, 0.33 - now(), rounds) for number in range(8, 16)]
+            assert await asyncio.gather(*second) == pytest.approx([0.4] * 8)
+
+    run(scene())
+
+
 def test_a_thousand_tasks_of_thirty_seconds_cost_few_calls() -> None:
     async def scene() -> None:
         appliance = H4Tasks(many(1000, 30.0))
@@ -292,15 +314,19 @@ def test_a_sick_appliance_has_not_forgotten_anything(status: int) -> None:
     run(scene())
 
 
-def test_the_pause_that_an_appliance_asks_for_is_kept() -> None:
+@pytest.mark.parametrize(("count", "first_s"), [(1, 0.1), (8, 0.2)])
+def test_the_pause_that_an_appliance_asks_for_is_kept(count: int, first_s: float) -> None:
     async def scene() -> None:
         def busy(_: Request) -> Answer | None:
             return an_answer(503, retry_after="42") if now() < 1.0 else None
 
-        appliance = H4Tasks({ONE: 0.0}, spoil=busy)
+        appliance = H4Tasks(many(count, 0.0), latency_s=0.03, spoil=busy)
         async with waiting(appliance) as (rounds, _):
-            await rounds.finished(ONE)
-        assert appliance.times == pytest.approx([0.1, 42.1])
+            # Virtual time: no moment at which a crowd's rounds begin.
+            await asyncio.sleep(first_s - 0.1)
+            await asyncio.gather(*(rounds.finished(each) for each in appliance.ends))
+        # Asked for in the answer, and not a moment less.
+        assert appliance.times == pytest.approx([first_s, first_s + 0.03 + 42.0])
 
     run(scene())
 
