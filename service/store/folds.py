@@ -7,6 +7,7 @@ from typing import Protocol
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import Pairing, PairingState, Side
+from service.store.arrays import array
 from service.store.rows import (
     error_to_json,
     errors_to_json,
@@ -116,62 +117,57 @@ def standing_parameters(folds: Sequence[Fold]) -> dict[str, object]:
 def _of_pairings(folds: Sequence[Fold]) -> dict[str, object]:
     pairings = [fold.pairing for fold in folds]
     return {
-        "ids": [pairing.id for pairing in pairings],
-        "epochs": [pairing.epoch for pairing in pairings],
-        "followed": [fold.followed for fold in folds],
-        "states": [str(pairing.state) for pairing in pairings],
-        "phases": [pairing.phase and str(pairing.phase) for pairing in pairings],
-        "last_updated": [pairing.last_updated for pairing in pairings],
-        "end_times": [pairing.end_time for pairing in pairings],
-        "errors": [error_to_json(pairing.error) for pairing in pairings],
-        "deadlines": [pairing.deadline for pairing in pairings],
-        "warnings": [errors_to_json(pairing.warnings) for pairing in pairings],
-        "cancelings": [pairing.is_canceling for pairing in pairings],
-        "seqs": [pairing.position.seq for pairing in pairings],
+        "ids": array([pairing.id for pairing in pairings]),
+        "epochs": array([pairing.epoch for pairing in pairings]),
+        "followed": array([fold.followed for fold in folds]),
+        "states": array([str(pairing.state) for pairing in pairings]),
+        "phases": array([pairing.phase and str(pairing.phase) for pairing in pairings]),
+        "last_updated": array([pairing.last_updated for pairing in pairings]),
+        "end_times": array([pairing.end_time for pairing in pairings]),
+        "errors": array([error_to_json(pairing.error) for pairing in pairings]),
+        "deadlines": array([pairing.deadline for pairing in pairings]),
+        "warnings": array([errors_to_json(pairing.warnings) for pairing in pairings]),
+        "cancelings": array([pairing.is_canceling for pairing in pairings]),
+        "seqs": array([pairing.position.seq for pairing in pairings]),
         "heads": [pairing.position.hash for pairing in pairings],
-        "given_up": [fold.is_given_up for fold in folds],
-        "waits_for": [fold.waits_for for fold in folds],
+        "given_up": array([fold.is_given_up for fold in folds]),
+        "waits_for": array([fold.waits_for for fold in folds]),
     }
 
 
 def _of_sides(folds: Sequence[Fold]) -> dict[str, object]:
-    moved = [(fold.key, *sided) for fold in folds for sided in fold.moved_sides()]
+    moved = [
+        (place, *sided) for place, fold in enumerate(folds, start=1) for sided in fold.moved_sides()
+    ]
     sides = [side for _, _, side in moved]
     return {
-        "side_pairings": [pairing_id for (pairing_id, _), _, _ in moved],
-        "side_epochs": [epoch for (_, epoch), _, _ in moved],
-        "side_ordinals": [ordinal for _, ordinal, _ in moved],
-        "side_states": [str(side.state) for side in sides],
-        "side_tasks": [side.task_id and to_text(side.task_id) for side in sides],
-        "side_attempts": [side.attempts for side in sides],
-        "side_starts": [side.start_time for side in sides],
-        "side_ends": [side.end_time for side in sides],
-        "side_results": [result_to_json(side.result) for side in sides],
-        "side_errors": [error_to_json(side.error) for side in sides],
-        "side_calls": [side.call and str(side.call) for side in sides],
-        "side_losses": [side.losses for side in sides],
-        "side_thumbprints": [side.asked_thumbprint for side in sides],
-        "side_urls": [side.asked_url for side in sides],
+        "side_places": array([place for place, _, _ in moved]),
+        "side_ordinals": array([ordinal for _, ordinal, _ in moved]),
+        "side_states": array([str(side.state) for side in sides]),
+        "side_tasks": array([side.task_id and to_text(side.task_id) for side in sides]),
+        "side_attempts": array([side.attempts for side in sides]),
+        "side_starts": array([side.start_time for side in sides]),
+        "side_ends": array([side.end_time for side in sides]),
+        "side_results": array([result_to_json(side.result) for side in sides]),
+        "side_errors": array([error_to_json(side.error) for side in sides]),
+        "side_calls": array([side.call and str(side.call) for side in sides]),
+        "side_losses": array([side.losses for side in sides]),
+        "side_thumbprints": array([side.asked_thumbprint for side in sides]),
+        "side_urls": array([side.asked_url for side in sides]),
     }
 
 
 def _of_entries(folds: Sequence[Fold]) -> dict[str, object]:
-    entries = [(fold.pairing.epoch, entry) for fold in folds for entry in fold.entries]
-    return {"chain_epochs": [epoch for epoch, _ in entries]} | entry_columns(
-        [entry for _, entry in entries]
-    )
-
-
-def entry_columns(entries: Sequence[Entry]) -> dict[str, object]:
-    """Entries as the arrays that a statement unnests."""
+    placed = [(place, entry) for place, fold in enumerate(folds, start=1) for entry in fold.entries]
+    entries = [entry for _, entry in placed]
     return {
-        "chains": [entry.chain for entry in entries],
-        "entry_seqs": [entry.seq for entry in entries],
-        "ats": [to_time(entry.at) for entry in entries],
-        "types": [entry.type for entry in entries],
-        "appliances": [entry.appliance for entry in entries],
-        "actors": [entry.actor for entry in entries],
-        "operation_ids": [entry.operation_id for entry in entries],
-        "details": [entry.detail for entry in entries],
+        "entry_places": array([place for place, _ in placed]),
+        "entry_seqs": array([entry.seq for entry in entries]),
+        "ats": array([entry.at for entry in entries]),
+        "types": array([entry.type for entry in entries]),
+        "appliances": array([entry.appliance for entry in entries]),
+        "actors": array([entry.actor for entry in entries]),
+        "operation_ids": array([entry.operation_id for entry in entries]),
+        "details": array([entry.detail for entry in entries]),
         "hashes": [entry.hash for entry in entries],
     }

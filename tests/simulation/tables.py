@@ -7,7 +7,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -42,10 +41,10 @@ from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Re
 from service.domain.thumbprint import Thumbprint
 from service.store.claims import LINES
 from service.store.rows import line_of
+from tests.simulation.arrays import elements
 
 ACTIVE = frozenset({PairingState.QUEUED, PairingState.RUNNING})
 LOGIN_LASTS_S = 45.0
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -401,7 +400,12 @@ class Tables:
     def journal(self, given: Mapping[str, Any]) -> Sequence[Any]:
         """`journal.sql`: what is granted."""
         granted: list[Any] = []
-        for at, (id_, epoch) in enumerate(zip(given["ids"], given["epochs"], strict=True)):
+        given = {
+            name: elements(value) if isinstance(value, str) else value
+            for name, value in given.items()
+        }
+        for at, (spelt_id, epoch) in enumerate(zip(given["ids"], given["epochs"], strict=True)):
+            id_ = PairingId(UUID(spelt_id))
             row = self.pairings.get(id_)
             if row is None or row.pairing.epoch != epoch:
                 continue
@@ -443,9 +447,9 @@ class Tables:
             deadline=given["deadlines"][at],
             warnings=tuple([_error_of(each) for each in json.loads(given["warnings"][at])]),
             is_canceling=given["cancelings"][at],
-            sides=_sides(before, given),
+            sides=_sides(before, given, at + 1),
         )
-        entries = _entries(before, given)
+        entries = _entries(before, given, at + 1)
         row.entries.extend(entries)
         self.watch(Written(before, row, entries, given["epochs"][at]))
         if given["given_up"][at]:
@@ -461,11 +465,9 @@ def _is_fresh(life: Life, now: float) -> bool:
     return 0 <= now - life.seen_s <= life.lease_s / 2
 
 
-def _sides(pairing: Pairing, given: Mapping[str, Any]) -> tuple[Side, Side]:
+def _sides(pairing: Pairing, given: Mapping[str, Any], place: int) -> tuple[Side, Side]:
     sides = list(pairing.sides)
-    for at, id_ in enumerate(given["side_pairings"]):
-        if id_ != pairing.id or given["side_epochs"][at] != pairing.epoch:
-            continue
+    for at in _of_place(given["side_places"], place):
         ordinal, task = given["side_ordinals"][at], given["side_tasks"][at]
         result, call = given["side_results"][at], given["side_calls"][at]
         sides[ordinal] = replace(
@@ -485,14 +487,12 @@ def _sides(pairing: Pairing, given: Mapping[str, Any]) -> tuple[Side, Side]:
     return sides[0], sides[1]
 
 
-def _entries(pairing: Pairing, given: Mapping[str, Any]) -> list[Entry]:
-    keys = zip(given["chains"], given["chain_epochs"], strict=True)
-    mine = [at for at, key in enumerate(keys) if key == (pairing.id, pairing.epoch)]
+def _entries(pairing: Pairing, given: Mapping[str, Any], place: int) -> list[Entry]:
     return [
         Entry(
-            chain=given["chains"][at],
+            chain=pairing.id,
             seq=given["entry_seqs"][at],
-            at=_to_ms(given["ats"][at]),
+            at=given["ats"][at],
             type=given["types"][at],
             appliance=given["appliances"][at],
             actor=given["actors"][at],
@@ -500,12 +500,12 @@ def _entries(pairing: Pairing, given: Mapping[str, Any]) -> list[Entry]:
             detail=given["details"][at],
             hash=given["hashes"][at],
         )
-        for at in mine
+        for at in _of_place(given["entry_places"], place)
     ]
 
 
-def _to_ms(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(milliseconds=1)
+def _of_place(places: Sequence[int], place: int) -> list[int]:
+    return [at for at, each in enumerate(places) if each == place]
 
 
 def _error(stored: str | None) -> ApiError | None:

@@ -20,6 +20,8 @@
 -- and, when all of `granted` is known, a row for each batch in the order of their ids. Whoever has
 -- one of these wants no pairing any more. Two workers meet on a pairing only when one of them has
 -- lost it, and on a tally only when their connections have the same slot.
+-- What comes in numbers is spelt by store/arrays.py. Sides and entries name their pairing by its place
+-- among the others.
 -- Lives on: pk_pairing, pk_side, pk_batch_tally.
 with granted as (
   update pairing as p
@@ -42,30 +44,31 @@ with granted as (
       cancel_user = case when c.state = 'QUEUED' then null else p.cancel_user end,
       cancel_operation_id = case when c.state = 'QUEUED' then null else p.cancel_operation_id end
   from unnest(
-    cast(:ids as uuid[]),
-    cast(:epochs as bigint[]),
-    cast(:followed as bigint[]),
-    cast(:states as text[]),
-    cast(:phases as text[]),
-    cast(:last_updated as bigint[]),
-    cast(:end_times as bigint[]),
-    cast(:errors as json[]),
-    cast(:deadlines as bigint[]),
-    cast(:warnings as json[]),
-    cast(:cancelings as boolean[]),
-    cast(:seqs as bigint[]),
+    cast(cast(:ids as text) as uuid[]),
+    cast(cast(:epochs as text) as bigint[]),
+    cast(cast(:followed as text) as bigint[]),
+    cast(cast(:states as text) as text[]),
+    cast(cast(:phases as text) as text[]),
+    cast(cast(:last_updated as text) as bigint[]),
+    cast(cast(:end_times as text) as bigint[]),
+    cast(cast(:errors as text) as json[]),
+    cast(cast(:deadlines as text) as bigint[]),
+    cast(cast(:warnings as text) as json[]),
+    cast(cast(:cancelings as text) as boolean[]),
+    cast(cast(:seqs as text) as bigint[]),
     cast(:heads as bytea[]),
-    cast(:given_up as boolean[]),
-    cast(:waits_for as text[])
-  ) as c (
+    cast(cast(:given_up as text) as boolean[]),
+    cast(cast(:waits_for as text) as text[])
+  ) with ordinality as c (
     id, epoch, followed, state, phase, last_updated, end_time, error, deadline, warnings,
-    is_canceling, seq, head, given_up, waits_for
+    is_canceling, seq, head, given_up, waits_for, place
   )
   where p.id = c.id
     and p.epoch = c.epoch
     -- Without it, a change after one that failed would leave a hole in the chain.
     and p.seq = c.followed
   returning
+    c.place,
     p.id,
     p.epoch,
     p.batch,
@@ -89,43 +92,50 @@ moved as (
       asked_thumbprint = c.asked_thumbprint,
       asked_url = c.asked_url
   from unnest(
-    cast(:side_pairings as uuid[]),
-    cast(:side_epochs as bigint[]),
-    cast(:side_ordinals as bigint[]),
-    cast(:side_states as text[]),
-    cast(:side_tasks as text[]),
-    cast(:side_attempts as bigint[]),
-    cast(:side_starts as bigint[]),
-    cast(:side_ends as bigint[]),
-    cast(:side_results as json[]),
-    cast(:side_errors as json[]),
-    cast(:side_calls as text[]),
-    cast(:side_losses as bigint[]),
-    cast(:side_thumbprints as text[]),
-    cast(:side_urls as text[])
+    cast(cast(:side_places as text) as bigint[]),
+    cast(cast(:side_ordinals as text) as bigint[]),
+    cast(cast(:side_states as text) as text[]),
+    cast(cast(:side_tasks as text) as text[]),
+    cast(cast(:side_attempts as text) as bigint[]),
+    cast(cast(:side_starts as text) as bigint[]),
+    cast(cast(:side_ends as text) as bigint[]),
+    cast(cast(:side_results as text) as json[]),
+    cast(cast(:side_errors as text) as json[]),
+    cast(cast(:side_calls as text) as text[]),
+    cast(cast(:side_losses as text) as bigint[]),
+    cast(cast(:side_thumbprints as text) as text[]),
+    cast(cast(:side_urls as text) as text[])
   ) as c (
-    pairing_id, epoch, ordinal, state, task_id, attempts, start_time, end_time, result, error,
-    call, losses, asked_thumbprint, asked_url
+    place, ordinal, state, task_id, attempts, start_time, end_time, result, error, call, losses,
+    asked_thumbprint, asked_url
   )
-  join granted as g on g.id = c.pairing_id and g.epoch = c.epoch
-  where s.pairing_id = c.pairing_id and s.ordinal = c.ordinal
+  join granted as g on g.place = c.place
+  where s.pairing_id = g.id and s.ordinal = c.ordinal
 ),
 recorded as (
   insert into event (chain, seq, at, type, appliance, actor, operation_id, detail, hash)
-  select e.chain, e.seq, e.at, e.type, e.appliance, e.actor, e.operation_id, e.detail, e.hash
+  select
+    g.id,
+    e.seq,
+    timestamptz 'epoch' + e.at * interval '1 millisecond',
+    e.type,
+    e.appliance,
+    e.actor,
+    e.operation_id,
+    e.detail,
+    e.hash
   from unnest(
-    cast(:chains as uuid[]),
-    cast(:chain_epochs as bigint[]),
-    cast(:entry_seqs as bigint[]),
-    cast(:ats as timestamptz[]),
-    cast(:types as text[]),
-    cast(:appliances as text[]),
-    cast(:actors as text[]),
-    cast(:operation_ids as text[]),
-    cast(:details as json[]),
+    cast(cast(:entry_places as text) as bigint[]),
+    cast(cast(:entry_seqs as text) as bigint[]),
+    cast(cast(:ats as text) as bigint[]),
+    cast(cast(:types as text) as text[]),
+    cast(cast(:appliances as text) as text[]),
+    cast(cast(:actors as text) as text[]),
+    cast(cast(:operation_ids as text) as text[]),
+    cast(cast(:details as text) as json[]),
     cast(:hashes as bytea[])
-  ) as e (chain, epoch, seq, at, type, appliance, actor, operation_id, detail, hash)
-  join granted as g on g.id = e.chain and g.epoch = e.epoch
+  ) as e (place, seq, at, type, appliance, actor, operation_id, detail, hash)
+  join granted as g on g.place = e.place
 ),
 tallied as (
   insert into batch_tally as t (

@@ -33,6 +33,27 @@ STRANGE = [
 ]
 
 
+GOES_ON = [
+    b"]",
+    b" ]\n",
+    b',{"id":"3"}]',
+    b',{"id":"3"},{"id":"1"}]',
+    b' , {"id": "3"} ]',
+    b',{"id":"a\\u0000b"}]',
+    b',{"id":"3"}],{}]',
+    b",]",
+    b"]]",
+    b",7]",
+    b"7]",
+    b"x",
+    b",",
+    b"",
+    b'{"id":"3"}]',
+    b'5,{"id":"3"}]',
+]
+"""What may follow on rows that are known."""
+
+
 def told(peers: Sequence[Peer]) -> list[tuple[Peer, object]]:
     """All that is known of them; not in which spelling it is kept."""
     return [(replace(peer, sent=b""), read_sent(peer.sent)) for peer in peers]
@@ -63,6 +84,18 @@ def test_strange_answers_too(body: bytes) -> None:
     agrees(peers, b'[{"id": "1"}, {"id": "2"}]')
     agrees(peers, body)
     agrees(peers, b'[{"id": "1"}]')
+
+
+@pytest.mark.parametrize("rest", GOES_ON)
+@pytest.mark.parametrize("between", [b",", b" ,", b", ", b";", b""])
+@pytest.mark.parametrize("known", [b"", b'{"id":"1"}', b'{"id":"1"}%s{"id":"2"}'])
+def test_an_answer_that_begins_like_the_one_before(
+    known: bytes, between: bytes, rest: bytes
+) -> None:
+    peers = PeerList()
+    agrees(peers, b"[" + known.replace(b"%s", b",") + b"]")
+    agrees(peers, b"[" + known.replace(b"%s", between) + rest)
+    agrees(peers, b"[" + known.replace(b"%s", b",") + b"]")
 
 
 def test_a_row_that_was_there_before_is_not_read_again_and_one_that_is_gone_not_kept() -> None:
