@@ -54,6 +54,7 @@ from service.store.migrate import Standing, current_state, upgrade
 from service.store.notify import Listener, Signal
 from service.store.pairings import Pairings
 from service.store.partitions import keep_partitions
+from service.store.registrations import Registrations
 from service.store.retries import Retries
 from service.store.vault import Vault, load_or_create_key
 from service.upkeep import database_url, keep_own_database, refuse_other_schema
@@ -172,9 +173,11 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
     journal = await _journal(stack, store)
     timeouts = CallTimeouts(change_s=policy.call_s)
     conditions, openings = Conditions(store.egress, timeouts), Signal()
+    registrations = Registrations(store.appliances)
+    await stack.enter_async_context(_background(registrations.run()))
     logins = LoginGates(store.database, _now_ms, lambda: workers.current.id)
     await stack.enter_async_context(_background(logins.run()))
-    fleet = ApplianceFleet(store.appliances.get, conditions, logins.of, on_open=openings.announce)
+    fleet = ApplianceFleet(registrations.of, conditions, logins.of, on_open=openings.announce)
     await stack.enter_async_context(fleet)
     # However many wait for the others: a worker that cannot beat is dead.
     vital = await stack.enter_async_context(Database.connect(store.url, pool_size=1))

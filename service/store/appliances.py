@@ -1,12 +1,25 @@
 """The registry of appliances."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat
-from sqlalchemy import Row, delete, exists, insert, or_, select, text, update
+from sqlalchemy import (
+    Row,
+    Text,
+    any_,
+    delete,
+    exists,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -65,10 +78,16 @@ class Appliances:
 
     async def get(self, name: ApplianceName) -> Registration:
         """One of them, sealed or not. Raises UnknownAppliance, StoreUnavailable."""
-        rows = await self._database.run(select(appliance).where(appliance.c.name == name))
-        if not rows:
+        found = await self.named([name])
+        if name not in found:
             raise UnknownAppliance(name)
-        return self._registration(rows[0])
+        return found[name]
+
+    async def named(self, names: Collection[ApplianceName]) -> Mapping[ApplianceName, Registration]:
+        """Those of `names` that are registered, sealed or not. Raises StoreUnavailable."""
+        is_named = appliance.c.name == any_(literal(list(names), ARRAY(Text)))
+        rows = await self._database.run(select(appliance).where(is_named))
+        return {ApplianceName(row.name): self._registration(row) for row in rows}
 
     async def page(self) -> Sequence[Registration]:
         """All of them, by name, sealed or not. Raises StoreUnavailable."""
