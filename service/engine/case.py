@@ -11,6 +11,7 @@ from service.domain.advance import advance
 from service.domain.appliance import ApiError, Endpoint
 from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.events import (
+    CallRequested,
     CancelRequested,
     Entry,
     PairingEvent,
@@ -154,7 +155,8 @@ class Case:
         Raises LeaseLost, StoreUnavailable, IllegalTransition.
         """
         self.note(*events)
-        await self._write(release=release)
+        is_intent = any(isinstance(event, CallRequested) for event in events)
+        await self._write(release=release, is_pressing=is_intent)
 
     async def let_go(self) -> None:
         """Write the end of the pairing; give it up, if it is not over, until the appliance that is
@@ -193,7 +195,11 @@ class Case:
             await self._write()
 
     async def _write(
-        self, *, release: bool = False, waits_for: ApplianceName | None = None
+        self,
+        *,
+        release: bool = False,
+        waits_for: ApplianceName | None = None,
+        is_pressing: bool = False,
     ) -> None:
         before, after = self._written, self.pairing
         self._written = after
@@ -201,7 +207,9 @@ class Case:
         self._noted_at = float("inf")
         entries = tuple([note.entry for note in notes])
         try:
-            await self._journal.append(Change(after, entries, release, waits_for))
+            await self._journal.append(
+                Change(after, entries, release, waits_for), is_pressing=is_pressing
+            )
         except (LeaseLost, StoreUnavailable):
             raise
         except Exception:

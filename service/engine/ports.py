@@ -30,8 +30,9 @@ class Change(Struct, frozen=True):
 class Journal(Protocol):
     """The only writer of pairing state."""
 
-    async def append(self, change: Change) -> None:
-        """Make `change` durable: entries and state in one transaction, then return.
+    async def append(self, change: Change, *, is_pressing: bool = False) -> None:
+        """Make `change` durable: entries and state in one transaction, then return; soon, if it is
+        pressing, because a call to an appliance waits for it.
 
         Changes of one pairing take effect in the order in which they were handed over. A commit
         whose outcome is not known is looked up. Raises LeaseLost when the pairing's epoch is no

@@ -19,9 +19,6 @@ LARGEST_GROUP = 1000
 CROWD = 8
 """So many in one group, or in a few soon after one another, tell that many more are coming."""
 
-_MEMORY = 2
-"""For about so many rests who came counts as having come lately."""
-
 
 class GroupCommit(Generic[Item, Answer]):
     """One loop commits, any number of callers hand over and wait.
@@ -36,6 +33,7 @@ class GroupCommit(Generic[Item, Answer]):
         close: Callable[[], Awaitable[None]] | None = None,
         *,
         rest_s: float = 0.0,
+        pressing_s: float = inf,
         warm_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`commit` makes a group durable in one transaction and answers each item, with an
@@ -43,22 +41,25 @@ class GroupCommit(Generic[Item, Answer]):
         group gets that; if it raises anything else nothing of the group may have been committed:
         each item is then tried alone, so that it fails for nobody but the one to blame. `close`
         lets go of what `commit` holds, if anything, at the very end. While there is a crowd a group
-        begins `rest_s` after the one before, so that more share it: a transaction costs the
-        database as much as dozens of changes. Where few are about nobody waits. `warm_up`, which
-        must raise nothing, comes before the first group."""
+        begins `rest_s` after the one before, or `pressing_s` after something came that is pressing,
+        so that more share it: a transaction costs the database as much as dozens of changes. Where
+        few are about nobody waits. `warm_up`, which must raise nothing, comes before the first
+        group."""
         self._commit = commit
         self._close = close
         self._rest_s = rest_s
-        self._lately = _Lately(_MEMORY * rest_s)
+        self._pressing_s = pressing_s
+        self._lately = _Lately(rest_s)
         self._warm_up = warm_up
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._work = asyncio.Event()
+        self._pressing = asyncio.Event()
         self._closed = False
         self._closing = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
 
-    async def submit(self, item: Item) -> Answer:
+    async def submit(self, item: Item, *, is_pressing: bool = False) -> Answer:
         """Return the answer to `item` once it is durable, or raise it.
 
         Raises StoreUnavailable when the outcome is not known, or when the loop has been stopped.
@@ -68,6 +69,8 @@ class GroupCommit(Generic[Item, Answer]):
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         self._work.set()
+        if is_pressing:
+            self._pressing.set()
         return await answer
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
@@ -97,6 +100,7 @@ class GroupCommit(Generic[Item, Answer]):
         """Take nothing more, and return when all that was handed over is through and `run` is."""
         self._closed = True
         self._closing.set()
+        self._pressing.set()
         self._work.set()
         await self._ended.wait()
 
@@ -108,12 +112,17 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def _rest_until(self, instant: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(instant):
+            async with asyncio.timeout_at(instant) as resting:
+                await self._pressing.wait()
+                pressed_at = asyncio.get_running_loop().time()
+                resting.reschedule(min(instant, pressed_at + self._pressing_s))
                 await self._closing.wait()
 
     async def _commit_next(self) -> int:
         size = min(len(self._waiting), LARGEST_GROUP)
         group = [self._waiting.popleft() for _ in range(size)]
+        if not (self._waiting or self._closed):
+            self._pressing.clear()
         try:
             answers = await self._answers([item for item, _ in group])
         except asyncio.CancelledError:

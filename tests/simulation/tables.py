@@ -41,7 +41,7 @@ from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Re
 from service.domain.thumbprint import Thumbprint
 from service.store.claims import LINES
 from service.store.rows import line_of
-from tests.simulation.arrays import elements
+from tests.support.arrays import elements
 
 ACTIVE = frozenset({PairingState.QUEUED, PairingState.RUNNING})
 LOGIN_LASTS_S = 45.0

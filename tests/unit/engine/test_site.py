@@ -56,7 +56,7 @@ class Refusing:
 class Unused:
     """A journal that nothing is written to."""
 
-    async def append(self, *_: object) -> None:
+    async def append(self, *_: object, **__: object) -> None:
         raise AssertionError
 
 

@@ -113,6 +113,43 @@ async def test_a_rest_comes_to_an_end() -> None:
         assert await group.submit(7) == 70
 
 
+@pytest.mark.parametrize(("rest_s", "pressing_s", "waits_s"), [(9.0, 0.5, 0.5), (0.5, 9.0, 0.5)])
+def test_what_is_pressing_cuts_the_rest_short_for_all(
+    rest_s: float, pressing_s: float, waits_s: float
+) -> None:
+    async def scene() -> None:
+        commits = Commits()
+        group: GroupCommit[int, int] = GroupCommit(
+            commits, nothing, rest_s=rest_s, pressing_s=pressing_s
+        )
+        async with at_work(group), asyncio.TaskGroup() as tasks:
+            await asyncio.gather(*await submitted(tasks, group, range(CROWD)))
+            [waits] = await submitted(tasks, group, [100])
+            came = now()
+            assert await group.submit(101, is_pressing=True) == 1010
+            assert now() == pytest.approx(came + waits_s)
+            assert await waits == 1000
+        assert commits.groups[1:] == [[100, 101]]
+
+    run(scene())
+
+
+def test_what_was_pressing_is_not_for_the_next_group() -> None:
+    async def scene() -> None:
+        group: GroupCommit[int, int] = GroupCommit(Commits(), nothing, rest_s=9.0, pressing_s=0.5)
+        async with at_work(group), asyncio.TaskGroup() as tasks:
+            await asyncio.gather(*await submitted(tasks, group, range(CROWD)))
+            began = now()
+            await asyncio.gather(
+                *[group.submit(number, is_pressing=True) for number in range(CROWD)]
+            )
+            assert now() == pytest.approx(began + 0.5)
+            await group.submit(7)
+            assert now() == pytest.approx(began + 0.5 + 9.0)
+
+    run(scene())
+
+
 async def test_where_few_are_about_nobody_waits() -> None:
     commits = Commits()
     group: GroupCommit[int, int] = GroupCommit(commits, nothing, rest_s=3600)

@@ -19,6 +19,7 @@ from service.domain.pairing import Pairing
 from service.store.errors import RolledBack
 from service.store.journal import Journal
 from service.store.statements import statement
+from tests.support.arrays import elements
 from tests.support.virtual_time import now, run
 from tests.unit.domain.values import a_pairing
 
@@ -74,14 +75,16 @@ class Table:
 
     def _write(self, columns: Any) -> list[Row]:
         granted = []
-        heads = dict(zip(columns["chains"], columns["hashes"], strict=True))
-        for pairing_id, epoch, followed, seq in zip(
-            columns["ids"], columns["epochs"], columns["followed"], columns["seqs"], strict=True
+        heads = dict(zip(elements(columns["entry_places"]), columns["hashes"], strict=True))
+        changed = [elements(columns[name]) for name in ("ids", "epochs", "followed", "seqs")]
+        for place, (spelt_id, epoch, followed, seq) in enumerate(
+            zip(*changed, strict=True), start=1
         ):
+            pairing_id = PairingId(UUID(spelt_id))
             row = self.rows[pairing_id]
             if (row.epoch, row.seq) == (epoch, followed):
                 self.rows[pairing_id] = replace(row, seq=seq)
-                self.hashes.add(heads[pairing_id])
+                self.hashes.add(heads[place])
                 granted.append(row)
         return granted
 
