@@ -10,7 +10,8 @@ from service.store.group import GroupCommit
 
 
 class Registrations:
-    """What is asked for while the last question is under way shares the next one."""
+    """What is asked for while the last question is under way shares the next one; one that hangs
+    holds up all."""
 
     def __init__(self, appliances: Appliances) -> None:
         self._appliances = appliances

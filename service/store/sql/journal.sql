@@ -20,8 +20,8 @@
 -- and, when all of `granted` is known, a row for each batch in the order of their ids. Whoever has
 -- one of these wants no pairing any more. Two workers meet on a pairing only when one of them has
 -- lost it, and on a tally only when their connections have the same slot.
--- What comes in numbers is spelt by store/arrays.py. Sides and entries name their pairing by its place
--- among the others.
+-- All lists but those of hashes are spelt by store/arrays.py. Sides and entries name their pairing by
+-- its place among the others.
 -- Lives on: pk_pairing, pk_side, pk_batch_tally.
 with granted as (
   update pairing as p
