@@ -54,6 +54,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._work = asyncio.Event()
         self._pressing = asyncio.Event()
+        self._pressing_since = inf
         self._closed = False
         self._closing = asyncio.Event()
         self._ended = asyncio.Event()
@@ -69,7 +70,8 @@ class GroupCommit(Generic[Item, Answer]):
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         self._work.set()
-        if is_pressing:
+        if is_pressing and not self._pressing.is_set():
+            self._pressing_since = asyncio.get_running_loop().time()
             self._pressing.set()
         return await answer
 
@@ -84,7 +86,7 @@ class GroupCommit(Generic[Item, Answer]):
             while await self._has_work():
                 began = asyncio.get_running_loop().time()
                 self._lately.saw(await self._commit_next(), began)
-                if self._lately.many >= CROWD:
+                if self._lately.many >= CROWD and len(self._waiting) < LARGEST_GROUP:
                     await self._rest_until(began + self._rest_s)
         finally:
             self._closed = True
@@ -114,8 +116,7 @@ class GroupCommit(Generic[Item, Answer]):
         with suppress(TimeoutError):
             async with asyncio.timeout_at(instant) as resting:
                 await self._pressing.wait()
-                pressed_at = asyncio.get_running_loop().time()
-                resting.reschedule(min(instant, pressed_at + self._pressing_s))
+                resting.reschedule(min(instant, self._pressing_since + self._pressing_s))
                 await self._closing.wait()
 
     async def _commit_next(self) -> int:

@@ -15,7 +15,16 @@ from service.store.appliances import Appliances
 from service.store.database import Database
 from service.store.registrations import Registrations
 from service.store.vault import Vault
-from tests.integration.store.values import AUTHOR, KEY, name, now, register, registry, spec
+from tests.integration.store.values import (
+    AUTHOR,
+    KEY,
+    in_background,
+    name,
+    now,
+    register,
+    registry,
+    spec,
+)
 from tests.integration.store.watching import until_blocked
 
 if TYPE_CHECKING:
@@ -26,12 +35,8 @@ if TYPE_CHECKING:
 async def registrations_on(appliances: Appliances) -> AsyncIterator[Registrations]:
     """Registrations, being read."""
     registrations = Registrations(appliances)
-    async with asyncio.TaskGroup() as tasks:
-        at_work = tasks.create_task(registrations.run())
-        try:
-            yield registrations
-        finally:
-            at_work.cancel()
+    async with in_background(registrations.run()):
+        yield registrations
 
 
 async def test_each_gets_what_it_asked_for(database: Database) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -135,12 +135,19 @@ async def gates_on(
 ) -> AsyncIterator[LoginGates]:
     """The gates before all appliances, at work."""
     gates = LoginGates(database, now, owner)
+    async with in_background(gates.run()):
+        yield gates
+
+
+@asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """`work` runs within the block, and is cancelled at its end, as the application does it."""
     async with asyncio.TaskGroup() as tasks:
-        at_work = tasks.create_task(gates.run())
+        task = tasks.create_task(work)
         try:
-            yield gates
+            yield
         finally:
-            at_work.cancel()
+            task.cancel()
 
 
 def worker() -> WorkerId:

@@ -134,6 +134,36 @@ def test_what_is_pressing_cuts_the_rest_short_for_all(
     run(scene())
 
 
+def test_what_came_during_a_commit_presses_from_then_on() -> None:
+    async def scene() -> None:
+        commits = Commits()
+        group: GroupCommit[int, int] = GroupCommit(commits, nothing, rest_s=9.0, pressing_s=0.5)
+        async with at_work(group), asyncio.TaskGroup() as tasks:
+            commits.may_end.clear()
+            crowd = await submitted(tasks, group, range(CROWD))
+            pressing = tasks.create_task(group.submit(7, is_pressing=True))
+            came = now()
+            await asyncio.sleep(0.3)  # Virtual: how long the commit takes.
+            commits.may_end.set()
+            await asyncio.gather(*crowd)
+            assert await pressing == 70
+            assert now() == pytest.approx(came + 0.5)
+
+    run(scene())
+
+
+def test_who_fills_a_group_does_not_wait_for_more() -> None:
+    async def scene() -> None:
+        commits = Commits()
+        group: GroupCommit[int, int] = GroupCommit(commits, nothing, rest_s=9.0)
+        async with at_work(group), asyncio.TaskGroup() as tasks:
+            began = now()
+            await asyncio.gather(*await submitted(tasks, group, range(2 * LARGEST_GROUP)))
+            assert now() == began
+
+    run(scene())
+
+
 def test_what_was_pressing_is_not_for_the_next_group() -> None:
     async def scene() -> None:
         group: GroupCommit[int, int] = GroupCommit(Commits(), nothing, rest_s=9.0, pressing_s=0.5)
