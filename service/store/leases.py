@@ -1,11 +1,13 @@
 """How a worker proves that it lives, and how the others notice that one does not.
 
 Each worker has a row, which it beats. The database's clock alone decides. The arguments are with
-the statements: `beat`, `bury`, `free`, `unpark`, and `claim`, which lets nobody own anything
-without a row.
+the statements: `beat`, `bury`, `leave`, `free`, `unpark`, and `claim`, which lets nobody own
+anything without a row.
 """
 
-from sqlalchemy import delete, func
+from uuid import UUID
+
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 
 from service.domain.errors import DeclaredDead
@@ -16,6 +18,9 @@ from service.store.database import Database
 from service.store.statements import statement
 from service.store.tables import worker
 
+NOBODY = UUID(int=0)
+"""In whose row there is what the last worker to leave knew of the database (`leave.sql`)."""
+
 
 class Heartbeat:
     """The heart of one worker, which lives once: a new life has a new id."""
@@ -23,6 +28,7 @@ class Heartbeat:
     def __init__(self, database: Database, worker_id: WorkerId) -> None:
         self._database = database
         self._worker = worker_id
+        self._named = {"worker": worker_id, "nobody": NOBODY}
 
     async def join(self, lease_s: float) -> None:
         """Begin to live; again, if it is not known whether it did. Raises StoreUnavailable."""
@@ -38,7 +44,7 @@ class Heartbeat:
     async def beat(self) -> int:
         """Still alive; how many workers are, with this one. Raises DeclaredDead when others no
         longer thought so, StoreUnavailable."""
-        rows = await self._database.run(statement("beat"), {"worker": self._worker})
+        rows = await self._database.run(statement("beat"), self._named)
         if not rows:
             raise DeclaredDead
         living: int = rows[0].living
@@ -52,7 +58,7 @@ class Heartbeat:
         None if there is no other. Raises StoreUnavailable.
         """
         async with self._database.transaction() as connection:
-            found = (await connection.execute(statement("bury"), {"worker": self._worker})).one()
+            found = (await connection.execute(statement("bury"), self._named)).one()
             freed: int = (await connection.execute(statement("free"))).one().freed
         if found.dead or freed:
             emit(WorkersBuried(tuple([f"worker-{id_}" for id_ in found.dead]), freed))
@@ -63,5 +69,5 @@ class Heartbeat:
     async def leave(self) -> None:
         """Live no more; whatever is still owned becomes due. Raises StoreUnavailable."""
         async with self._database.transaction() as connection:
-            await connection.execute(delete(worker).where(worker.c.id == self._worker))
+            await connection.execute(statement("leave"), self._named)
             await connection.execute(statement("free"))

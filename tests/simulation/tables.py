@@ -40,6 +40,7 @@ from service.domain.pairing import (
 from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Registration
 from service.domain.thumbprint import Thumbprint
 from service.store.claims import LINES
+from service.store.leases import NOBODY
 from service.store.rows import line_of
 from tests.support.arrays import elements
 
@@ -259,7 +260,7 @@ class Tables:
         witnesses = [each for each in self.workers.values() if _is_fresh(each, now)]
         life.steady_since_s = min((each.steady_since_s for each in witnesses), default=now)
         life.seen_s = now
-        others = [each for id_, each in self.workers.items() if id_ != worker]
+        others = [each for id_, each in self.workers.items() if id_ not in (worker, NOBODY)]
         return 1 + sum(now - each.seen_s <= each.lease_s for each in others)
 
     def bury(self, worker: WorkerId) -> float | None:
@@ -280,7 +281,12 @@ class Tables:
         return min((each for each in left_s if each >= 0), default=None)
 
     def leave(self, worker: WorkerId) -> None:
-        """Live no more."""
+        """`leave.sql`, `free.sql`."""
+        now = self._clock()
+        if fresh := [each for each in self.workers.values() if _is_fresh(each, now)]:
+            lease_s = min(each.lease_s for each in fresh)
+            steady_since_s = min(each.steady_since_s for each in fresh)
+            self.workers[NOBODY] = Life(now, lease_s, steady_since_s)
         self.workers.pop(worker, None)
         self._free_orphans()
 

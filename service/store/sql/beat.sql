@@ -8,7 +8,8 @@
 --
 -- Steady is the database, not the worker: whoever's row was beaten within half a lease tells that
 -- it was there at that time, and since when it was there before. So a young worker inherits from an
--- old one, even from a dead one, and workers that die often do not keep each other from burying.
+-- old one, even from a dead one or one that has left (leave.sql), and workers that come and go often
+-- do not keep each other from burying.
 -- Where there is no such row there was a gap, or the clock went back: then nobody's row says
 -- anything about who lives, until all have had the time to beat again (bury.sql).
 --
@@ -27,5 +28,6 @@ from (select clock_timestamp() as now) as clock
 where id = :worker
 returning (
   select 1 + count(*) from worker as w
-  where w.id <> :worker and clock.now - w.seen <= w.lease_ms * interval '1 millisecond'
+  where w.id not in (:worker, cast(:nobody as uuid))
+    and clock.now - w.seen <= w.lease_ms * interval '1 millisecond'
 ) as living

@@ -9,6 +9,7 @@
 -- After the database was away, every row is old. So nobody judges before it has been there without
 -- a gap for a whole lease (beat.sql): whoever lives has beaten since then. A row from the future
 -- is as dead as an old one: the clock went back, and whoever lives has beaten by the new one since.
+-- Nobody's row (leave.sql) goes in the same way; that is no news.
 --
 -- Locks: the rows of the dead; nobody waits.
 -- Lives on: pk_worker. The table has a row for each process.
@@ -37,7 +38,7 @@ others as (
   where id <> :worker
 )
 select
-  array(select id from buried) as dead,
+  array(select id from buried where id <> cast(:nobody as uuid)) as dead,
   cast(extract(epoch from min(left_over)) as double precision) as next_s
 from others
 where left_over >= interval '0'

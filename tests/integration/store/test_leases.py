@@ -10,10 +10,12 @@ import pytest
 from service.domain.errors import DeclaredDead, LeaseLost
 from service.domain.ids import WorkerId
 from service.domain.pairing import Pairing
+from service.observe.events import LogEvent
+from service.observe.logging import listening
 from service.store.claims import Claims
 from service.store.database import Database
 from service.store.errors import Locked
-from service.store.leases import Heartbeat
+from service.store.leases import NOBODY, Heartbeat
 from service.store.notify import Listener
 from service.store.pairings import Pairings
 from tests.integration.store.values import (
@@ -336,6 +338,62 @@ async def test_many_who_bury_at_once_free_once(database: Database, sql: "Connect
     hearts = [await judge(database, sql) for _ in range(8)]
     await asyncio.gather(*[heart.bury() for heart in hearts])
     assert (await Pairings(database).get(pairing.id)).epoch == pairing.epoch + 1
+
+
+async def test_who_leaves_tells_who_comes_since_when_the_database_was_steady(
+    database: Database, sql: "Connection"
+) -> None:
+    """Else workers that are restarted often would keep each other from burying who is dead."""
+    dead, _, _ = await owned(database, sql)
+    old, its_heart = await born(database)
+    await sql.execute(SETTLE, old, LEASE_S + 1)
+    await its_heart.leave()
+    for _ in range(3):
+        _, heart = await born(database)
+        await heart.leave()
+    _, heart = await born(database)
+    assert await heart.beat() == 1
+    await heart.bury()
+    assert dead not in await living(sql)
+
+
+async def test_what_who_has_left_knew_is_soon_out_of_date(
+    database: Database, sql: "Connection"
+) -> None:
+    dead, _, _ = await owned(database, sql)
+    old, its_heart = await born(database)
+    await sql.execute(SETTLE, old, LEASE_S * 5)
+    await its_heart.leave()
+    await sql.execute(AGE, NOBODY, LEASE_S / 2 + 1)
+    young, heart = await born(database)
+    await heart.beat()
+    await heart.bury()
+    assert dead in await living(sql)
+    await heart.leave()
+    assert young not in await living(sql)
+
+
+async def test_who_has_long_not_beaten_leaves_no_witness(
+    database: Database, sql: "Connection"
+) -> None:
+    mine, heart = await born(database)
+    await sql.execute(SETTLE, mine, LEASE_S * 5)
+    await sql.execute(AGE, mine, LEASE_S / 2 + 1)
+    await heart.leave()
+    assert await living(sql) == set()
+
+
+async def test_nobodys_row_goes_without_being_told(database: Database, sql: "Connection") -> None:
+    _, its_heart = await born(database)
+    await its_heart.leave()
+    assert await living(sql) == {NOBODY}
+    await sql.execute(AGE, NOBODY, LEASE_S + 1)
+    heart = await judge(database, sql)
+    news: list[LogEvent] = []
+    with listening(news.append):
+        await heart.bury()
+    assert NOBODY not in await living(sql)
+    assert not news
 
 
 async def test_who_leaves_hands_back_what_is_left(database: Database, sql: "Connection") -> None:
