@@ -18,7 +18,7 @@ from service.store.database import Database
 from service.store.statements import statement
 from service.store.tables import worker
 
-NOBODY = UUID(int=0)
+NOBODY = WorkerId(UUID(int=0))
 """In whose row there is what the last worker to leave knew of the database (`leave.sql`)."""
 
 

@@ -145,7 +145,7 @@ appliance_health = Table(
 )
 
 # One row for each worker that lives, and a witness that who has left has left behind. Beaten every
-# few seconds: no index but the key, and room on the page, so that a beat touches nothing else. Times
+# few seconds: no index but the key, and room on the page: a beat touches nothing else. Times
 # may go back, when the database's clock does.
 worker = Table(
     "worker",
