@@ -5,12 +5,14 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from math import inf
 from types import TracebackType
 from typing import Self
 
 from service.appliance.breakers import Breakers
 from service.appliance.client import ApplianceClient
 from service.appliance.conditions import Conditions
+from service.appliance.expiry import Expiry
 from service.appliance.gate import LoginGate, OwnGate
 from service.domain.appliance import ApiError, Contact, Endpoint
 from service.domain.ids import ApplianceName
@@ -68,6 +70,9 @@ class ApplianceFleet:
         self._kept: dict[ApplianceName, Kept] = {}
         self._replaced: set[Kept] = set()
         """Those that somebody uses still."""
+        self._idle: dict[Kept, float] = {}
+        """Those that nobody uses, and until when (loop time) they stay; the next to go first."""
+        self._expiry = Expiry(self._dismiss_idle)
         self._workers = 1
         self._loading: defaultdict[ApplianceName, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group = asyncio.TaskGroup()
@@ -98,13 +103,20 @@ class ApplianceFleet:
     async def take(self, endpoint: Endpoint) -> Kept:
         """What `use` enters with: to be given back by `leave`."""
         kept = await self._current(endpoint)
-        kept.users += 1
+        self._enter(kept)
         return kept
 
     def leave(self, kept: Kept) -> None:
         """One user less."""
         kept.users -= 1
-        self._dismiss_if_left(kept)
+        if kept.users:
+            return
+        if kept.is_replaced:
+            self._dismiss(kept)
+        else:
+            until = asyncio.get_running_loop().time() + self._conditions.limits.idle_s
+            self._idle[kept] = until
+            self._expiry.heed(until)
 
     def share(self, workers: int) -> None:
         """Implements `Fleet.share`."""
@@ -131,7 +143,7 @@ class ApplianceFleet:
         then None is returned. Raises what `registration_of` raises."""
         async with self._loading[name]:
             kept = await self._load(name)
-        kept.users += 1
+        self._enter(kept)
         try:
             error = await kept.client.probe()
         finally:
@@ -139,6 +151,10 @@ class ApplianceFleet:
         if error is None:
             kept.client.breaker.close()
         return error
+
+    def _enter(self, kept: Kept) -> None:
+        kept.users += 1
+        self._idle.pop(kept, None)
 
     async def _current(self, endpoint: Endpoint) -> Kept:
         kept = self._kept.get(endpoint.name)
@@ -163,16 +179,28 @@ class ApplianceFleet:
         self._kept[name] = Kept(client, registration.endpoint, registration.is_sealed)
         if before is not None:
             before.is_replaced = True
-            self._replaced.add(before)
-            self._dismiss_if_left(before)
+            if before.users:
+                self._replaced.add(before)
+            else:
+                self._dismiss(before)
         return self._kept[name]
 
-    def _dismiss_if_left(self, kept: Kept) -> None:
-        if kept.is_replaced and kept.users == 0:
-            self._replaced.discard(kept)
-            self._group.create_task(kept.client.close())
+    def _dismiss(self, kept: Kept) -> None:
+        self._replaced.discard(kept)
+        self._idle.pop(kept, None)
+        self._group.create_task(kept.client.close())
+
+    def _dismiss_idle(self, now: float) -> float:
+        """Let go of those whom nobody has used for long; when the next one's time is over."""
+        for kept, until in list(self._idle.items()):
+            if until > now:
+                return until
+            del self._kept[kept.endpoint.name]
+            self._dismiss(kept)
+        return inf
 
     async def _close_all(self) -> None:
+        self._expiry.stop()
         clients = [kept.client for kept in self._kept.values()]
         self._kept.clear()
         async with asyncio.TaskGroup() as closing:

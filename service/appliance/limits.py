@@ -28,6 +28,8 @@ class Limits:
     """Per appliance. `keep_alive_s` has to be less than the appliance's own, which is unknown
     (libraries 2.1): a connection that it closes under a call makes a mutating call ambiguous.
 
+    `idle_s` after its last user has left an appliance is logged out, and its credentials are
+    forgotten: it may have been removed.
     `spacing_s` is the least pause between two reads of the list of peers after one that was
     shared, a quarter of it after another; a quarter is also what the next one after a shared one
     waits for more to share it.
@@ -38,6 +40,7 @@ class Limits:
 
     connections: int = 2
     keep_alive_s: float = 10.0
+    idle_s: float = 600.0
     max_body: int = 8 * 1024 * 1024
     spacing_s: float = 0.08
     bulk_ids: int = 500

@@ -9,12 +9,13 @@ import pytest
 from service.appliance.conditions import Conditions
 from service.appliance.exchange import granted
 from service.appliance.fleet import ApplianceFleet
+from service.appliance.limits import Limits
 from service.domain.appliance import Endpoint
 from service.domain.errors import NotSent, Rejected, UnknownAppliance
 from service.domain.ids import ApplianceName
 from service.domain.registration import Registration
 from simulator import Knobs
-from tests.integration.appliance.rigs import LOOPBACK, QUICK, registered, rig, spec_of, until
+from tests.integration.appliance.rigs import LOOPBACK, QUICK, Rig, registered, rig, spec_of, until
 
 
 async def test_the_client_of_an_appliance_is_kept() -> None:
@@ -143,6 +144,64 @@ async def test_one_appliance_that_is_down_holds_nobody_else_up() -> None:
             await there.about()
         with pytest.raises(NotSent):
             await here.client.about()
+
+
+async def test_who_is_not_used_any_more_is_logged_out_and_comes_back_when_used() -> None:
+    """An appliance that was removed is told good-bye, and its credentials are kept no longer."""
+    async with rig(limits=Limits(idle_s=0.05)) as here:
+        async with here.fleet.use(here.there) as old:
+            await old.about()
+        await until(lambda: _logouts(here) == 1)
+        asked = here.registry.asked
+        async with here.fleet.use(here.there) as new:
+            assert new is not old
+            await new.about()
+        assert here.registry.asked == asked + 1
+        await until(lambda: _logouts(here) == 2)
+        await here.client.about()  # It is used all the time.
+        assert here.requests("DELETE /sessions") == 0
+
+
+async def test_who_is_used_again_in_time_stays_logged_in() -> None:
+    async with rig(limits=Limits(idle_s=0.2)) as here:
+        async with here.fleet.use(here.there) as first:
+            await first.about()
+        async with here.fleet.use(here.there) as again:
+            assert again is first
+            await _idle_elsewhere(here)
+            await again.about()
+            assert _logouts(here) == 1
+
+
+async def test_a_client_that_is_replaced_while_idle_says_good_bye_once() -> None:
+    async with rig(limits=Limits(idle_s=0.3)) as here:
+        async with here.fleet.use(here.there) as old:
+            await old.about()
+        endpoint = here.registry.put(registered(spec_of(here.simulated.appliances[1]), 2))
+        async with here.fleet.use(endpoint) as new:
+            assert new is not old
+            await new.about()
+            await until(lambda: _logouts(here) == 1)
+            await _idle_elsewhere(here)
+            async with here.fleet.use(endpoint) as still:
+                assert still is new
+            assert _logouts(here) == 2
+
+
+async def _idle_elsewhere(here: Rig) -> None:
+    """Return when another process has logged out, which began to be idle later than this one."""
+    before = _logouts(here)
+    conditions = Conditions(LOOPBACK, QUICK, Limits(idle_s=0.3))
+    async with ApplianceFleet(here.registry.of, conditions) as elsewhere:
+        async with elsewhere.use(here.there) as client:
+            await client.about()
+        await until(lambda: _logouts(here) == before + 1)
+
+
+def _logouts(here: Rig) -> int:
+    """How many sessions of the other appliance were ended."""
+    counts = here.simulated.world.truth.counts(here.there.name)
+    return counts.answers["DELETE /sessions", 204]
 
 
 async def test_a_fleet_that_used_nothing_ends_at_once() -> None:
