@@ -30,7 +30,7 @@ class Calls:
         self.name = name
         self._channel = channel
         self._breaker = breaker
-        # Waiting for a connection here, not in the channel, so that one knows when it ended.
+        # Waiting for a connection here, and nowhere else: one knows when it ended.
         self._turns = Turns(connections)
 
     async def send(

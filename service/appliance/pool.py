@@ -10,14 +10,14 @@ from service.appliance.limits import Limits
 
 
 class Pool:
-    """At most `limits.connections` at once, each idle for at most `limits.keep_alive_s`."""
+    """As many as are taken at once: whoever takes limits that (`Calls`). Each is idle for at most
+    `limits.keep_alive_s`."""
 
     def __init__(self, dialer: Dialer, limits: Limits, connect_s: float) -> None:
         self._dialer = dialer
         self._connect_s = connect_s
         self._keep_alive_s = limits.keep_alive_s
         self._max_body = limits.max_body
-        self._turns = asyncio.Semaphore(limits.connections)
         self._open: set[Connection] = set()
         self._idle: list[Connection] = []
         """Those longest idle first."""
@@ -26,20 +26,11 @@ class Pool:
 
     async def take(self, until: float) -> Connection | Failure:
         """A connection that is fit for a call, to be given back; why there is none, otherwise."""
-        by = min(asyncio.get_running_loop().time() + self._connect_s, until)
-        if not await self._turn(by):
-            return Failure(FailureKind.CONNECT_TIMEOUT, "all connections are in use")
-        connection: Connection | Failure | None = None
-        try:
-            connection = self._kept() or await self._dial(by)
-        finally:
-            if not isinstance(connection, Connection):
-                self._turns.release()
-        return connection
+        now = asyncio.get_running_loop().time()
+        return self._kept(now) or await self._dial(min(now + self._connect_s, until))
 
     def give_back(self, connection: Connection) -> None:
         """The call is over. What is still open is kept."""
-        self._turns.release()
         if not connection.is_open:
             return
         loop = asyncio.get_running_loop()
@@ -56,17 +47,8 @@ class Pool:
         for connection in list(self._open):
             connection.close()
 
-    async def _turn(self, by: float) -> bool:
-        if not self._turns.locked():
-            return await self._turns.acquire()
-        try:
-            async with asyncio.timeout_at(by):
-                return await self._turns.acquire()
-        except TimeoutError:
-            return False
-
-    def _kept(self) -> Connection | None:
-        eldest = asyncio.get_running_loop().time() - self._keep_alive_s
+    def _kept(self, now: float) -> Connection | None:
+        eldest = now - self._keep_alive_s
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since > eldest and connection.is_fit:

@@ -55,9 +55,9 @@ def kind_of(outcome: Outcome) -> FailureKind:
     return outcome.kind
 
 
-def turns_left(channel: HttpsChannel) -> int:
-    """How many calls could begin now."""
-    return channel._pool._turns._value
+def in_use(channel: HttpsChannel) -> int:
+    """Connections that some call has."""
+    return len(channel._pool._open) - len(channel._pool._idle)
 
 
 class Lines:
@@ -287,7 +287,7 @@ async def test_a_call_that_is_cancelled_leaves_nothing_behind_whenever_that_is()
                 call.cancel()
                 with suppress(asyncio.CancelledError):
                     await call
-                assert turns_left(channel) == Limits().connections
+                assert in_use(channel) == 0
             turns += 1
         await until(lambda: server.open == 0)
         assert server.count("POST") <= len(asked)
@@ -297,55 +297,16 @@ async def test_a_call_that_is_cancelled_leaves_nothing_behind_whenever_that_is()
         gc.collect()
 
 
-async def test_a_call_that_is_cancelled_while_the_name_is_resolved_frees_its_turn() -> None:
+async def test_a_call_that_is_cancelled_while_the_name_is_resolved_is_not_made() -> None:
     async with raw_server(echo) as server, channel_to(server, "localhost", PATIENT) as channel:
         call = asyncio.ensure_future(channel.send(CHANGE, {}, granted))
         await asyncio.sleep(0)
-        assert turns_left(channel) == Limits().connections - 1
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        assert turns_left(channel) == Limits().connections
+        assert in_use(channel) == 0
         await body(look(channel))
         assert server.count("POST") == 0
-
-
-async def test_a_call_that_waits_for_its_turn_can_be_cancelled_or_come_too_late() -> None:
-    go = asyncio.Event()
-
-    async def hold(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
-        await go.wait()
-        await echo(arrival, writer)
-
-    timeouts = CallTimeouts(connect_s=0.2, answer_s=5.0, total_s=5.0)
-    limits = Limits(connections=1)
-    async with raw_server(hold) as server, channel_to(server, "127.0.0.1", timeouts, limits) as way:
-        first = asyncio.ensure_future(look(way))
-        await until(lambda: len(server.arrivals) == 1)
-        second = asyncio.ensure_future(look(way))
-        await asyncio.sleep(0)
-        second.cancel()
-        assert kind_of(await look(way)) is FailureKind.CONNECT_TIMEOUT
-        assert second.cancelled()
-        go.set()
-        await body(first)
-        await body(look(way))
-        assert (server.connections, len(server.arrivals)) == (1, 2)
-
-
-async def test_there_are_never_more_connections_than_allowed() -> None:
-    most = 0
-
-    async def count(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
-        nonlocal most
-        most = max(most, server.open)
-        await asyncio.sleep(0)
-        await echo(arrival, writer)
-
-    async with raw_server(count) as server, channel_to(server) as channel:
-        calls = [body(look(channel, f"/{n}")) for n in range(20)]
-        assert await asyncio.gather(*calls) == [b"/%d" % n for n in range(20)]
-        assert (most, server.connections) == (2, 2)
 
 
 async def test_idle_connections_are_closed_in_time_by_themselves() -> None:

@@ -62,7 +62,8 @@ def refuse() -> None:
 def acquired(client: ApplianceClient) -> int:
     """Connections that some call has."""
     assert isinstance(client._channel, HttpsChannel)
-    return Limits().connections - client._channel._pool._turns._value
+    pool = client._channel._pool
+    return len(pool._open) - len(pool._idle)
 
 
 @each_change

@@ -365,6 +365,44 @@ async def test_a_call_that_is_cancelled_frees_its_connection_for_the_next_ones()
         assert call.cancelled()
 
 
+async def test_there_are_never_more_connections_than_allowed() -> None:
+    most = 0
+
+    async def count(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        nonlocal most
+        most = max(most, server.open)
+        await asyncio.sleep(0)
+        writer.write(response())
+
+    async with raw_server(count) as server, client_of(server.spec()) as client:
+        await asyncio.gather(*(client.ask(Request("GET", f"/{n}")) for n in range(20)))
+        assert (most, server.connections) == (2, 2)
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_for_its_turn_takes_none() -> None:
+    go = asyncio.Event()
+
+    async def hold(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        writer.write(response())
+
+    async with (
+        raw_server(hold) as server,
+        client_of(server.spec(), limits=Limits(connections=1)) as client,
+    ):
+        first = asyncio.ensure_future(client.ask(Request("GET", "/first")))
+        await until(lambda: server.count("GET", "/first") == 1)
+        second = asyncio.ensure_future(client.ask(Request("GET", "/second")))
+        await asyncio.sleep(0)
+        second.cancel()
+        go.set()
+        await first
+        await client.ask(Request("GET", "/third"))
+        assert second.cancelled()
+        assert [each.path for each in server.arrivals] == ["/sessions", "/first", "/third"]
+        assert server.connections == 1
+
+
 async def test_a_call_that_waits_for_its_turn_has_its_whole_time_after_that() -> None:
     async def slow(_: Arrival, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.1)
