@@ -17,6 +17,8 @@ from service.appliance.gate import LoginGate, OwnGate
 from service.domain.appliance import ApiError, Contact, Endpoint
 from service.domain.ids import ApplianceName
 from service.domain.registration import Registration
+from service.observe.events import UpkeepCrashed
+from service.observe.logging import emit
 
 
 def own_gate(_: Registration) -> LoginGate:
@@ -45,6 +47,13 @@ class Kept:
         """Whether a client of `registration` could do no more."""
         is_same = self.endpoint == registration.endpoint
         return is_same and (registration.is_sealed or not self.is_sealed)
+
+    async def close(self) -> None:
+        """Log out, and close the connections. Raises nothing: all others would suffer."""
+        try:
+            await self.client.close()
+        except Exception as defect:  # noqa: BLE001 - as the docstring says
+            emit(UpkeepCrashed(doing=f"leaving '{self.endpoint.name}'"), error=defect)
 
 
 class ApplianceFleet:
@@ -188,7 +197,7 @@ class ApplianceFleet:
     def _dismiss(self, kept: Kept) -> None:
         self._replaced.discard(kept)
         self._idle.pop(kept, None)
-        self._group.create_task(kept.client.close())
+        self._group.create_task(kept.close())
 
     def _dismiss_idle(self, now: float) -> float:
         """Let go of those whom nobody has used for long; when the next one's time is over."""
@@ -201,11 +210,11 @@ class ApplianceFleet:
 
     async def _close_all(self) -> None:
         self._expiry.stop()
-        clients = [kept.client for kept in self._kept.values()]
+        all_kept = list(self._kept.values())
         self._kept.clear()
         async with asyncio.TaskGroup() as closing:
-            for client in clients:
-                closing.create_task(client.close())
+            for kept in all_kept:
+                closing.create_task(kept.close())
 
 
 class _Use(AbstractAsyncContextManager[ApplianceClient]):

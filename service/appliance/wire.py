@@ -74,9 +74,9 @@ def read_json(body: bytes) -> object:
     """Any JSON value. Raises Unreadable."""
     try:
         value: object = msgspec.json.decode(body)
+        return _without_nul(value) if _NUL in body else value
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable("the answer is not JSON") from error
-    return _without_nul(value) if _NUL in body else value
 
 
 def read_object(body: bytes) -> Json:

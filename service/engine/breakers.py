@@ -6,7 +6,7 @@ from service.domain.errors import SitepairError, StoreUnavailable
 from service.domain.ids import ApplianceName
 from service.engine.policy import Policy
 from service.engine.ports import Ports
-from service.observe.events import BreakerClosed, BreakerOpened, StoreTroubled
+from service.observe.events import BreakerClosed, BreakerOpened, StoreTroubled, UpkeepCrashed
 from service.observe.logging import emit
 
 _PROBING_S = 1.0
@@ -69,5 +69,7 @@ class BreakerKeeper:
         except SitepairError as trouble:
             # Nobody is worse off: the next turn to probe comes by itself.
             emit(StoreTroubled(doing=f"probing '{name}'", error=str(trouble)))
+        except Exception as defect:  # noqa: BLE001 - one appliance's answer must not end the worker
+            emit(UpkeepCrashed(doing=f"probing '{name}'"), error=defect)
         finally:
             self._probing.discard(name)

@@ -106,6 +106,14 @@ class PairingCrashed(LogEvent, frozen=True):
     level: ClassVar[Level] = "error"
 
 
+class UpkeepCrashed(LogEvent, frozen=True):
+    """What is done beside the pairings met a defect of ours, and was given up, this once; all else
+    goes on. The traceback follows."""
+
+    level: ClassVar[Level] = "error"
+    doing: str
+
+
 class HeartbeatLate(LogEvent, frozen=True):
     """This process's worker beat `late_s` later than it meant to, with `left_s` left of its lease
     (negative: none). Of several late ones in a row the first."""

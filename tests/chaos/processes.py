@@ -113,7 +113,7 @@ async def run_once(
             raise DidNotStart(f"{name} ended with status {status}; its log is {log}")
 
 
-_DEFECTS = frozenset({"pairing_crashed", "request_crashed"})
+_DEFECTS = frozenset({"pairing_crashed", "request_crashed", "upkeep_crashed"})
 
 
 def is_service_ready(line: Mapping[str, Any]) -> bool:

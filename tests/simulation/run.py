@@ -11,6 +11,7 @@ from service.observe.events import (
     PairingCrashed,
     PairingMoved,
     StoreTroubled,
+    UpkeepCrashed,
 )
 from tests.simulation.blows import Blows
 from tests.simulation.callers import Callers
@@ -98,7 +99,7 @@ class Run:
 
     def _heard(self, event: LogEvent, error: BaseException | None) -> None:
         """What the service logs and the trace does not have from elsewhere."""
-        if isinstance(event, PairingCrashed):
+        if isinstance(event, PairingCrashed | UpkeepCrashed):
             lines = traceback.format_exception(error)
             self.promises.broken.append(f"{current().pairing}: a defect: {''.join(lines)}")
         elif not isinstance(event, ApplianceCalled | PairingMoved | StoreTroubled):

@@ -12,6 +12,8 @@ from service.domain.appliance import ApiError
 from service.domain.errors import Ambiguous, ApplianceClosed, NotSent, UnknownAppliance
 from service.domain.ids import ApplianceName, TaskId
 from service.domain.pairing import SiteCall
+from service.observe.events import LogEvent, UpkeepCrashed
+from service.observe.logging import listening
 from tests.support.virtual_time import now, run
 from tests.unit.appliance.scripted import (
     DEAD,
@@ -345,3 +347,27 @@ def test_the_end_of_a_client_does_not_wait_for_a_dead_appliance() -> None:
 def an_error() -> ApiError:
     """Why another worker opened the breaker."""
     return ApiError("AnswerTimeout", "no answer in time")
+
+
+def test_a_good_bye_that_meets_a_defect_harms_nobody_else() -> None:
+    told: list[LogEvent] = []
+
+    async def crash_at_good_bye(request: Request) -> Outcome:
+        if request.method == "DELETE":
+            raise ZeroDivisionError
+        return await all_is_well(request)
+
+    async def scene() -> None:
+        async with world() as here:
+            here.channel.play = crash_at_good_bye
+            async with here.fleet.use(a_registration().endpoint) as old:
+                await old.log_in()
+            here.registration = a_registration(2)
+            async with here.fleet.use(here.registration.endpoint) as new:
+                await asyncio.sleep(1.0)
+                await new.log_in()
+
+    with listening(told.append):
+        run(scene())
+    crashes = [event for event in told if isinstance(event, UpkeepCrashed)]
+    assert crashes == [UpkeepCrashed(f"leaving '{NAME}'")] * 2

@@ -1,6 +1,7 @@
 """Reading and writing H4's JSON."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -104,6 +105,16 @@ def test_a_task_needs_nothing_but_its_id() -> None:
     task = read_task(b'{"id": "x"}')
     assert (task.state, task.progress, task.result, task.error) == ("UNKNOWN", 0, None, None)
     assert not task.is_over
+
+
+@pytest.mark.parametrize("depth", [400, 600, 900, 1100, 100_000])
+@pytest.mark.parametrize("leaf", [b"1", b'"\\u0000"'])
+def test_what_is_nested_too_deeply_is_read_or_cannot_be_read(depth: int, leaf: bytes) -> None:
+    """Nothing else: whoever reads an answer expects no other error of it."""
+    body = b'{"id": "x", "code": "C", "more": ' + b"[" * depth + leaf + b"]" * depth + b"}"
+    with suppress(Unreadable):
+        read_task(body)
+    read_error(body)
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"id": null}', b'{"id": ""}', b"[]", b'"x"', b"", b"{"])

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from service.appliance.client import ApplianceClient
 from service.domain.appliance import ApiError
 from service.domain.events import PairingEvent, SideEvent
 from service.domain.ids import ApplianceName
@@ -14,7 +15,10 @@ from service.engine.policy import Policy
 from service.engine.ports import Fleet
 from service.engine.saga import drive
 from service.engine.surrender import surrender
-from tests.unit.engine.scene import POLICY, THIRD, a_pairing, scene
+from service.observe.events import LogEvent, UpkeepCrashed
+from service.observe.logging import listening
+from tests.simulation.weather import CallFault
+from tests.unit.engine.scene import OTHER, POLICY, THIRD, a_pairing, scene
 
 
 class Defect(Exception):
@@ -69,3 +73,31 @@ def test_one_that_can_neither_be_driven_nor_ended_is_tried_again_at_its_leisure(
         monkeypatch.undo()
         here.stage.start_another(worker)
         assert here.until_over().state is PairingState.SUCCEEDED
+
+
+def test_a_probe_that_meets_a_defect_is_tried_again_and_the_worker_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probes: list[float] = []
+    told: list[UpkeepCrashed] = []
+
+    async def crash_at_first(client: ApplianceClient) -> ApiError | None:
+        probes.append(here.loop.instant)
+        if len(probes) == 1:
+            raise Defect
+        return await probe(client)
+
+    def hear(event: LogEvent) -> None:
+        if isinstance(event, UpkeepCrashed):
+            told.append(event)
+
+    probe = ApplianceClient.probe
+    monkeypatch.setattr(ApplianceClient, "probe", crash_at_first)
+    with scene() as here, listening(hear):
+        here.befall(OTHER, "GET", ".*", CallFault.UNREACHABLE, when=lambda: not probes)
+        here.befall(OTHER, "POST", ".*", CallFault.UNREACHABLE, when=lambda: not probes)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        (worker,) = here.stage.living
+        assert len(worker.workers) == 1
+    assert len(probes) == 2
+    assert told == [UpkeepCrashed(f"probing '{OTHER}'")]
