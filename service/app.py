@@ -33,6 +33,7 @@ from service.engine.worker import Worker
 from service.observe.events import (
     ServiceStarted,
     ServiceStopped,
+    StoreTroubled,
 )
 from service.observe.logging import emit, listening
 from service.observe.metrics import Metrics
@@ -291,14 +292,19 @@ async def _readiness(store: _Store, workers: Succession | None) -> Readiness:
 
 @asynccontextmanager
 async def _drained(part: Journal | Intake) -> AsyncIterator[None]:
-    """`part` runs within the block; at its end, what was handed over is committed first."""
+    """`part` runs within the block; at its end, what was handed over is committed first, unless
+    that takes too long: then who waits is told that it is not known."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(part.run())
+        running = tasks.create_task(part.run())
         try:
             yield
         finally:
-            async with asyncio.timeout(_DRAIN_S):
-                await part.stop()
+            try:
+                async with asyncio.timeout(_DRAIN_S):
+                    await part.stop()
+            except TimeoutError:
+                emit(StoreTroubled(doing="stopping", error=f"no answer within {_DRAIN_S:g} s"))
+                running.cancel()
 
 
 @asynccontextmanager

@@ -115,7 +115,7 @@ class Worker:
             async with asyncio.timeout(self._policy.grace_s):
                 await self.lease.end()
         except (StoreUnavailable, TimeoutError) as trouble:
-            emit(StoreTroubled(doing="leaving", error=str(trouble)))
+            emit(StoreTroubled(doing="leaving", error=str(trouble) or "no answer in time"))
 
     async def _hear_of_work(self) -> None:
         while True:
@@ -260,6 +260,7 @@ class Worker:
                 await case.record(PairingHandedBack(self._author.name), release=True)
             self.handed_back += 1
         except (SitepairError, TimeoutError) as trouble:
-            emit(PairingDropped(reason=f"not handed back: {trouble}"))
+            reason = str(trouble) or "no answer in time"
+            emit(PairingDropped(reason=f"not handed back: {reason}"))
         except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
             emit(PairingCrashed(), error=crash)

@@ -3,8 +3,9 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy import CursorResult, Executable, Row, event, text
@@ -19,6 +20,9 @@ from service.store.urls import DatabaseUrl
 APPLICATION_NAME = "sitepair"
 STATEMENT_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
+GOOD_BYE_S = 1.0
+"""Whoever hears no answer to it leaves all the same."""
+
 _ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
 """Ours is longer than the server's, which tells what it was."""
 
@@ -146,11 +150,13 @@ class Lane:
             await _execute(connection, _SET, {**self._settings, **_FOR_GOOD}, self._url)
 
     async def close(self) -> None:
-        """Close the connection, if it is open."""
+        """Close the connection, if it is open, whether the database answers that or not."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await connection.close()
+        if connection is None:
+            return
+        if not connection.invalidated:
+            await part((await connection.get_raw_connection()).driver_connection)
+        await connection.close()
 
 
 def _is_end_of_connection(error: DBAPIError) -> bool:
@@ -207,11 +213,23 @@ def _rows(result: CursorResult[Any]) -> Rows:
 async def connections(url: DatabaseUrl, pool_size: int | None = None) -> AsyncIterator[AsyncEngine]:
     """As `url` says they have to be: from a pool of `pool_size`, or each a new one."""
     engine = _engine(url, pool_size)
+    opened: WeakSet[Any] = WeakSet()
+    event.listen(engine.sync_engine, "connect", lambda made, _: opened.add(made.driver_connection))
     try:
         yield engine
     finally:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await engine.dispose()
+        async with asyncio.TaskGroup() as leaving:
+            for each in opened:
+                leaving.create_task(part(each))
+        await engine.dispose()
+
+
+async def part(driver: Any) -> None:
+    """Close a connection of asyncpg's, cut off if no answer comes in time: through SQLAlchemy a
+    server that hangs would be waited for. Raises nothing of the connection's."""
+    with suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        async with asyncio.timeout(GOOD_BYE_S):
+            await driver.close()
 
 
 def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:

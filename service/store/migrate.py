@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.domain.errors import StoreUnavailable
 from service.resources import resource
-from service.store.database import CONNECT_TIMEOUT_S, connections
+from service.store.database import CONNECT_TIMEOUT_S, connections, part
 from service.store.errors import NotOurs, translated
 from service.store.partitions import make_partitions
 from service.store.tables import metadata
@@ -169,4 +169,4 @@ async def _alone(url: str) -> AsyncIterator[None]:
             await asyncio.sleep(_ASK_AGAIN_S)
         yield
     finally:
-        await holder.close(timeout=CONNECT_TIMEOUT_S)
+        await part(holder)

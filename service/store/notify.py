@@ -18,7 +18,7 @@ from service.domain.errors import StoreUnavailable
 from service.domain.ids import PairingId
 from service.observe.events import StoreTroubled
 from service.observe.logging import emit
-from service.store.database import APPLICATION_NAME, CONNECT_TIMEOUT_S
+from service.store.database import APPLICATION_NAME, CONNECT_TIMEOUT_S, part
 from service.store.errors import translated
 from service.store.urls import DatabaseUrl
 
@@ -177,7 +177,7 @@ class Listener:
                     await connection.add_listener(OVER, self._hear_of_ends)
                 yield connection, lost
             finally:
-                await _close(connection)
+                await part(connection)
 
     def _hear_of_work(self, *_: object) -> None:
         self.due.announce()
@@ -197,10 +197,3 @@ async def _stand(connection: "Connection", lost: asyncio.Event) -> None:
                 await lost.wait()
         if not lost.is_set():
             await connection.execute("select 1", timeout=CONNECT_TIMEOUT_S)
-
-
-async def _close(connection: "Connection") -> None:
-    try:
-        await connection.close(timeout=CONNECT_TIMEOUT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()

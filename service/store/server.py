@@ -10,6 +10,7 @@ from contextlib import suppress
 import asyncpg
 
 from service.store.cluster import PORT, USER, Cluster
+from service.store.database import part
 from service.store.installation import OwnDatabaseFailed
 
 PATIENCE_S = 900
@@ -126,7 +127,7 @@ class Server:
                 f"The PostgreSQL that runs on {self._cluster.data} does not take the password in "
                 f"{self._cluster.home / 'password'}."
             ) from error
-        await connection.close(timeout=5)
+        await part(connection)
         return True
 
     async def _run(self, program: str, *arguments: str) -> str:

@@ -3,14 +3,17 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 
+from service.app import running
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import WorkerId
+from service.engine.policy import Policy
 from service.store import bulk, notify
 from service.store import database as database_module
 from service.store.bulk import BatchRequest, BulkIntake
@@ -19,6 +22,8 @@ from service.store.database import Database
 from service.store.leases import Heartbeat
 from tests.integration.store.proxy import Proxy, proxy_to
 from tests.integration.store.values import AUTHOR, now, register, request
+from tests.support.contract import contract_client
+from tests.support.service import settings_for
 
 PATIENCE_S = 0.5
 MUCH_LATER_S = 15.0
@@ -87,3 +92,36 @@ async def test_who_asks_to_be_told_of_things_asks_somebody_else(
         proxy.is_silent = False
         await ready.wait()
         listening.cancel()
+
+
+async def test_who_is_cancelled_in_the_silence_is_cancelled(way: tuple[Proxy, str]) -> None:
+    """The connection's good-bye is not answered either, which is nobody's concern."""
+    proxy, url = way
+    async with Database.connect(url) as database:
+        lane = database.lane()
+        await lane.run(text("select 1"))
+        proxy.fall_silent_at(b"select 2")
+        asking = asyncio.ensure_future(lane.run(text("select 2")))
+        await proxy.fell_silent.wait()
+        asking.cancel()
+        async with asyncio.timeout(MUCH_LATER_S):
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+
+async def test_a_service_stops_in_the_silence_and_nothing_is_wrong_with_it(
+    way: tuple[Proxy, str], tmp_path: Path
+) -> None:
+    proxy, url = way
+    policy = Policy(grace_s=0.5)
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(
+            running(settings_for(url, tmp_path), policy=policy)
+        )
+        async with contract_client(str(service.url), service.admin_token) as client:
+            body = {"appliances": ["a", "b"]}
+            answer = await client.call("POST", "/v1/pairings", json=body)
+            assert answer.status == 422
+        proxy.is_silent = True
+        async with asyncio.timeout(MUCH_LATER_S):
+            await stack.aclose()
