@@ -136,7 +136,8 @@ class Cluster:
             (Path(rest[3].strip()) / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
     def is_served(self) -> bool:
-        """Whether a PostgreSQL runs on these files, ready or not."""
+        """Whether a PostgreSQL runs on these files, ready or not. Raises OSError when nobody can
+        tell."""
         try:
             lines = self._mark.read_text().splitlines()
             pid, socket_dir = int(lines[0]), lines[4].strip()

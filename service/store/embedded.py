@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from service.observe.events import DatabaseDied, DatabaseRestarted
+from service.observe.events import DatabaseDied, DatabaseRestarted, StoreTroubled
 from service.observe.logging import emit
 from service.store.cluster import Cluster
 from service.store.installation import OwnDatabaseFailed
@@ -63,15 +63,28 @@ async def keep_serving(data_dir: Path, on_wait: WaitListener | None = None) -> N
     `on_wait` is as for `embedded_postgres`. Raises OwnDatabaseFailed when it does not come up.
     """
     cluster = await asyncio.to_thread(Cluster.prepare, data_dir)
+    is_blind = False
     with LockFile(cluster.lock("door")) as door:
         while True:
             await asyncio.sleep(_LOOK_S)
-            if await asyncio.to_thread(cluster.is_served):
-                continue
-            async with door.taken():
-                if not cluster.is_served():  # Another user may have been quicker.
-                    with _telling(on_wait):
-                        await _start_again(cluster)
+            try:
+                await _see_to_it(cluster, door, on_wait)
+            except OSError as trouble:
+                # Too many open files, say: what cannot be seen is not judged, but looked at again.
+                if not is_blind:
+                    emit(StoreTroubled(doing="looking after PostgreSQL", error=str(trouble)))
+                is_blind = True
+            else:
+                is_blind = False
+
+
+async def _see_to_it(cluster: Cluster, door: LockFile, on_wait: WaitListener | None) -> None:
+    if await asyncio.to_thread(cluster.is_served):
+        return
+    async with door.taken():
+        if not cluster.is_served():  # Another user may have been quicker.
+            with _telling(on_wait):
+                await _start_again(cluster)
 
 
 async def _start_again(cluster: Cluster) -> None:

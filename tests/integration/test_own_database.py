@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -143,6 +144,25 @@ async def test_what_a_killed_server_left_behind_is_waited_for(
         os.kill(child, signal.SIGCONT)
         await until_told(logs, LIVES_ON)
         connection.terminate()
+
+
+async def test_who_cannot_open_another_file_looks_again_later(
+    data_dir: Path, logs: io.StringIO
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with kept(data_dir):
+        kill(data_dir)
+        await until_told(logs, LIVES_ON)
+        next_one = os.open(os.devnull, os.O_RDONLY)
+        os.close(next_one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, hard))
+        try:
+            await until(lambda: "Too many open files" in logs.getvalue())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert told(logs) == LIVES_ON, "nobody has died again"
+        kill(data_dir)
+        await until_told(logs, LIVES_ON * 2)
 
 
 async def test_files_that_are_gone_are_not_made_anew(data_dir: Path) -> None:
