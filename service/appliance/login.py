@@ -97,7 +97,7 @@ class Session:
     async def _log_in(self) -> str:
         outcome: LoginOutcome | None = LoginEnd.UNKNOWN
         try:
-            refusal = self._untold or await self._gate.admit()
+            refusal = await self._refusal()
             if refusal is not None:
                 outcome = None
                 raise LoginRefused(refusal.error, refusal.status)
@@ -119,6 +119,13 @@ class Session:
         if self._token is None:
             raise NotSent(unreadable("the login was answered without a token"))
         return self._token
+
+    async def _refusal(self) -> LoginRefusal | None:
+        """Why the credentials may not be tried, if so. What nobody could be told before is told
+        first, and forgotten then: whoever gets in lifts it for all."""
+        if self._untold is not None:
+            await self._tell(self._untold)
+        return self._untold or await self._gate.admit()
 
     def _learn(self, answer: Outcome) -> LoginOutcome:
         if not isinstance(answer, Answer):
@@ -143,3 +150,5 @@ class Session:
                 self._untold = outcome
             else:
                 raise StoreUnavailable(str(trouble) or "no answer in time") from trouble
+        else:
+            self._untold = None

@@ -47,7 +47,7 @@ class _Told:
 
     appliance: UUID
     turn: UUID | None
-    refused_version: int | None
+    version: int
     refusal: LoginRefusal | None
     contact: int | None
 
@@ -129,8 +129,8 @@ class LoginGate:
         self._turn: UUID | None = None
 
     async def admit(self) -> LoginRefusal | None:
-        """Wait for the turn to log in. A refusal: these credentials were refused before, or no key
-        of ours opens them.
+        """Wait for the turn to log in. A refusal: these credentials, or newer ones, were refused
+        before, or no key of ours opens them.
 
         Raises UnknownAppliance, StoreUnavailable.
         """
@@ -153,9 +153,8 @@ class LoginGate:
         """How the login ended, or one that needed no turn. Raises StoreUnavailable."""
         turn, self._turn = self._turn, None
         refusal = outcome if isinstance(outcome, LoginRefusal) else None
-        version = self._version if refusal is not None else None
         contact = self._clock() if outcome is not LoginEnd.UNKNOWN else None
-        told = _Told(self._appliance, turn, version, refusal, contact)
+        told = _Told(self._appliance, turn, self._version, refusal, contact)
         clock = asyncio.get_running_loop().time
         until = clock() + _HELD_S
         while not _is_noted(await self._submit(told)):
@@ -184,7 +183,7 @@ def _of_told(told: Sequence[_Told]) -> Mapping[str, object]:
     return {
         "appliances": [each.appliance for each in told],
         "turns": [each.turn for each in told],
-        "refused_versions": [each.refused_version for each in told],
+        "versions": [each.version for each in told],
         "statuses": [each.status if each is not None else None for each in refusals],
         "errors": [error_to_json(each.error if each is not None else None) for each in refusals],
         "contacts": [each.contact for each in told],

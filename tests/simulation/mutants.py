@@ -179,10 +179,9 @@ MUTANTS = {
         (
             Edit(
                 "service.appliance.login",
-                "            refusal = self._untold or await self._gate.admit()\n"
+                "            refusal = await self._refusal()\n"
                 "            if refusal is not None:\n",
-                "            refusal = self._untold or await self._gate.admit()\n"
-                "            if refusal is self:\n",
+                "            refusal = await self._refusal()\n            if refusal is self:\n",
             ),
         ),
         seed=192,

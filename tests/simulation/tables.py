@@ -98,7 +98,7 @@ class Standing:
     probe_s: float = 0.0
     login_turn: UUID | None = None
     login_until_s: float = 0.0
-    refused_version: int | None = None
+    refused_version: int = 0
     refusal: LoginRefusal | None = None
 
 
@@ -376,7 +376,7 @@ class Tables:
         if not self._is_known(registration):
             raise UnknownAppliance(registration.spec.name)
         standing, now = self.standing(registration.spec.name), self._clock()
-        if standing.refused_version == registration.credentials_version and standing.refusal:
+        if standing.refused_version >= registration.credentials_version and standing.refusal:
             return standing.refusal
         if standing.login_turn is not None and now <= standing.login_until_s:
             return False
@@ -392,10 +392,12 @@ class Tables:
         standing = self.standing(registration.spec.name)
         if standing.login_turn == turn:
             standing.login_turn = None
+        if registration.credentials_version < standing.refused_version:
+            return
         if isinstance(outcome, LoginRefusal):
             standing.refusal, standing.refused_version = outcome, registration.credentials_version
         elif outcome is LoginEnd.ACCEPTED:
-            standing.refusal = standing.refused_version = None
+            standing.refusal, standing.refused_version = None, 0
 
     def _is_known(self, registration: Registration) -> bool:
         known = self.registrations.get(registration.spec.name)

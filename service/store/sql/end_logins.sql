@@ -2,22 +2,23 @@
 --
 -- Why it is right: a refusal counts whenever it comes, also from a turn that took too long and was
 -- taken by somebody else meanwhile; but only who holds the turn gives it back. A login that got in
--- lifts a refusal of the same credentials, or of older ones. Of one of which nothing is known there
--- is no contact, and no news. No appliance is named twice. Whose row somebody else holds is not
+-- lifts a refusal of the same credentials, or of older ones. What older ones than those refused have
+-- met, in the hands of who does not know the newer ones yet, changes nothing. Of a login of which
+-- nothing is known there is no contact, and no news. No appliance is named twice. Whose row somebody else holds is not
 -- `written` and has to be told again: so one that is held for long keeps nobody else.
 --
 -- Locks: the rows of health; nobody waits, but for who makes the same row for the first time.
 -- Lives on: pk_appliance, pk_appliance_health.
 with told as materialized (
-  select *
+  select *, case when status is not null then version end as refused_version
   from unnest(
     cast(:appliances as uuid[]),
     cast(:turns as uuid[]),
-    cast(:refused_versions as bigint[]),
+    cast(:versions as bigint[]),
     cast(:statuses as bigint[]),
     cast(:errors as json[]),
     cast(:contacts as bigint[])
-  ) as told (appliance, turn, refused_version, status, error, contact)
+  ) as told (appliance, turn, version, status, error, contact)
 ),
 held as materialized (
   select h.appliance_id
@@ -45,15 +46,18 @@ written as (
       from told
       where told.appliance = h.appliance_id
     ),
-    refused_version = case
-      when excluded.last_contact is not null then excluded.refused_version else h.refused_version
-    end,
-    refused_status = case
-      when excluded.last_contact is not null then excluded.refused_status else h.refused_status
-    end,
-    refused_error = case
-      when excluded.last_contact is not null then excluded.refused_error else h.refused_error
-    end,
+    (refused_version, refused_status, refused_error) = (
+      select
+        case when it.is_news then told.refused_version else h.refused_version end,
+        case when it.is_news then told.status else h.refused_status end,
+        case when it.is_news then told.error else h.refused_error end
+      from told
+      cross join lateral (
+        select
+          told.contact is not null and told.version >= coalesce(h.refused_version, 0) as is_news
+      ) as it
+      where told.appliance = h.appliance_id
+    ),
     last_contact = coalesce(excluded.last_contact, h.last_contact)
   returning h.appliance_id
 )

@@ -3,7 +3,7 @@
 -- Why it is right: the row of an appliance is one, so of many who ask at once each sees what the one
 -- before has written. A turn ends when it is given back, when its owner, a worker, is buried, or by
 -- itself, for what became of its taker may never be known. Credentials that were refused give no turn
--- any more, whoever was refused; others do. `taken` is the only proof of a turn; who asks again for
+-- any more, whoever was refused, nor do older ones, which were taken back; newer ones do. `taken` is the only proof of a turn; who asks again for
 -- the one that he holds, because the answer was lost, has it. No appliance is asked for twice.
 -- Whose row somebody else holds has no turn yet: so one that is held for long keeps nobody else.
 --
@@ -37,7 +37,7 @@ taken as (
     login_worker = excluded.login_worker,
     login_until = excluded.login_until,
     login_owner = excluded.login_owner
-  where h.refused_version is distinct from (
+  where coalesce(h.refused_version, 0) < (
       select asked.credentials_version from asked where asked.appliance = h.appliance_id
     )
     and (
@@ -61,4 +61,4 @@ select
 from asked
 left join appliance as a on a.id = asked.appliance
 left join appliance_health as h
-  on h.appliance_id = asked.appliance and h.refused_version = asked.credentials_version
+  on h.appliance_id = asked.appliance and h.refused_version >= asked.credentials_version

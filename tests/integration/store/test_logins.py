@@ -12,7 +12,13 @@ import pytest
 from service.domain.appliance import ApiError
 from service.domain.errors import StoreUnavailable, UnknownAppliance
 from service.domain.ids import WorkerId
-from service.domain.registration import LocalUser, LoginEnd, LoginRefusal, Registration
+from service.domain.registration import (
+    LocalUser,
+    LoginEnd,
+    LoginOutcome,
+    LoginRefusal,
+    Registration,
+)
 from service.store.database import Database
 from service.store.leases import Heartbeat
 from service.store.logins import TURN_LASTS_S, LoginGate, LoginGates
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 REFUSED = LoginRefusal(ApiError("NotAuthenticated", "No.", ("root",), "at Login.java:1"), 401)
+OTHERWISE_REFUSED = LoginRefusal(ApiError("AccountLocked", "No."), 403)
 
 
 @pytest.fixture
@@ -81,9 +88,7 @@ async def test_other_credentials_may_be_tried_and_any_other_change_is_no_reason_
     assert described.version == 2
     assert await gates.of(described).admit() == REFUSED
 
-    changed = replace(spec("a"), credentials=LocalUser("root", "another"))
-    renewed, _ = await registry(database).put(changed, AUTHOR)
-    assert await gates.of(renewed).admit() is None
+    assert await gates.of(await with_other_credentials(database)).admit() is None
 
 
 async def test_a_login_that_worked_lifts_the_refusal(
@@ -94,6 +99,35 @@ async def test_a_login_that_worked_lifts_the_refusal(
     await gate.tell(REFUSED)
     await gates.of(registration).tell(LoginEnd.ACCEPTED)
     assert await gate.admit() is None
+
+
+@pytest.mark.parametrize("outcome", [LoginEnd.ACCEPTED, OTHERWISE_REFUSED, LoginEnd.UNKNOWN])
+async def test_what_older_credentials_have_met_does_not_lift_a_refusal(
+    gates: LoginGates, registration: Registration, database: Database, outcome: LoginOutcome
+) -> None:
+    """They are in the hands of who began with them, and goes on with them to the end."""
+    old = gates.of(registration)
+    assert await old.admit() is None
+    renewed = await with_other_credentials(database)
+    new = gates.of(renewed)
+    await new.tell(REFUSED)
+    await old.tell(outcome)
+    assert await new.admit() == REFUSED
+    assert await old.admit() == REFUSED, "they were taken back"
+
+
+async def test_newer_credentials_that_got_in_lift_a_refusal_of_older_ones(
+    gates: LoginGates, registration: Registration, database: Database, sql: "Connection"
+) -> None:
+    await gates.of(registration).tell(REFUSED)
+    await gates.of(await with_other_credentials(database)).tell(LoginEnd.ACCEPTED)
+    assert await sql.fetchval("select refused_version from appliance_health") is None
+
+
+async def with_other_credentials(database: Database) -> Registration:
+    """The same appliance, when its credentials were replaced."""
+    changed = replace(spec("a"), credentials=LocalUser("root", "another"))
+    return (await registry(database).put(changed, AUTHOR))[0]
 
 
 async def test_a_login_of_which_nothing_is_known_gives_the_turn_back_and_no_more(

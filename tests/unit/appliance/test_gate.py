@@ -340,6 +340,30 @@ def test_a_refusal_that_the_store_did_not_hear_of_is_kept_here() -> None:
     run(scene())
 
 
+def test_a_refusal_that_was_kept_here_is_told_as_soon_as_that_works_and_can_be_lifted() -> None:
+    async def scene() -> None:
+        gate = Gate(on_tell=no_store)
+        async with (
+            world(gate_of=lambda _: gate) as here,
+            here.fleet.use(a_registration().endpoint) as client,
+        ):
+            here.channel.play = wrong_password
+            for _ in range(3):
+                with pytest.raises(LoginRefused):
+                    await client.peers()
+            assert gate.heard == []
+            gate.on_tell = at_once
+            with pytest.raises(LoginRefused):
+                await client.peers()
+            assert gate.heard == [REFUSAL]
+            assert here.channel.calls == {"POST /sessions": 1}
+            here.channel.play = all_is_well
+            gate.refusal = None  # An operator's check succeeded.
+            assert await client.peers() == ()
+
+    run(scene())
+
+
 def test_a_defect_of_the_gate_is_told_to_those_who_wait_not_to_the_group() -> None:
     async def crash() -> None:
         raise ZeroDivisionError
