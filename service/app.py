@@ -67,7 +67,8 @@ _ANSWERS_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A service that is up. `url` is None when it serves no API."""
+    """A service that is up. `url` is None when it serves no API, `admin_token` is empty when it
+    listens on no port."""
 
     url: str | None
     admin_token: str = field(repr=False)
@@ -98,8 +99,9 @@ async def running(
                     database=store.kind,
                 )
             )
+            token = _admin_token(settings) if url is not None else ""
             token_path = None if settings.admin_token else _token_path(settings)
-            yield Running(url if api else None, _admin_token(settings), token_path, store.kind)
+            yield Running(url if api else None, token, token_path, store.kind)
         emit(ServiceStopped(handed_back=workers.handed_back if workers is not None else 0))
     except BaseExceptionGroup as group:
         # Each part lives in a task group; what stopped one of them is what the caller wants.
@@ -234,6 +236,7 @@ async def _start_http(
 async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
     intake = Intake(store.database, _now_ms)
     await stack.enter_async_context(_drained(intake))
+    # Its own: a retry that is refused undoes its group, which is not to be one of a worker.
     journal = await _journal(stack, store)
 
     logins = LoginGates(store.database, _now_ms)

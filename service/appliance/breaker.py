@@ -12,12 +12,10 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
 from service.appliance.classify import error_in, judge_failure
 from service.appliance.exchange import Failure, FailureKind, Outcome
 from service.appliance.limits import Limits
-from service.domain.appliance import ApiError, Contact
+from service.domain.appliance import ApiError
 from service.domain.errors import ApplianceClosed
 from service.domain.ids import ApplianceName
 
@@ -64,16 +62,13 @@ class Breaker:
         self,
         name: ApplianceName,
         limits: Limits,
-        clock: Callable[[], int],
         on_open: Callable[[], None] = lambda: None,
     ) -> None:
-        """`clock` gives the time of day in ms. `on_open` is told when failures opened it."""
-        self.contact = Contact()
+        """`on_open` is told when failures opened it."""
         self.listeners: set[Callable[[ApplianceClosed], None]] = set()
         """Told when it opens, whyever."""
         self._name = name
         self._limits = limits
-        self._clock = clock
         self._on_open = on_open
         self._cause: ApiError | None = None
         self._opened_here_at: float | None = None
@@ -98,8 +93,7 @@ class Breaker:
                 self._answered()
             elif outcome.kind in _DEAD:
                 self._failed(error)
-            else:  # We did not get as far as to know whether it would answer.
-                self.contact = replace(self.contact, error=error)
+            # Else we did not get as far as to know whether it would answer.
         elif outcome.status in _UNWELL:
             self._failed(error_in(outcome))
         else:
@@ -153,14 +147,12 @@ class Breaker:
             raise opened[0] from None
 
     def _answered(self, *, is_well: bool = True) -> None:
-        self.contact = Contact(self._clock())
         if is_well:
             self._failures = 0
         if (probe := _PROBE.get()) is not None:
             probe.is_answered = True
 
     def _failed(self, error: ApiError) -> None:
-        self.contact = replace(self.contact, error=error)
         now = _now()
         if self._failures == 0:
             self._first_failure_at = now

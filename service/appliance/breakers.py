@@ -4,26 +4,23 @@ from collections.abc import Callable, Mapping
 
 from service.appliance.breaker import Breaker
 from service.appliance.limits import Limits
-from service.domain.appliance import ApiError, Contact
+from service.domain.appliance import ApiError
 from service.domain.ids import ApplianceName
 
 
 class Breakers:
     """By the appliances' names."""
 
-    def __init__(
-        self, limits: Limits, clock: Callable[[], int], on_open: Callable[[], None]
-    ) -> None:
-        """`clock` gives the time of day in ms; `on_open` is told when one opens here."""
+    def __init__(self, limits: Limits, on_open: Callable[[], None]) -> None:
+        """`on_open` is told when one opens here."""
         self._on_open = on_open
         self._limits = limits
-        self._clock = clock
         self._breakers: dict[ApplianceName, Breaker] = {}
 
     def of(self, name: ApplianceName) -> Breaker:
         """The breaker of this appliance."""
         if name not in self._breakers:
-            self._breakers[name] = Breaker(name, self._limits, self._clock, self._on_open)
+            self._breakers[name] = Breaker(name, self._limits, self._on_open)
         return self._breakers[name]
 
     def renew(self, name: ApplianceName) -> Breaker:
@@ -49,7 +46,3 @@ class Breakers:
                 breaker.lift()
         for name, cause in open_elsewhere.items():
             self.of(name).impose(cause)
-
-    def contacts(self) -> Mapping[ApplianceName, Contact]:
-        """When each appliance last answered, as far as this process knows."""
-        return {name: breaker.contact for name, breaker in self._breakers.items()}

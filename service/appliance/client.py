@@ -83,7 +83,7 @@ class ApplianceClient:
         and breaker are its own if there are none to share with others."""
         spec, limits = registration.spec, conditions.limits
         self.name = spec.name
-        self.breaker = breaker or Breaker(spec.name, limits, conditions.clock)
+        self.breaker = breaker or Breaker(spec.name, limits)
         self._logout_s = conditions.timeouts.logout_s
         self._tasks = OwnedTasks(group)
         self._channel = conditions.connect(spec, conditions)

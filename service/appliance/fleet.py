@@ -14,7 +14,7 @@ from service.appliance.client import ApplianceClient
 from service.appliance.conditions import Conditions
 from service.appliance.expiry import Expiry
 from service.appliance.gate import LoginGate, OwnGate
-from service.domain.appliance import ApiError, Contact, Endpoint
+from service.domain.appliance import ApiError, Endpoint
 from service.domain.ids import ApplianceName
 from service.domain.registration import Registration
 from service.observe.events import UpkeepCrashed
@@ -75,7 +75,7 @@ class ApplianceFleet:
         self._registration_of = registration_of
         self._conditions = conditions
         self._gate_of = gate_of
-        self._breakers = Breakers(conditions.limits, conditions.clock, on_open)
+        self._breakers = Breakers(conditions.limits, on_open)
         self._kept: dict[ApplianceName, Kept] = {}
         self._replaced: set[Kept] = set()
         """Those that somebody uses still."""
@@ -142,10 +142,6 @@ class ApplianceFleet:
         """Open the breakers of these, and close all others but those that opened here a moment
         ago."""
         self._breakers.impose(open_elsewhere)
-
-    def contacts(self) -> Mapping[ApplianceName, Contact]:
-        """When each appliance last answered, as far as this process knows."""
-        return self._breakers.contacts()
 
     async def probe(self, name: ApplianceName) -> ApiError | None:
         """One look at an appliance through its open breaker, which is closed here if it answers:

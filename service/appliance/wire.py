@@ -184,12 +184,10 @@ def task_of(value: object) -> Task | None:
         state=_text(value.get("state")) or "UNKNOWN",
         type=_text(about.get("type")),
         resource_type=_text(about.get("resourceType")),
-        progress=min(100, _time(value.get("progress")) or 0),
         start_time=_time(value.get("startTime")),
         end_time=_time(value.get("endTime")),
         result=peer_of(value.get("result")),
         error=error_of(value.get("error")),
-        user=_text(value.get("user")),
     )
 
 

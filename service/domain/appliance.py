@@ -103,12 +103,10 @@ class Task(Struct, frozen=True):
     state: str
     type: str | None = None
     resource_type: str | None = None
-    progress: int = 0
     start_time: int | None = None
     end_time: int | None = None
     result: Peer | None = None
     error: ApiError | None = None
-    user: str | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -124,14 +122,6 @@ class Task(Struct, frozen=True):
     def is_over(self) -> bool:
         """Any other word, known or not, means: keep polling (h4-api 3.2)."""
         return self.succeeded or self.failed
-
-
-class Contact(Struct, frozen=True):
-    """When an appliance last answered, in ms since the epoch; and what the latest call failed
-    with, if it was not answered."""
-
-    at_ms: int | None = None
-    error: ApiError | None = None
 
 
 @lru_cache(maxsize=8192)

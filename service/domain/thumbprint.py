@@ -23,11 +23,6 @@ def thumbprint_of(der: bytes) -> Thumbprint:
     return Thumbprint("SHA-256:" + ":".join(pairs[i : i + 2] for i in range(0, 64, 2)))
 
 
-def digest_of(thumbprint: Thumbprint) -> bytes:
-    """The 32 bytes that `thumbprint` spells."""
-    return bytes.fromhex(thumbprint.removeprefix("SHA-256:").replace(":", ""))
-
-
 def same_thumbprint(one: str | None, other: str | None) -> bool:
     """Whether both name the same certificate. The case an appliance answers in is unknown."""
     return one is not None and other is not None and one.upper() == other.upper()

@@ -14,7 +14,6 @@ class WorkContext(Struct, frozen=True):
 
     operation_id: OperationId | None = None
     pairing: str | None = None
-    appliance: str | None = None
     task: str | None = None
 
 
@@ -41,7 +40,6 @@ def working_on(
     *,
     operation_id: OperationId | None = None,
     pairing: str | None = None,
-    appliance: str | None = None,
     task: str | None = None,
 ) -> AbstractContextManager[None]:
     """Within, the fields given replace those in force."""
@@ -49,7 +47,6 @@ def working_on(
     within = WorkContext(
         operation_id=operation_id or before.operation_id,
         pairing=pairing or before.pairing,
-        appliance=appliance or before.appliance,
         task=task or before.task,
     )
     return working_as(within)

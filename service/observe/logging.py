@@ -162,8 +162,6 @@ def _add_context(
         line.setdefault("operationID", work.operation_id)
     if work.pairing is not None:
         line.setdefault("pairing", work.pairing)
-    if work.appliance is not None:
-        line.setdefault("appliance", work.appliance)
     if work.task is not None:
         line.setdefault("task", work.task)
     return line

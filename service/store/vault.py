@@ -91,13 +91,15 @@ def load_or_create_key(path: Path) -> bytes:
 
     Of several processes that start at once all get the same. Raises UnusableKeyFile.
     """
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _create(path, base64.b64encode(os.urandom(KEY_SIZE)) + b"\n")
-    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UnusableKeyFile(f"{path} is open to others; close it with: chmod 600 {path}")
     try:
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _create(path, base64.b64encode(os.urandom(KEY_SIZE)) + b"\n")
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise UnusableKeyFile(f"{path} is open to others; close it with: chmod 600 {path}")
         key = base64.b64decode(path.read_bytes().strip(), validate=True)
+    except OSError as error:
+        raise UnusableKeyFile(f"{path} cannot be read or made: {error.strerror}") from error
     except binascii.Error as error:
         raise UnusableKeyFile(f"{path} holds no key in base64") from error
     if len(key) != KEY_SIZE:

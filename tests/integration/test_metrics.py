@@ -86,6 +86,12 @@ async def test_an_appliance_that_does_not_answer_is_counted_until_it_does(
     assert found["sitepair_breakers_closed_total", frozenset()] == 1
 
 
+async def test_a_worker_that_listens_on_no_port_needs_no_token(settings: Settings) -> None:
+    async with running(settings, api=False) as worker:
+        assert (worker.url, worker.admin_token) == (None, "")
+        assert not (settings.data_dir / "admin.token").exists()
+
+
 async def test_a_worker_without_the_api_tells_how_it_is_doing_and_nothing_else(
     settings: Settings,
 ) -> None:

@@ -55,17 +55,16 @@ def lines_of(stream: io.StringIO) -> list[dict[str, object]]:
 
 def test_a_line_carries_what_is_worked_on() -> None:
     with captured_logs() as stream, working_on(operation_id=OperationId("op"), pairing="p"):
-        with working_on(appliance="a", task="t"):
+        with working_on(task="t"):
             emit(StoreTroubled(doing="testing", error="none"))
         emit(StoreTroubled(doing="testing", error="none"))
     inner, outer = lines_of(stream)
-    assert {key: inner[key] for key in ("operationID", "pairing", "appliance", "task")} == {
+    assert {key: inner[key] for key in ("operationID", "pairing", "task")} == {
         "operationID": "op",
         "pairing": "p",
-        "appliance": "a",
         "task": "t",
     }
-    assert "appliance" not in outer
+    assert "task" not in outer
     assert outer["event"] == "store_troubled"
     assert outer["level"] == "warning"
 

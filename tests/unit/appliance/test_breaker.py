@@ -9,7 +9,7 @@ from service.appliance.breaker import Breaker, probing
 from service.appliance.breakers import Breakers
 from service.appliance.exchange import Failure, FailureKind, Outcome
 from service.appliance.limits import Limits
-from service.domain.appliance import ApiError, Contact
+from service.domain.appliance import ApiError
 from service.domain.errors import ApplianceClosed
 from service.domain.ids import ApplianceName
 from tests.support.virtual_time import now, run
@@ -22,12 +22,12 @@ ELSEWHERE = ApiError("AnswerTimeout", "seen by another worker")
 
 def a_breaker() -> Breaker:
     """A breaker with the limits of the service."""
-    return Breaker(ONE, Limits(breaker_failures=5), clock=lambda: int(now() * 1000))
+    return Breaker(ONE, Limits(breaker_failures=5))
 
 
 def some_breakers(on_open: Callable[[], None] = lambda: None) -> Breakers:
     """No breakers yet."""
-    return Breakers(Limits(breaker_failures=5), lambda: int(now() * 1000), on_open)
+    return Breakers(Limits(breaker_failures=5), on_open)
 
 
 async def fail(breaker: Breaker, times: int, pause_s: float = 1.0) -> None:
@@ -342,24 +342,5 @@ def test_a_new_registration_closes_it() -> None:
         assert not is_open(new)
         await fail(old, 5)
         assert not is_open(breakers.of(ONE))
-
-    run(scene())
-
-
-def test_the_last_contact_is_known() -> None:
-    async def scene() -> None:
-        breakers = some_breakers()
-        await asyncio.sleep(1.0)
-        breakers.of(ONE).saw(an_answer(404))
-        breakers.of(TWO).saw(FAILURE)
-        await asyncio.sleep(1.0)
-        assert breakers.contacts()[ONE] == Contact(1_000)
-        told = breakers.contacts()[TWO]
-        assert told.at_ms is None
-        assert told.error is not None
-        breakers.of(ONE).saw(FAILURE)
-        assert breakers.contacts()[ONE] == Contact(1_000, told.error)
-        breakers.of(ONE).saw(an_answer(200))
-        assert breakers.contacts()[ONE] == Contact(2_000)
 
     run(scene())

@@ -133,6 +133,18 @@ def test_a_file_that_holds_no_key_is_refused(
         load_or_create_key(path)
 
 
+def test_a_file_that_cannot_be_read_or_made_is_refused(tmp_path: Path) -> None:
+    """A directory is what a container engine makes of a mount whose file is missing."""
+    (tmp_path / "secret.key").mkdir(mode=0o700)
+    (tmp_path / "admin.token").symlink_to(tmp_path / "nowhere" / "admin.token")
+    for name in ("secret.key", "admin.token"):
+        path = tmp_path / name
+        with pytest.raises(UnusableKeyFile, match=f"{path} cannot be read or made: "):
+            load_or_create_key(path)
+    with pytest.raises(UnusableKeyFile, match="cannot be read or made: "):
+        load_or_create_key(Path("/proc/nowhere/secret.key"))
+
+
 def test_a_key_that_others_may_read_is_refused_with_the_cure(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
     load_or_create_key(path)
