@@ -62,6 +62,7 @@ class Knobs:
     unknown_task_status: Literal[404, 400, 500] = 404
     unknown_task_code: str = "NotFound"
     task_retention_ms: int = 0
+    task_result: Literal["told", "omitted"] = "told"
     tasks_survive_restart: bool = True
     list_limit_max: int = 1000
     operation_id_filter: bool = False

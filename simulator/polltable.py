@@ -53,7 +53,7 @@ def table(tasks: Sequence[Task], look: Look, rng: random.Random) -> TasksPollRes
 
 def _row(task: Task, look: Look) -> tuple[Any, ...]:
     outcome, workflow, offset = task.outcome, task.workflow, look.offset_ms
-    result = outcome.result if outcome else None
+    result = outcome.result if outcome and look.knobs.task_result == "told" else None
     ended = -1 if outcome is None else task.end_ms + offset
     updated = -1
     if look.knobs.last_updated == "real":

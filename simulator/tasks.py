@@ -89,7 +89,7 @@ def view(task: Task, look: Look, *, with_site: bool) -> ApiTask:
         shown.last_updated = (now if outcome is None else task.end_ms) + offset
     if outcome is not None and outcome.error is not None:
         shown.error = outcome.error
-    elif outcome is not None and outcome.result is not None:
+    elif outcome is not None and outcome.result is not None and look.knobs.task_result == "told":
         shown.result_type = type(outcome.result).__name__
         shown.result = outcome.result
     return shown

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 from urllib.parse import quote
 
 from service.appliance.breaker import Breaker, probing
 from service.appliance.calls import Callers, Calls
 from service.appliance.classify import (
     answered_at_ms,
+    error_in,
     good,
     is_session_expired,
     judge_failure,
@@ -36,6 +37,7 @@ from service.appliance.readers import SharedRead
 from service.appliance.rounds import TaskRounds
 from service.appliance.tasklist import TaskList
 from service.appliance.turns import Turns
+from service.appliance.vain import VainLogins
 from service.appliance.wire import (
     PeerList,
     Unreadable,
@@ -45,7 +47,7 @@ from service.appliance.wire import (
     read_task,
 )
 from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task
-from service.domain.errors import Ambiguous, ApplianceClosed, ApplianceError, Rejected
+from service.domain.errors import Ambiguous, ApplianceClosed, ApplianceError, NotSent, Rejected
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
 from service.domain.registration import Registration
@@ -55,9 +57,6 @@ Value = TypeVar("Value")
 _ABOUT_TO = 4
 """So many times as many as may change something at once may be about to: while their intents are
 written, others call."""
-
-_PLAIN_401_S = 300.0
-"""For so long no 401 without the mark is worth a login, after one in a session that was new."""
 
 _EVER_MS = 0
 _NOTABLE_LAG_MS = 60_000
@@ -101,7 +100,7 @@ class ApplianceClient:
         )
         self._task_list = TaskList(self._read)
         self._clock = conditions.clock
-        self._plain_401_until = 0.0
+        self._vain_logins = VainLogins()
         self._last: tuple[Mapping[str, str], int] | None = None
         """The headers of the last answer, and when it came."""
         self.breaker.listeners.add(self._turn_away)
@@ -184,13 +183,16 @@ class ApplianceClient:
         """Make a call within the session. Any HTTP status is an answer here; no answer raises."""
         token = await self._session.token()
         outcome = await self._send(request, token, callers, permit)
-        if self._is_worth_a_login(outcome):
+        if self._is_worth_a_login(request, outcome):
             self._session.expire(token)
             token = await self._session.token()
             outcome = await self._send(request, token, callers, permit)
-            if may_be_session_end(outcome) and not is_session_expired(outcome):
-                # It means something else by it.
-                self._plain_401_until = asyncio.get_running_loop().time() + _PLAIN_401_S
+            if _is_plain_401(outcome):
+                self._vain_logins.add(request, token)
+                if not self._vain_logins.is_answer(request):
+                    raise NotSent(error_in(outcome), is_answered=True)
+        if not _is_plain_401(outcome):
+            self._vain_logins.forget(request)
         if isinstance(outcome, Answer) and outcome.status == 406:
             outcome = await self._speak_plainly(request, token, callers, outcome)
         if isinstance(outcome, Failure):
@@ -222,12 +224,10 @@ class ApplianceClient:
             self._mutating.release()
         return _understood(request, answer, read_task)
 
-    def _is_worth_a_login(self, outcome: Outcome) -> bool:
+    def _is_worth_a_login(self, request: Request, outcome: Outcome) -> bool:
         if is_session_expired(outcome):
             return True
-        if not may_be_session_end(outcome):
-            return False
-        return asyncio.get_running_loop().time() >= self._plain_401_until
+        return _is_plain_401(outcome) and not self._vain_logins.is_answer(request)
 
     def _lag_ms(self) -> int | None:
         """How far its clock is behind ours, by its last answer; None if that does not tell. Of one
@@ -289,6 +289,11 @@ class ApplianceClient:
 
     async def _read_peers(self, callers: Callers) -> Sequence[Peer]:
         return await self._read(Request("GET", "/sites"), self._peer_list.read, callers)
+
+
+def _is_plain_401(outcome: Outcome) -> TypeGuard[Answer]:
+    """Whether it may be the end of a session, though it is not marked as one."""
+    return may_be_session_end(outcome) and not is_session_expired(outcome)
 
 
 def _understood(request: Request, answer: Answer, read: Callable[[bytes], Value]) -> Value:

@@ -8,7 +8,7 @@ either counts as forgotten: the list of peers tells then what came of it.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import quote
 
@@ -31,10 +31,12 @@ _TOO_MUCH = frozenset({400, 413})
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A task to ask about, and on whose behalf."""
+    """A task to ask about, and on whose behalf. `failed` is what a table told of it, without the
+    reason."""
 
     task_id: TaskId
     operation_id: OperationId
+    failed: Task | None = None
 
 
 Tell = Callable[[TaskId, Task | TaskForgotten], None]
@@ -111,8 +113,10 @@ class TaskInquiry:
         left = []
         for question in chunk:
             task = tasks.get(question.task_id)
-            if task is None or (task.failed and task.error is None):
-                left.append(question)  # Forgotten, perhaps, or without the reason.
+            if task is None:
+                left.append(question)  # Forgotten, perhaps.
+            elif task.failed and task.error is None:
+                left.append(replace(question, failed=task))
             elif task.is_over:
                 tell(task.id, task)
         return left
@@ -149,7 +153,7 @@ class TaskInquiry:
         path = f"/tasks/{quote(question.task_id, safe='')}"
         answer = await self._ask(Request("GET", path), lambda: (question.operation_id,))
         if _is_refused(answer) and answer.status < 500:
-            tell(question.task_id, TaskForgotten(question.task_id))
+            tell(question.task_id, question.failed or TaskForgotten(question.task_id))
             return
         try:
             task = read_task(good(answer, mutating=False).body)

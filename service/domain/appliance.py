@@ -119,6 +119,11 @@ class Task(Struct, frozen=True):
         return self.state == "FAILED"
 
     @property
+    def is_pairing(self) -> bool:
+        """Whether it says that it pairs: of the calls about sites the one whose type is known."""
+        return self.type is not None and self.type.lower() == "pair"
+
+    @property
     def is_over(self) -> bool:
         """Any other word, known or not, means: keep polling (h4-api 3.2)."""
         return self.succeeded or self.failed

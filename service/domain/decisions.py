@@ -41,6 +41,9 @@ class Different:
 
 Sighting = Absent | Present | Different
 
+_GONE = frozenset({"SiteNotFound", "Http404"})
+"""The latter is of an answer without a code."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -204,6 +207,12 @@ def doubt(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None) -> Api
             return error
         case Present(peer=peer):
             return peer.outgoing_error or peer.incoming_error or peer
+
+
+def says_gone(error: ApiError) -> bool:
+    """Whether an appliance that was to unpair says that there is no such peer, which counts as done
+    once its list agrees (h4-api 7, where the code that goes with the text is unknown)."""
+    return error.code in _GONE or "was not found" in error.msg
 
 
 def lingering(peers: Sequence[Peer], endpoint: Endpoint) -> ApiError | None:

@@ -38,15 +38,27 @@ class Evidence:
         self._appliance = appliance
         self._policy = policy
         self._account = _Account.UNKNOWN
+        self._is_done_perhaps = False
+        """Whether a task that may be ours was seen to succeed, or is gone and nobody saw its end:
+        appliances may forget tasks at any time (h4-api 3.6), what they told holds."""
         self._missed_since: float | None = None
         self._in_vain_since: float | None = None
         """Since when the list of tasks is asked for in vain (loop time)."""
 
-    async def gather(self, calls: Sequence[SiteCall], own: TaskId | None) -> None:
+    def begin_anew(self) -> None:
+        """A call is about to be made: what was missed before it does not count any more."""
+        self._account = _Account.UNKNOWN
+        self._is_done_perhaps = False
+        self._missed_since = None
+
+    async def gather(
+        self, calls: Sequence[SiteCall], own: TaskId | None, patience_s: Seconds = inf
+    ) -> None:
         """Wait until no task runs that `calls` may have started, nor the side's `own`. But no
-        longer than half of the time that is left: what is in the list of peers counts anyway."""
+        longer than `patience_s`, nor half of the time that is left: what is in the list of peers
+        counts anyway."""
         try:
-            async with asyncio.timeout(max(0.0, self._case.left_s / 2)):
+            async with asyncio.timeout(max(0.0, min(patience_s, self._case.left_s / 2))):
                 self._account = await self._outlast(calls, own)
         except TimeoutError:
             self._account = _Account.RUNNING
@@ -62,25 +74,29 @@ class Evidence:
 
     async def _outlast(self, calls: Sequence[SiteCall], own: TaskId | None) -> _Account:
         last = await self._end_of(own) if own is not None else None
-        paired, is_listed = list[Task](), True
+        is_listed = True
         for call in calls:
             ended = await self._ends(call)
             if ended is None:
                 is_listed = False
                 continue
             last = last or next((task for task in ended if task.id == own), None)
-            if call is not SiteCall.UNPAIR:
-                paired += ended
+            if any(self._may_have_done(call, task) for task in ended):
+                self._is_done_perhaps = True
         if last is not None and not self._case.side(self._appliance.name).losses:
             # It was the only one.
             return _Account.NOTHING_MORE if last.failed else _Account.UNKNOWN
         is_told = is_listed and (own is None or (last is not None and last.failed))
-        is_done = any(self._tells_of_peer(task) for task in paired)
-        return _Account.NOTHING_MORE if is_told and not is_done else _Account.UNKNOWN
+        is_all = is_told and not self._is_done_perhaps
+        return _Account.NOTHING_MORE if is_all else _Account.UNKNOWN
 
-    def _tells_of_peer(self, task: Task) -> bool:
+    def _may_have_done(self, call: SiteCall, task: Task) -> bool:
+        """Whether `task` may be what became of `call`: whether it tells of its peer is unknown
+        (h4-api 3.5)."""
+        if not task.succeeded or (call is SiteCall.UNPAIR and task.is_pairing):
+            return False
         peer = self._case.peer_of(self._appliance.name)
-        return task.result is not None and find_peer([task.result], peer) is not None
+        return task.result is None or find_peer([task.result], peer) is not None
 
     async def _ends(self, call: SiteCall) -> Sequence[Task] | None:
         """How the tasks ended that `call` may have started; None if there is no list of them. Those
@@ -97,6 +113,8 @@ class Evidence:
             tasks = await self._listed(call) if unknown else ()
             if tasks is None:
                 return None
+            if unknown - {task.id for task in tasks}:
+                self._is_done_perhaps = True
             ended += [task for task in tasks if task.id in unknown and task.is_over]
             left = [task.id for task in tasks if task.id in unknown and not task.is_over]
             if left:

@@ -4,7 +4,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from service.domain.appliance import ApiError
 from service.domain.backoff import backoff_s
+from service.domain.decisions import says_gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,11 @@ class Policy:
         """How many a worker that is alone owns besides those that it drives: a lot, and what is
         driven on with while that is claimed."""
         return self.lot + self.lot // 2
+
+    def late_s(self, refusal: ApiError) -> float:
+        """How long a list of peers may be behind an unpairing that met `refusal`: as long as any,
+        if that says that there is nothing to unpair."""
+        return self.verify_timeout_s if says_gone(refusal) else self.settle_s
 
     def pause_s(self, attempt: int, at_least_s: float | None = None) -> float:
         """How long to wait after the `attempt`-th failure."""

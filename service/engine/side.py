@@ -4,6 +4,7 @@ Every step begins from the recorded state alone, so a side is resumed by running
 appliance does where its vendor leaves it open is never assumed: the list of its peers decides.
 """
 
+import asyncio
 from collections.abc import Awaitable
 from math import inf
 
@@ -195,16 +196,17 @@ class SideSaga:
         Only what two looks miss, with no unknown task running in between, was certainly not done;
         only then is the call made again. Where the tasks do not tell, much longer is looked.
         """
-        step = await self._step_after_tasks()
+        # What is there by then hardly comes of a task that runs still, which may be anybody's.
+        step = await self._step_after_tasks(self._policy.verify_timeout_s)
         if not isinstance(step, Call):
             return await self._record(step)
         if not self._site.is_missed(self._policy.settle_s, self._policy.verify_timeout_s):
             return self._policy.settle_s
         return await self._call_again()
 
-    async def _step_after_tasks(self) -> Step:
-        call = self._side.call or SiteCall(self._operation.value)
-        sighting = await self._site.look_after_tasks(call, own=self._side.task_id)
+    async def _step_after_tasks(self, patience_s: Seconds = inf) -> Step:
+        call, own = self._side.call or SiteCall(self._operation.value), self._side.task_id
+        sighting = await self._site.look_after_tasks(call, own=own, patience_s=patience_s)
         return next_step(self._operation, self._side, sighting)
 
     async def _call_again(self) -> Seconds:
@@ -242,8 +244,9 @@ class SideSaga:
         side = replace(self._side, call=None) if is_innocent else self._side
         try:
             step = next_step(self._operation, side, await self._site.look())
-            if isinstance(step, Call) and step.call is SiteCall.UNPAIR:
-                # What the list does not know to be gone yet cannot be removed again.
+            # What the list does not know to be gone yet cannot be removed again.
+            until = asyncio.get_running_loop().time() + self._policy.late_s(error)
+            while _is_unpairing(step) and asyncio.get_running_loop().time() < until:
                 await self._case.pause(self._policy.settle_s)
                 step = next_step(self._operation, side, await self._site.look())
         except (ApplianceError, TimeoutError):
@@ -261,3 +264,7 @@ class SideSaga:
         else:
             await self._case.record(event)
         return AT_ONCE
+
+
+def _is_unpairing(step: Step) -> bool:
+    return isinstance(step, Call) and step.call is SiteCall.UNPAIR

@@ -48,12 +48,14 @@ class Site:
         side = self.side
         return sight(peers, self.peer, side.peer_id, side.asked_url)
 
-    async def look_after_tasks(self, *calls: SiteCall, own: TaskId | None = None) -> Sighting:
+    async def look_after_tasks(
+        self, *calls: SiteCall, own: TaskId | None = None, patience_s: Seconds = inf
+    ) -> Sighting:
         """What the appliance lists once no task runs any more that `calls` may have started, nor
-        this side's `own`; or after half of the time that is left."""
+        this side's `own`; or after `patience_s`, or half of the time that is left."""
         if self._evidence is None:
             self._evidence = Evidence(self._case, self._appliance, self._policy)
-        await self._evidence.gather(calls, own)
+        await self._evidence.gather(calls, own, patience_s)
         return await self.look()
 
     def is_missed(self, patience_s: Seconds, unknown_s: Seconds) -> bool:
@@ -77,7 +79,8 @@ class Site:
 
     async def send(self, step: Call) -> Task:
         """Make the call, once, if the worker's lease outlasts it."""
-        self._evidence = None  # What was missed before it does not count any more.
+        if self._evidence is not None:
+            self._evidence.begin_anew()
         permit = self._case.permit
         match step.call:
             case SiteCall.PAIR:

@@ -4,8 +4,10 @@ Like the way forward, every step begins from the recorded state alone. A side th
 been changed all the same, by a call or a task that nobody waited for any longer: it is looked at.
 """
 
+import asyncio
+
 from service.domain.appliance import ApiError, Task
-from service.domain.decisions import Call, next_undoing
+from service.domain.decisions import Call, next_undoing, says_gone
 from service.domain.errors import (
     Ambiguous,
     ApplianceClosed,
@@ -172,7 +174,7 @@ class Undoing:
             await self._record(AnswerLost(self._name, lost.error))
             return self._policy.settle_s
         except Rejected as refusal:
-            return await self._give_up_unless_undone(refusal.error)
+            return await self._give_up_unless_undone(step.call, refusal.error)
         return await self._record(TaskAccepted(self._name, task.id))
 
     async def _conclude(self, undo: SiteCall, task: Task) -> Seconds:
@@ -188,18 +190,23 @@ class Undoing:
         return await self._give_up(ApiError("RollbackWithoutEffect", text, (task.id,)))
 
     async def _try_again(self, undo: SiteCall, error: ApiError) -> Seconds:
-        if self._vain >= self._policy.max_losses:
-            return await self._give_up_unless_undone(error)
+        is_gone = undo is SiteCall.UNPAIR and says_gone(error)
+        if is_gone or self._vain >= self._policy.max_losses:
+            return await self._give_up_unless_undone(undo, error)
         pause_s = self._policy.pause_s(self._vain)
         await self._record(RollbackDelayed(self._name, error, int(pause_s * 1000)))
         await self._case.pause(pause_s)
         return await self._act(await self._next(undo))
 
-    async def _give_up_unless_undone(self, error: ApiError) -> Seconds:
-        step = next_undoing(self._side, await self._site.look())
-        if step is None:
-            return await self._record(SideRolledBack(self._name))
-        return await self._give_up(error)
+    async def _give_up_unless_undone(self, undo: SiteCall, error: ApiError) -> Seconds:
+        until = asyncio.get_running_loop().time()
+        if undo is SiteCall.UNPAIR:  # What the list does not know to be gone yet.
+            until += self._policy.late_s(error)
+        while next_undoing(self._side, await self._site.look()) is not None:
+            if asyncio.get_running_loop().time() >= until:
+                return await self._give_up(error)
+            await self._case.pause(self._policy.settle_s)
+        return await self._record(SideRolledBack(self._name))
 
     async def _give_up(self, error: ApiError) -> Seconds:
         return await self._record(RollbackFailed(self._name, error))

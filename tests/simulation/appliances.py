@@ -378,5 +378,6 @@ def drawn_knobs(rng: random.Random) -> Knobs:
         "media_type": rng.choice(("vendor", "plain")),
     }
     # Not of the same dice: whatever else was drawn stays as it was.
-    lag_ms = random.Random(repr(wishes)).choice((0,) * 7 + (1_500,))
-    return changed(Knobs(), {**wishes, "list_lag_ms": lag_ms})
+    lag_ms = random.Random(repr(wishes)).choice((0,) * 6 + (6_000, 1_500))
+    result = random.Random(f"result {wishes}").choice(("told", "told", "told", "omitted"))
+    return changed(Knobs(), {**wishes, "list_lag_ms": lag_ms, "task_result": result})

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from service.appliance.exchange import granted
+from service.appliance.exchange import Request, granted
+from service.appliance.limits import Limits
 from service.domain.errors import LoginRefused, NotSent, Rejected
 from service.domain.ids import OperationId, TaskId
 from service.domain.pairing import SiteCall
@@ -70,17 +71,57 @@ async def test_a_401_without_the_mark_is_worth_one_new_login() -> None:
         )
         assert await here.client.peers() == ()
         assert here.counts.logins_accepted == 2
+
+
+async def test_a_401_that_three_new_sessions_meet_is_an_answer_to_that_call_and_no_other() -> None:
+    async with rig() as here:
         here.here.add_fault(
-            fault("status", path="/sites", status=401, code="NotAuthenticated", times=9)
+            fault("status", path="/sites", status=401, code="NotAuthenticated", times=99)
         )
-        for _ in range(3):
-            with pytest.raises(Rejected):
+        for refusal in (NotSent, NotSent, Rejected, Rejected, Rejected):
+            with pytest.raises(refusal) as caught:
                 await here.client.peers()
-        assert here.counts.logins_accepted == 3
+            assert caught.value.error.code == "NotAuthenticated"
+        assert here.counts.logins_accepted == 4
+        # Another call's session may have ended all the same.
+        here.here.add_fault(fault("status", path="/config", status=401, times=1))
+        await here.client.ask(Request("GET", "/config"))
+        assert here.counts.logins_accepted == 5
         here.here.clear_faults()
         here.here.expire_sessions()
         assert await here.client.peers() == ()
-        assert here.counts.logins_accepted == 4
+        assert here.counts.logins_accepted == 6
+
+
+async def test_a_session_that_ends_twice_in_a_row_is_no_answer_for_those_who_come_later() -> None:
+    async with rig() as here:
+        here.here.add_fault(
+            fault("status", path="/sites", status=401, code="NotAuthenticated", times=2)
+        )
+        with pytest.raises(NotSent):
+            await here.client.peers()
+        here.here.add_fault(
+            fault("status", path="/sites", status=401, code="NotAuthenticated", times=1)
+        )
+        assert await here.client.peers() == ()
+        for _ in range(2):  # What was in vain before is forgotten by now.
+            here.here.add_fault(
+                fault("status", path="/sites", status=401, code="NotAuthenticated", times=2)
+            )
+            with pytest.raises(NotSent):
+                await here.client.peers()
+
+
+async def test_many_who_meet_one_session_that_ended_again_count_once() -> None:
+    async with rig(limits=Limits(connections=8)) as here:
+        await here.client.log_in()
+        here.here.add_fault(fault("status", path="/config", status=401, times=16))
+        asks = [here.client.ask(Request("GET", "/config")) for _ in range(8)]
+        told = await asyncio.gather(*asks, return_exceptions=True)
+        assert NotSent in {type(each) for each in told}
+        assert Rejected not in {type(each) for each in told}
+        here.here.clear_faults()
+        assert (await here.client.ask(Request("GET", "/config"))).status == 200
 
 
 async def test_a_401_about_another_site_is_no_reason_to_log_in() -> None:

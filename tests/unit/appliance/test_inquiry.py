@@ -237,3 +237,13 @@ def test_a_session_that_ended_once_more_is_asked_again_later() -> None:
 
 def _garbled_single(request: Request) -> Answer | None:
     return an_answer(200, b"<html>") if request.method == "GET" else None
+
+
+def test_a_failure_that_only_the_table_tells_of_is_one_without_a_reason() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(2), state="FAILED")
+        appliance.spoil = lambda request: an_answer(404) if request.method == "GET" else None
+        told = await look(TaskInquiry(appliance.ask, Limits()), appliance)
+        assert [each.failed for each in told.values() if isinstance(each, Task)] == [True, True]
+
+    run(scene())

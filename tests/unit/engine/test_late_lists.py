@@ -121,3 +121,71 @@ def test_a_task_of_somebody_else_that_never_ends_holds_up_no_way_back() -> None:
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
         assert first_side(here.until_over(60.0)) is SideState.ROLLED_BACK
         assert not here.world.appliances[ONE].peers
+
+
+@pytest.mark.parametrize("wanted", [(PAIR,), (PAIR, UNPAIR)], ids=["pair", "unpair"])
+@pytest.mark.parametrize(
+    "knobs",
+    [{"task_result": "omitted"}, {"task_retention_ms": 300}, {"task_retention_ms": 1}],
+    ids=["no result", "soon forgotten", "forgotten at once"],
+)
+def test_nor_one_whose_task_tells_little_or_is_forgotten(
+    knobs: dict[str, object], wanted: tuple[Wanted, ...]
+) -> None:
+    with scene(*wanted, policy=PATIENT) as here:
+        here.until(lambda: len(here.tables.pairings) == len(wanted))
+        here.turn(ONE, list_lag_ms=LAG_MS, task_ms=(1_000, 1_000), **knobs)
+        method, path = ("POST", "/sites") if len(wanted) == 1 else ("DELETE", "/sites/.*")
+        here.befall(ONE, method, path, CallFault.ANSWER_LOST, times=1)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.calls(ONE, "POST") + here.calls(ONE, "DELETE") == len(wanted)
+
+
+@pytest.mark.parametrize("knobs", [{"task_result": "omitted"}, {"task_retention_ms": 300}])
+def test_no_half_is_left_where_the_answer_was_lost_and_the_list_is_late(
+    knobs: dict[str, object],
+) -> None:
+    with scene(policy=PATIENT) as here:
+        here.turn(ONE, list_lag_ms=LAG_MS, task_ms=(1_000, 1_000), **knobs)
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        assert here.until_over().state is PairingState.FAILED
+        here.loop.run_until(lambda: False, here.loop.instant + 60)
+        assert not here.world.appliances[ONE].peers
+        assert here.calls(ONE, "POST") == 1
+
+
+def test_a_way_back_whose_answer_was_lost_is_not_repeated_while_the_list_may_be_late() -> None:
+    with scene(policy=PATIENT) as here:
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        here.befall(ONE, "DELETE", "/sites/.*", CallFault.ANSWER_LOST, times=1)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert first_side(pairing) is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1
+
+
+@pytest.mark.parametrize("refused", ["rejected", "task_fails"])
+def test_who_was_removed_by_hand_counts_as_unpaired_once_the_list_agrees(refused: str) -> None:
+    with scene(PAIR, UNPAIR, policy=PATIENT, unknown_peer_id=refused) as here:
+        here.until(lambda: len(here.tables.pairings) == 2)
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        here.until(lambda: here.calls(ONE, "GET") > 1)
+        here.stage.call_by_hand(ONE, OTHER, pairs=False)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert not here.world.appliances[ONE].peers
+        assert not here.world.appliances[OTHER].peers
+
+
+def test_what_is_listed_does_not_wait_long_for_a_task_that_never_ends() -> None:
+    """It may be anybody's."""
+    with scene(a_pairing(at_s=10.0), policy=PATIENT) as here:
+        here.turn(ONE, task_ms=(10_000_000, 10_000_000))
+        here.stage.call_by_hand(ONE, THIRD, pairs=True)
+        here.turn(ONE, task_ms=(80, 220))
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        began = here.loop.instant
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.loop.instant - began < 10.0 + 2 * PATIENT.verify_timeout_s
+        assert here.calls(ONE, "POST") == 1
