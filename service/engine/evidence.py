@@ -41,6 +41,8 @@ class Evidence:
         self._is_done_perhaps = False
         """Whether a task that may be ours was seen to succeed, or is gone and nobody saw its end:
         appliances may forget tasks at any time (h4-api 3.6), what they told holds."""
+        self._keeps_tasks = False
+        """Whether any task was listed after its end: else what is not there may be forgotten."""
         self._missed_since: float | None = None
         self._in_vain_since: float | None = None
         """Since when the list of tasks is asked for in vain (loop time)."""
@@ -65,12 +67,15 @@ class Evidence:
 
     def is_missed(self, patience_s: Seconds, unknown_s: Seconds) -> bool:
         """Whether what a look at the peers did not show is missed for good: for so long, since the
-        first such look; the latter as long as the tasks do not tell."""
+        first such look when nothing ran any more; the latter as long as the tasks do not tell."""
+        if self._account is _Account.RUNNING:
+            self._missed_since = None
+            return False
         now = asyncio.get_running_loop().time()
         if self._missed_since is None:
             self._missed_since = now
-        for_s = {_Account.NOTHING_MORE: patience_s, _Account.UNKNOWN: unknown_s}
-        return now - self._missed_since >= for_s.get(self._account, inf)
+        is_told = self._account is _Account.NOTHING_MORE
+        return now - self._missed_since >= (patience_s if is_told else unknown_s)
 
     async def _outlast(self, calls: Sequence[SiteCall], own: TaskId | None) -> _Account:
         last = await self._end_of(own) if own is not None else None
@@ -87,7 +92,7 @@ class Evidence:
             # It was the only one.
             return _Account.NOTHING_MORE if last.failed else _Account.UNKNOWN
         is_told = is_listed and (own is None or (last is not None and last.failed))
-        is_all = is_told and not self._is_done_perhaps
+        is_all = is_told and self._keeps_tasks and not self._is_done_perhaps
         return _Account.NOTHING_MORE if is_all else _Account.UNKNOWN
 
     def _may_have_done(self, call: SiteCall, task: Task) -> bool:
@@ -145,6 +150,7 @@ class Evidence:
                 raise
             return None
         self._in_vain_since = None
+        self._keeps_tasks = self._keeps_tasks or any(task.is_over for task in tasks)
         return tasks
 
     def _is_in_vain(self) -> bool:

@@ -189,3 +189,25 @@ def test_what_is_listed_does_not_wait_long_for_a_task_that_never_ends() -> None:
         assert here.until_over().state is PairingState.SUCCEEDED
         assert here.loop.instant - began < 10.0 + 2 * PATIENT.verify_timeout_s
         assert here.calls(ONE, "POST") == 1
+
+
+def test_what_ran_on_for_long_may_be_listed_late_all_the_same() -> None:
+    """The list gets its time from the end of the task on, not from the first look."""
+    hasty = replace(PATIENT, verify_timeout_s=15.0, rollback_s=100)
+    with scene(a_pairing(timeout_s=5), policy=hasty) as here:
+        here.turn(ONE, task_ms=(80_000, 80_000), list_lag_ms=6_000)
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
+        here.turn(ONE, task_ms=(80, 220))
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        here.loop.run_until(lambda: False, here.loop.instant + 60)
+        assert not here.world.appliances[ONE].peers
+        assert first_side(pairing) is SideState.ROLLED_BACK
+
+
+def test_where_no_task_is_ever_shown_after_its_end_none_is_no_proof() -> None:
+    with scene(policy=PATIENT) as here:
+        here.turn(ONE, task_ms=(1, 1), queued_ms=0, task_retention_ms=1, list_lag_ms=LAG_MS)
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.calls(ONE, "POST") == 1
