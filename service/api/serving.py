@@ -13,6 +13,10 @@ from service.observe.context import new_operation_id, working_on
 from service.observe.events import RequestCrashed, RequestServed
 from service.observe.logging import emit
 
+HEAD_ARRIVAL_S = 30.0
+"""How long the head of a request may take to arrive: counted from the connection's beginning, on a
+kept one from the first byte that comes while nothing is asked."""
+
 
 class ApiRunner(web.AppRunner):
     """`web.AppRunner` for the application of `routes.build`.
@@ -42,7 +46,35 @@ class _Server(web.Server):
 
 
 class _Connection(RequestHandler):
-    __slots__ = ()
+    """Ends, without a word, when a head does not arrive: nobody needs a token to send half of one,
+    and each connection takes a file descriptor."""
+
+    # Mostly a head comes in one piece, so that a kept connection mostly has no timer.
+    __slots__ = ("_head_timer",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._await_head()
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._forget_head()
+        elif self._head_timer is None and self._waiter is not None and not self._waiter.done():
+            self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_timer = self._loop.call_later(HEAD_ARRIVAL_S, self.force_close)
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def handle_error(
         self,
