@@ -1,5 +1,6 @@
 """`sitepair serve` and `sitepair migrate`: run the service."""
 
+import asyncio
 import os
 from typing import Annotated
 
@@ -7,6 +8,7 @@ from cyclopts import Parameter
 
 from service.app import serve_until_stopped
 from service.cli.status import Exit, run, say, tell
+from service.descriptors import AcceptWatch, take_all
 from service.garbage import collect_seldom
 from service.observe.logging import configure
 from service.settings import from_environment
@@ -39,6 +41,8 @@ async def _serve(*, api: bool, worker: bool) -> Exit:
     if api and settings.admin_token is None:
         tell(f"The token for the API is in {settings.data_dir / 'admin.token'}.")
     collect_seldom()
+    take_all()
+    asyncio.get_running_loop().set_exception_handler(AcceptWatch())
     await serve_until_stopped(settings, api=api, worker=worker)
     return Exit.OK
 

@@ -50,6 +50,15 @@ class RequestCrashed(LogEvent, frozen=True):
     route: str
 
 
+class AcceptFailed(LogEvent, frozen=True):
+    """Callers could not connect: no file descriptor (this process may have `limit`) or no memory
+    was left. Tried again every second, told once a minute at most."""
+
+    level: ClassVar[Level] = "error"
+    error: str
+    limit: int
+
+
 class BatchAccepted(LogEvent, frozen=True):
     """A batch is durable, `seconds` after all of it had arrived; not again when it is replayed."""
 

@@ -1,0 +1,96 @@
+"""File descriptors: all that may be had are taken, and it is told once when there are none."""
+
+import asyncio
+import contextlib
+import io
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from service.descriptors import AcceptWatch, take_all
+from service.observe.events import AcceptFailed, LogEvent
+from service.observe.logging import listening
+from tests.support.logs import captured_logs
+
+KIND = resource.RLIMIT_NOFILE
+
+
+@contextlib.contextmanager
+def at_most(limit: int) -> Iterator[None]:
+    """Within, this process may have no descriptor from `limit` on."""
+    soft, hard = resource.getrlimit(KIND)
+    resource.setrlimit(KIND, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(KIND, (soft, hard))
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """All that is logged."""
+    with captured_logs() as stream:
+        yield stream
+
+
+@pytest.fixture
+def told() -> Iterator["asyncio.Queue[LogEvent]"]:
+    """Our own events."""
+    events = asyncio.Queue[LogEvent]()
+    with listening(events.put_nowait):
+        yield events
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[asyncio.AbstractEventLoop]:
+    """The running loop, watched as `serve` has it watched."""
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(AcceptWatch())
+    yield loop
+    loop.set_exception_handler(before)
+
+
+def next_descriptor() -> int:
+    """The one that would be opened next."""
+    found = os.dup(0)
+    os.close(found)
+    return found
+
+
+def test_all_that_the_hard_limit_allows_are_taken() -> None:
+    _, hard = resource.getrlimit(KIND)
+    with at_most(max(next_descriptor() + 1, 256)):
+        take_all()
+        assert resource.getrlimit(KIND) == (hard, hard)
+
+
+async def test_callers_that_cannot_be_accepted_are_told_once_and_by_nobody_else(
+    watched: asyncio.AbstractEventLoop, told: "asyncio.Queue[LogEvent]", log: io.StringIO
+) -> None:
+    reached = asyncio.Event()
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        with socket.socket() as caller:
+            caller.settimeout(0)
+            limit = next_descriptor()
+            with at_most(limit):
+                await watched.sock_connect(caller, server.sockets[0].getsockname())
+                first = await told.get()
+            await reached.wait()
+    assert first == AcceptFailed(error="Too many open files", limit=limit)
+    assert len(log.getvalue().splitlines()) == 1
+
+
+async def test_what_else_the_loop_has_to_tell_is_told(
+    watched: asyncio.AbstractEventLoop, log: io.StringIO
+) -> None:
+    watched.call_exception_handler({"message": "something odd"})
+    assert "something odd" in log.getvalue()
