@@ -51,7 +51,8 @@ from service.store.intake import Intake
 from service.store.journal import Journal
 from service.store.leases import Heartbeat
 from service.store.logins import LoginGates
-from service.store.migrate import Standing, current_state, upgrade
+from service.store.looking import SharedLook
+from service.store.migrate import SchemaState, Standing, current_state, upgrade
 from service.store.notify import Listener, Signal
 from service.store.pairings import Pairings
 from service.store.partitions import keep_partitions
@@ -223,8 +224,10 @@ async def _start_http(
     if address is None:
         return None
 
+    schema = SharedLook(lambda: current_state(store.url))
+
     async def readiness() -> Readiness:
-        return await _readiness(store, workers)
+        return await _readiness(schema, workers)
 
     token = _admin_token(store.settings)
     process = ProcessParts(ready=readiness, metrics=store.metrics, admin_token=token)
@@ -279,9 +282,9 @@ async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[st
     return f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
 
 
-async def _readiness(store: _Store, workers: Succession | None) -> Readiness:
+async def _readiness(schema: SharedLook[SchemaState], workers: Succession | None) -> Readiness:
     try:
-        state = await current_state(store.url)
+        state = await schema.get()
     except NotOurs:
         return Readiness(ok=False, reasons=("The database is another application's.",))
     except StoreUnavailable:

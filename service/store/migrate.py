@@ -1,10 +1,11 @@
 """Brings a database's schema to what this release expects."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 import asyncpg
 from alembic import command
@@ -118,16 +119,20 @@ async def _upgrade(engine: AsyncEngine, revision: str) -> SchemaState:
         return await connection.run_sync(_state)
 
 
-def _state(connection: Connection) -> SchemaState:
+@cache
+def _revisions() -> Sequence[str]:
+    """This release's, the newest first: its scripts are read, which takes a while, only once."""
     scripts = ScriptDirectory.from_config(configuration())
-    expected = scripts.get_current_head()
-    if expected is None:
-        raise FileNotFoundError("this release has no migrations")
+    return [script.revision for script in scripts.walk_revisions()]
+
+
+def _state(connection: Connection) -> SchemaState:
+    expected = _revisions()[0]
     # Ours is one at a time; others may have several.
     found = ", ".join(MigrationContext.configure(connection).get_current_heads()) or None
     if found == expected:
         return SchemaState(Standing.CURRENT, found, expected)
-    if found is None or found in {script.revision for script in scripts.walk_revisions()}:
+    if found is None or found in _revisions():
         return SchemaState(Standing.BEHIND, found, expected)
     if not _OURS.issubset(inspect(connection).get_table_names()):
         raise NotOurs(

@@ -123,6 +123,14 @@ async def test_what_else_has_the_name_of_a_table_of_ours_is_told(
         await upgrade(empty_database_url)
 
 
+async def test_the_scripts_are_read_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await current_state(database_url)
+    monkeypatch.delattr(ScriptDirectory, "from_config")
+    assert await current_state(database_url) == before
+
+
 async def test_many_who_upgrade_at_once_upgrade_once(empty_database_url: str) -> None:
     states = await asyncio.gather(*[upgrade(empty_database_url) for _ in range(5)])
     assert {state.standing for state in states} == {Standing.CURRENT}
