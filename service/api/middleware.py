@@ -15,6 +15,7 @@ from service.domain.registration import Author
 from service.observe.context import new_operation_id, operation_id, working_on
 from service.observe.events import RequestCrashed, RequestServed, StoreTroubled
 from service.observe.logging import emit
+from service.store.errors import RolledBack
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -82,7 +83,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except Exception as error:  # noqa: BLE001 - the edge: what ends here would end as a bare 500
         problem = problem_of(error)
-        if isinstance(error, StoreUnavailable):
+        if isinstance(error, StoreUnavailable) and not isinstance(error, RolledBack):
             emit(StoreTroubled(doing="answering a request", error=str(error)))
         if problem.status == 500:
             emit(RequestCrashed(method=request.method, route=_route(request)), error=error)

@@ -1,7 +1,7 @@
 """What an error means in HTTP: the only place that knows statuses (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 from aiohttp import web
@@ -11,6 +11,7 @@ from service.api.faults import Fault
 from service.domain import errors as e
 from service.domain.batch import Rejection
 from service.domain.ids import OperationId
+from service.store.errors import RolledBack
 from service.store.vault import Sealed
 
 MEDIA_TYPE = "application/problem+json"
@@ -71,9 +72,12 @@ _BODY = _Kind(422, "The body is not valid", "InvalidBody")
 _STORE = Problem(
     503,
     "StoreUnavailable",
-    "The database does not answer",
+    "The database did not do it",
     "The database does not answer. Whether a change took effect is not known.",
     headers=_RETRY_AFTER,
+)
+_UNDONE = replace(
+    _STORE, detail="Somebody else holds what this needs. Nothing was changed; ask again."
 )
 _SEALED = Problem(
     409,
@@ -111,7 +115,8 @@ def problem_of(error: Exception) -> Problem:
         case web.HTTPNotFound():
             return _HTTP[404]
         case e.StoreUnavailable():
-            return _STORE
+            is_undone = isinstance(error, RolledBack) and not error.in_doubt
+            return _UNDONE if is_undone else _STORE
         case Sealed():
             return _SEALED
         case e.RequestError():

@@ -12,6 +12,7 @@ from service.domain.ids import BatchId
 from service.domain.pairing import PairingState
 from service.domain.registration import Author
 from service.store.database import Database
+from service.store.errors import following
 from service.store.intake import PATIENCE_S
 from service.store.patience import Patience
 from service.store.statements import statement
@@ -58,9 +59,10 @@ class Batches:
         patience = Patience("canceling a batch", PATIENCE_S)
         while True:
             piece = wish | {"after": after}
-            [row] = await patience.see_through(
-                partial(self._database.run, statement("cancel_batch"), piece)
-            )
+            with following(in_doubt=after != _FIRST):
+                [row] = await patience.see_through(
+                    partial(self._database.run, statement("cancel_batch"), piece)
+                )
             if row.noted < CANCELED_AT_ONCE:
                 return await self.get(batch_id)
             after = row.last

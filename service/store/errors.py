@@ -45,7 +45,12 @@ class NotOurs(StoreUnavailable):
 
 
 class RolledBack(StoreUnavailable):
-    """The database chose to undo all of it, to help another transaction: it may be asked again."""
+    """The database chose to undo all of it, to help another transaction: it may be asked again.
+
+    `in_doubt` if what was asked before it, to the same end, may have taken effect.
+    """
+
+    in_doubt = False
 
 
 class Locked(RolledBack):
@@ -66,6 +71,16 @@ def translated(doing: str) -> Iterator[None]:
         if not is_unavailability(error):
             raise
         raise _kind(error)(f"{doing}: {_cause(error)}") from error
+
+
+@contextmanager
+def following(*, in_doubt: bool) -> Iterator[None]:
+    """Within, what is undone follows on something that may have taken effect, if `in_doubt`."""
+    try:
+        yield
+    except RolledBack as undone:
+        undone.in_doubt |= in_doubt
+        raise
 
 
 def _kind(error: BaseException) -> type[StoreUnavailable]:

@@ -26,7 +26,7 @@ from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import ChainPosition, OnFailure, Operation, Pairing, Side
 from service.domain.registration import Author
 from service.store.database import Database
-from service.store.errors import UNIQUE_VIOLATION, Locked, RolledBack, sqlstate
+from service.store.errors import UNIQUE_VIOLATION, Locked, RolledBack, following, sqlstate
 from service.store.group import GroupCommit
 from service.store.pairings import as_accepted
 from service.store.patience import Patience
@@ -126,10 +126,13 @@ class Intake:
         candidate = _candidate(request, author, key, self._clock())
         now = asyncio.get_running_loop().time
         until = now() + LOCKED_PATIENCE_S
+        in_doubt = False
         for failures in itertools.count(1):
             try:
-                return await self._group.submit(candidate)
-            except Locked:
+                with following(in_doubt=in_doubt):
+                    return await self._group.submit(candidate)
+            except Locked as locked:
+                in_doubt = locked.in_doubt
                 if now() >= until:
                     raise
             # A batch that is not through yet has the couple. Out here it holds up nobody.

@@ -45,4 +45,4 @@ class SharedLook(Generic[Found]):
             return found
         finally:
             self._under_way = None
-            looking.cancel()  # If it is done that only says that nobody need have heard of a failure.
+            looking.cancel()  # Once it is done, that only says that a failure may go unheard.

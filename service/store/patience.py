@@ -53,6 +53,7 @@ class Patience:
             try:
                 result = await attempt()
             except RolledBack as undone:
+                undone.in_doubt |= until is not None
                 if isinstance(undone, Locked) or failures >= TRIES:
                     raise
                 self.repeats += 1

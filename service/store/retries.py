@@ -19,7 +19,7 @@ from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import Pairing, PairingState
 from service.domain.registration import Author
 from service.store.database import Database
-from service.store.errors import UNIQUE_VIOLATION, sqlstate
+from service.store.errors import UNIQUE_VIOLATION, following, sqlstate
 from service.store.folds import folded, parameters
 from service.store.intake import PATIENCE_S
 from service.store.journal import Journal
@@ -70,7 +70,8 @@ class Retries:
         try:
             if before.left_behind:
                 await self._patience.see_through(lambda: self._take_up(before, reopening))
-            await self._journal.append(reopening)
+            with following(in_doubt=bool(before.left_behind)):
+                await self._journal.append(reopening)
         except LeaseLost:
             # Somebody else was quicker.
             now = await self._pairings.get(pairing_id)

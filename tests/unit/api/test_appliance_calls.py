@@ -1,7 +1,8 @@
 """The calls about appliances, over HTTP."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from service.appliance.check import Check, CheckReport
@@ -9,9 +10,13 @@ from service.domain.appliance import ApiError
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import ApplianceName
 from service.domain.registration import LoginRefusal
+from service.store import appliances
 from tests.support.logs import captured_logs
 from tests.unit.api.asking import SECRET, THUMBPRINT, spec_body
 from tests.unit.api.conftest import Served
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
 
 PRAGUE = ApplianceName("prague")
 
@@ -237,6 +242,22 @@ async def test_a_database_that_does_not_answer_is_worth_another_try(served: Serv
     assert (answer.status, answer.json["code"]) == (503, "StoreUnavailable")
     assert int(answer.headers["Retry-After"]) > 0
     assert "hunter2" not in answer.body.decode()
+
+
+async def test_what_somebody_else_holds_is_no_trouble_of_the_database(
+    served: Served, sql: "Connection", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.register("prague")
+    monkeypatch.setattr(appliances, "_LOCK_S", 0.05)
+
+    with captured_logs() as logs:
+        async with sql.transaction():
+            await sql.execute("select from appliance for update")
+            answer = await served.client.call("DELETE", "/v1/appliances/prague")
+
+    assert (answer.status, answer.json["code"]) == (503, "StoreUnavailable")
+    assert "Nothing was changed; ask again." in answer.json["detail"]
+    assert '"event":"store_troubled"' not in logs.getvalue()
 
 
 @pytest.mark.parametrize(

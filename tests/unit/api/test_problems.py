@@ -12,6 +12,7 @@ from service.api.problems import problem_of, respond
 from service.domain import errors as e
 from service.domain.batch import Rejection
 from service.domain.ids import ApplianceName, OperationId, PairingId
+from service.store.errors import Locked, RolledBack, following
 from service.store.vault import Sealed
 
 PAIRING = PairingId(UUID("019a3f5e-7c1d-7a52-9a55-3c0d7e6f2b10"))
@@ -47,6 +48,7 @@ MEANINGS: list[tuple[Exception, int, str]] = [
     (e.BatchRejected(2, [Rejection(1, "InvalidBody", "no")]), 422, "BatchRejected"),
     (e.IdempotencyKeyReused(), 422, "IdempotencyKeyReused"),
     (e.StoreUnavailable("secret host"), 503, "StoreUnavailable"),
+    (RolledBack("secret"), 503, "StoreUnavailable"),
     (r.NotReady(["a", "b"]), 503, "NotReady"),
     (e.SitepairError("secret"), 500, "InternalError"),
     (ExceptionGroup("secret", [ValueError("secret")]), 500, "InternalError"),
@@ -60,6 +62,18 @@ def test_each_error_has_its_status_and_code(error: Exception, status: int, code:
 
     assert (problem.status, problem.code) == (status, code)
     assert "secret" not in problem.detail
+
+
+def test_what_was_undone_is_told_from_what_is_not_known() -> None:
+    with pytest.raises(RolledBack) as doubtful, following(in_doubt=True):
+        raise Locked("secret")
+    details = [
+        problem_of(each).detail
+        for each in (Locked(""), RolledBack(""), doubtful.value, e.StoreUnavailable(""))
+    ]
+
+    assert ["Nothing was changed" in detail for detail in details] == [True, True, False, False]
+    assert ["not known" in detail for detail in details] == [False, False, True, True]
 
 
 def test_every_error_that_a_request_can_end_in_has_a_meaning() -> None:

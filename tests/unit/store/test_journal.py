@@ -16,7 +16,7 @@ from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.events import Entry, PairingHandedBack, PairingStarted
 from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import Pairing
-from service.store.errors import RolledBack
+from service.store.errors import Locked, RolledBack
 from service.store.journal import Journal
 from service.store.statements import statement
 from tests.support.arrays import elements
@@ -270,6 +270,17 @@ def test_what_is_undone_without_end_fails_alone() -> None:
     lane.before = [RolledBack("deadlock")] * 10
     answers = run(written(lane, [started(numbered(each)) for each in (1, 2)]))
     assert [type(each) for each in answers] == [RolledBack, type(None)]
+
+
+@pytest.mark.parametrize("first", [gone(), RolledBack("deadlock")])
+def test_what_is_undone_after_a_try_that_may_have_been_written_is_in_doubt(
+    first: StoreUnavailable,
+) -> None:
+    lane = table(numbered(1))
+    lane.before = [first, Locked("held")]
+    [undone] = run(written(lane, [started(numbered(1))]))
+    assert isinstance(undone, Locked)
+    assert undone.in_doubt is not isinstance(first, RolledBack)
 
 
 def test_a_stop_in_the_middle_of_trouble_waits_until_it_is_written() -> None:
