@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from service.api import asked, responses
-from service.api.faults import shown
 from service.api.middleware import author_of
 from service.api.parts import PARTS, ApiParts
 from service.api.requests import appliance_spec
@@ -72,5 +71,5 @@ async def _shown(parts: ApiParts, registered: Sequence[Registration]) -> list[re
 def _name(request: web.Request) -> ApplianceName:
     name = request.match_info["name"]
     if not is_appliance_name(name):
-        raise UnknownAppliance(ApplianceName(shown(name)))
+        raise UnknownAppliance  # Without the name: what is not well-formed is not repeated.
     return ApplianceName(name)

@@ -128,10 +128,11 @@ class RequestError(SitepairError):
 
 
 class UnknownAppliance(RequestError):
-    """No appliance is registered under this name, or under these."""
+    """No appliance is registered under this name, or under these; none if it could not be one."""
 
     def __init__(self, *names: ApplianceName) -> None:
-        super().__init__(f"No appliance is registered as {' or '.join(repr(n) for n in names)}.")
+        which = f"as {' or '.join(repr(n) for n in names)}" if names else "under this name"
+        super().__init__(f"No appliance is registered {which}.")
         self.names = names
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from yarl import URL
 
 from service.appliance.check import Check, CheckReport
 from service.domain.appliance import ApiError
@@ -151,6 +152,25 @@ async def test_an_appliance_nobody_registered_is_not_found(
     answer = await shared.client.call(method, f"/v1/appliances/{name}{more}")
 
     assert (answer.status, answer.json["code"]) == (404, "UnknownAppliance")
+
+
+@pytest.mark.parametrize("name", ["SITE", "A_B", "<img>'\"", "a" * 64, "a" * 4000])
+@pytest.mark.parametrize(("method", "more"), [("GET", ""), ("DELETE", ""), ("POST", "/check")])
+async def test_a_name_that_cannot_be_is_not_repeated(
+    shared: Served, method: str, name: str, more: str
+) -> None:
+    url = URL(f"{shared.client.url}/v1/appliances/{name}{more}", encoded=True)
+    async with shared.client.session.request(method, url) as response:
+        problem = await response.json()
+
+    assert (response.status, problem["code"]) == (404, "UnknownAppliance")
+    assert problem["detail"] == "No appliance is registered under this name."
+
+
+async def test_a_name_that_could_be_is_repeated(shared: Served) -> None:
+    answer = await shared.client.call("GET", "/v1/appliances/nobody")
+
+    assert answer.json["detail"] == "No appliance is registered as 'nobody'."
 
 
 @pytest.mark.parametrize("name", ["UPPER", "a_b", "a" * 64, "a.b"])
