@@ -42,6 +42,7 @@ class _Kind:
 
 
 _KINDS: Mapping[type[e.SitepairError], _Kind] = {
+    r.HeadTooLong: _Kind(400, "The request cannot be read", "MalformedRequest"),
     r.MalformedBody: _Kind(400, "The body cannot be read"),
     r.InvalidOperationId: _Kind(400, "The operationID is not valid", "InvalidOperationID"),
     r.NotAuthenticated: _Kind(401, "Not authenticated", headers={"WWW-Authenticate": "Bearer"}),

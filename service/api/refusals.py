@@ -2,6 +2,7 @@
 
 RequestError (domain)
 |-- InvalidRequest          parameters or body: `faults` has all that is wrong
+|-- HeadTooLong             it is HTTP, but no more of it is read
 |-- MalformedBody           it cannot be read as JSON
 |-- BodyTooLarge, BodyTooSlow
 |-- UnsupportedMediaType, UnsupportedEncoding
@@ -43,6 +44,16 @@ class ApplianceGone(RequestError):
 
     def __init__(self, *names: ApplianceName) -> None:
         super().__init__(str(UnknownAppliance(*names)))
+
+
+class HeadTooLong(RequestError):
+    """What comes before the body is more than is read."""
+
+    def __init__(self, line_bytes: int, headers: int) -> None:
+        super().__init__(
+            f"The head of the request is too long: path and query may have {line_bytes} bytes, a "
+            f"header {line_bytes}, and there may be {headers} headers."
+        )
 
 
 class MalformedBody(RequestError):

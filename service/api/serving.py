@@ -5,10 +5,12 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from service.api.middleware import mark
 from service.api.problems import problem_of, respond, unreadable
+from service.api.refusals import HeadTooLong
 from service.observe.context import new_operation_id, working_on
 from service.observe.events import RequestCrashed, RequestServed
 from service.observe.logging import emit
@@ -16,6 +18,10 @@ from service.observe.logging import emit
 HEAD_ARRIVAL_S = 30.0
 """How long the head of a request may take to arrive: counted from the connection's beginning, on a
 kept one from the first byte that comes while nothing is asked."""
+
+
+_LINE_BYTES = 8190
+_HEADERS = 128
 
 
 class ApiRunner(web.AppRunner):
@@ -27,7 +33,13 @@ class ApiRunner(web.AppRunner):
 
     def __init__(self, app: web.Application, *, shutdown_timeout_s: float) -> None:
         super().__init__(
-            app, access_log=None, auto_decompress=False, shutdown_timeout=shutdown_timeout_s
+            app,
+            access_log=None,
+            auto_decompress=False,
+            shutdown_timeout=shutdown_timeout_s,
+            max_line_size=_LINE_BYTES,
+            max_field_size=_LINE_BYTES,
+            max_headers=_HEADERS,
         )
 
     async def _make_server(self) -> web.Server:
@@ -88,7 +100,8 @@ class _Connection(RequestHandler):
         known_as = new_operation_id()
         with working_on(operation_id=known_as):
             if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                problem = unreadable()
+                too_long = HeadTooLong(_LINE_BYTES, _HEADERS)
+                problem = problem_of(too_long) if _is_too_long(exc) else unreadable()
                 emit(RequestServed(method="-", route="unreadable", status=problem.status, ms=0.0))
             else:
                 problem = problem_of(exc if isinstance(exc, Exception) else RuntimeError())
@@ -97,3 +110,10 @@ class _Connection(RequestHandler):
         mark(response, known_as)
         response.force_close()
         return response
+
+
+def _is_too_long(error: BaseException | None) -> bool:
+    # aiohttp has no class of its own for the number of headers.
+    return isinstance(error, LineTooLong) or (
+        isinstance(error, BadHttpMessage) and error.message.startswith("Too many headers")
+    )

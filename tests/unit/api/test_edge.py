@@ -141,7 +141,30 @@ async def test_bytes_that_are_no_http_get_a_problem_and_are_repeated_nowhere(
     assert b" 400 " in status
     assert headers["Content-Type"] == "application/problem+json"
     assert json.loads(body)["code"] in {"MalformedRequest", "InvalidOperationID"}
+    assert "too long" not in json.loads(body)["detail"]
     assert json.loads(body)["operationID"] == headers["operationID"]
+    assert SECRET not in body.decode() + str(headers) + log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("query", "lines"),
+    [
+        (f"?q={SECRET * 500}", ""),
+        ("", f"X: {SECRET * 500}\r\n"),
+        ("", f"{'X' * 9000}: {SECRET}\r\n"),
+        ("", f"X: {SECRET}\r\n" * 300),
+    ],
+)
+async def test_a_head_that_is_too_long_is_told_so_and_repeated_nowhere(
+    shared: Served, log: io.StringIO, query: str, lines: str
+) -> None:
+    request = f"GET /healthz{query} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode()
+
+    status, headers, body = await say(shared, request)
+
+    assert b" 400 " in status
+    assert json.loads(body)["code"] == "MalformedRequest"
+    assert "too long" in json.loads(body)["detail"]
     assert SECRET not in body.decode() + str(headers) + log.getvalue()
 
 

@@ -20,6 +20,7 @@ NAME = ApplianceName("prague")
 
 
 MEANINGS: list[tuple[Exception, int, str]] = [
+    (r.HeadTooLong(8190, 128), 400, "MalformedRequest"),
     (r.MalformedBody("no"), 400, "MalformedBody"),
     (r.InvalidOperationId(), 400, "InvalidOperationID"),
     (r.InvalidRequest([Fault("no", parameter="limit")]), 400, "InvalidParameters"),
