@@ -33,6 +33,7 @@ What follows from each failure:
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 
 from service.domain.errors import LeaseTooShort, StoreUnavailable
 from service.engine.policy import Policy
@@ -55,6 +56,7 @@ class Lease:
         self._policy = policy
         self._until = float("-inf")
         self._is_late = False
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def left_s(self) -> float:
@@ -85,25 +87,40 @@ class Lease:
     async def keep(self) -> None:
         """Beat, and bury who does not, until cancelled. Raises DeclaredDead."""
         clock = asyncio.get_running_loop().time
-        while True:
-            began, next_s = clock(), None
-            try:
-                living = await self._heartbeat.beat()
-                self._tell_if_late()
-                self._until = began + self._policy.lease_s
-                self._on_beat(living)
-                next_s = await self._heartbeat.bury()
-            except StoreUnavailable as trouble:
-                emit(StoreTroubled(doing="beating", error=str(trouble)))
-            rest_s = max(0.0, began + self._policy.beat_s - clock())
-            # Whoever dies is buried on time, not up to a beat later.
-            await asyncio.sleep(rest_s if next_s is None else min(rest_s, next_s + _JUST_AFTER_S))
+        self._set_alarm()
+        try:
+            while True:
+                began, next_s = clock(), None
+                try:
+                    living = await self._heartbeat.beat()
+                    self._is_late = self._is_late and self.left_s < self._policy.lease_s / 2
+                    self._until = began + self._policy.lease_s
+                    self._set_alarm()
+                    self._on_beat(living)
+                    next_s = await self._heartbeat.bury()
+                except StoreUnavailable as trouble:
+                    emit(StoreTroubled(doing="beating", error=str(trouble)))
+                rest_s = max(0.0, began + self._policy.beat_s - clock())
+                # Whoever dies is buried on time, not up to a beat later.
+                await asyncio.sleep(min(rest_s, inf if next_s is None else next_s + _JUST_AFTER_S))
+        finally:
+            self._stop_alarm()
 
-    def _tell_if_late(self) -> None:
-        """Of a beat that got through when half of the lease was gone; of many in a row once."""
-        left_s, was_late = self.left_s, self._is_late
-        self._is_late = left_s < self._policy.lease_s / 2
-        if self._is_late and not was_late:
+    def _set_alarm(self) -> None:
+        """For when half of the lease is gone: a database that hangs may not answer for longer."""
+        self._stop_alarm()
+        half_gone = self._until - self._policy.lease_s / 2
+        self._alarm = asyncio.get_running_loop().call_at(half_gone, self._tell_late)
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _tell_late(self) -> None:
+        """Once, until a beat has got through again before half of the lease was gone."""
+        if not self._is_late:
+            self._is_late, left_s = True, self.left_s
             late_s = self._policy.lease_s - left_s - self._policy.beat_s
             emit(HeartbeatLate(late_s=round(late_s, 3), left_s=round(left_s, 3)))
 

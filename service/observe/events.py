@@ -124,8 +124,8 @@ class UpkeepCrashed(LogEvent, frozen=True):
 
 
 class HeartbeatLate(LogEvent, frozen=True):
-    """This process's worker beat `late_s` later than it meant to, with `left_s` left of its lease
-    (negative: none). Of several late ones in a row the first."""
+    """This process's worker has not beaten for `late_s` longer than it meant to: half of its lease
+    is gone, `left_s` are left (negative: none). Of several late ones in a row the first."""
 
     level: ClassVar[Level] = "warning"
     late_s: float

@@ -10,7 +10,7 @@ import pytest
 from service.domain.errors import DeclaredDead, LeaseTooShort, StoreUnavailable
 from service.engine.lease import Lease
 from service.engine.policy import Policy
-from service.observe.events import HeartbeatLate
+from service.observe.events import HeartbeatLate, LogEvent
 from service.observe.logging import listening
 from tests.support.virtual_time import now, run
 
@@ -170,7 +170,7 @@ def test_a_late_beat_is_told_and_of_many_in_a_row_the_first() -> None:
         await more_beats(row, 2)
         row.is_down = True
         await until(row, lambda: lease.left_s < POLICY.lease_s / 2)
-        assert len(told) == 1, "what does not get through is told otherwise"
+        assert len(told) == 2, "also of beats that do not get through"
         row.is_down = False
         await more_beats(row, 2)
         assert len(told) == 2
@@ -178,8 +178,44 @@ def test_a_late_beat_is_told_and_of_many_in_a_row_the_first() -> None:
     with listening(lambda event: told.append(event) if isinstance(event, HeartbeatLate) else None):
         kept(row, lease, story())
     for each in told:
-        assert each.left_s < POLICY.lease_s / 2
+        assert each.left_s <= POLICY.lease_s / 2
         assert each.late_s == pytest.approx(POLICY.lease_s - each.left_s - POLICY.beat_s)
+
+
+def test_a_beat_that_is_not_answered_is_told_when_half_of_the_lease_is_gone() -> None:
+    row = Row()
+    lease = Lease(row, POLICY)
+    told: list[float] = []
+
+    async def story() -> None:
+        await more_beats(row, 2)
+        row.latency_s = 120.0
+        last = row.seen[-1]
+        await more_beats(row, 1)
+        assert told == [last + POLICY.lease_s / 2]
+        row.latency_s = 0.0
+        await more_beats(row, 5)
+        assert len(told) == 1
+
+    with listening(lambda event: told.append(now()) if isinstance(event, HeartbeatLate) else None):
+        kept(row, lease, story())
+
+
+def test_who_does_not_keep_the_lease_any_more_is_not_late() -> None:
+    told: list[LogEvent] = []
+
+    async def scene() -> None:
+        row = Row()
+        lease = Lease(row, POLICY)
+        await lease.begin()
+        keeping = asyncio.create_task(lease.keep())
+        await more_beats(row, 2)
+        keeping.cancel()
+        await asyncio.sleep(POLICY.lease_s)
+
+    with listening(told.append):
+        run(scene())
+    assert told == []
 
 
 def test_a_worker_that_was_declared_dead_is_told_so() -> None:
