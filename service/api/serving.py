@@ -19,7 +19,6 @@ HEAD_ARRIVAL_S = 30.0
 """How long the head of a request may take to arrive: counted from the connection's beginning, on a
 kept one from the first byte that comes while nothing is asked."""
 
-
 _LINE_BYTES = 8190
 _HEADERS = 128
 
