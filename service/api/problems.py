@@ -73,7 +73,7 @@ _BODY = _Kind(422, "The body is not valid", "InvalidBody")
 _STORE = Problem(
     503,
     "StoreUnavailable",
-    "The database did not do it",
+    "The database is not available",
     "The database does not answer. Whether a change took effect is not known.",
     headers=_RETRY_AFTER,
 )
