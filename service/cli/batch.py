@@ -15,18 +15,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from service.cli.batchfile import BadFile, BatchFile, Format, Spool, couple_of, spool
 from service.cli.following import patiently
-from service.cli.remote import (
-    Refused,
-    Remote,
-    Unreachable,
-    answered,
-    fits_a_header,
-    is_passing,
-    remote,
-)
+from service.cli.remote import Remote, answered, fits_a_header, remote
 from service.cli.status import Exit, Terminal, Unwritable, run, say, tell
 
-_PATIENCE_S = 60.0
 _LISTED = 20
 _PAGE = 1000
 _NOT_WELL = ("FAILED", "CANCELED")
@@ -125,7 +116,7 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
         ended = await _followed(service, path, options) if options.wait else None
         unwell = await _unwell(service, accepted["id"], ended)
         if options.as_json:
-            standing = ended or await patiently(service, path)
+            standing: Any = ended or await patiently(service.call, "GET", path)
             say(json.dumps({**standing, "rejected": rejected, "failed": unwell}, indent=2))
         elif ended is not None:
             say(*_told_end(ended, unwell))
@@ -141,19 +132,14 @@ async def _sent(service: Remote, requests: BatchFile, options: Options) -> Any:
     if key is None:
         key = secrets.token_hex(16)
     path = f"/v1/batches?atomic={str(options.atomic).lower()}"
-    loop = asyncio.get_running_loop()
-    give_up = loop.time() + _PATIENCE_S
     # Who may not ask is told so before all of it is on its way.
-    await service.call("GET", "/v1/pairings?limit=1")
-    while True:
-        try:
-            return await service.upload(
-                path, _pieces(requests), "application/x-ndjson", Idempotency_Key=key
-            )
-        except (Unreachable, Refused) as error:
-            if not is_passing(error) or loop.time() >= give_up:
-                raise
-            await asyncio.sleep(1)
+    await patiently(service.call, "GET", "/v1/pairings?limit=1")
+
+    async def send() -> Any:
+        pieces = _pieces(requests)
+        return await service.upload(path, pieces, "application/x-ndjson", Idempotency_Key=key)
+
+    return await patiently(send)
 
 
 async def _pieces(requests: BatchFile) -> AsyncIterator[bytes]:
@@ -162,12 +148,12 @@ async def _pieces(requests: BatchFile) -> AsyncIterator[bytes]:
 
 
 async def _followed(service: Remote, path: str, options: Options) -> Any:
-    batch = await patiently(service, path)
+    batch = await patiently(service.call, "GET", path)
     try:
         with _bar(Terminal(stderr=options.as_json)) as show:
             show(batch)
             while batch["endTime"] == -1:
-                batch = await patiently(service, f"{path}?waitSeconds=1")
+                batch = await patiently(service.call, "GET", f"{path}?waitSeconds=1")
                 show(batch)
     except asyncio.CancelledError:
         tell(f"Batch {batch['id']} goes on without being watched.")
@@ -214,10 +200,10 @@ async def _unwell(service: Remote, batch: str, ended: Any | None) -> list[Any]:
         if ended is None or ended["counts"][state] == 0:
             continue
         path = f"/v1/pairings?batch={batch}&state={state}&limit={_PAGE}"
-        page = await patiently(service, path)
+        page = await patiently(service.call, "GET", path)
         found += page["items"]
         while page["nextCursor"] is not None:
-            page = await patiently(service, f"{path}&cursor={page['nextCursor']}")
+            page = await patiently(service.call, "GET", f"{path}&cursor={page['nextCursor']}")
             found += page["items"]
     return sorted(found, key=lambda pairing: str(pairing["id"]))
 

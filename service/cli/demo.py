@@ -102,8 +102,10 @@ async def _pair_all(api: Remote, fleet: Fleet, console: Terminal) -> Sequence[An
         while any(each["endTime"] == -1 for each in pairings):
             watch.show(pairings)
             waiting = next(each for each in pairings if each["endTime"] == -1)
-            await patiently(api, f"/v1/pairings/{waiting['id']}?waitSeconds=0.2")
-            pairings = [await patiently(api, f"/v1/pairings/{each['id']}") for each in pairings]
+            await patiently(api.call, "GET", f"/v1/pairings/{waiting['id']}?waitSeconds=0.2")
+            pairings = [
+                await patiently(api.call, "GET", f"/v1/pairings/{each['id']}") for each in pairings
+            ]
         watch.show(pairings)
     for each in pairings:
         if each["state"] != "SUCCEEDED":

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from cyclopts import Parameter
 
 from service.cli.remote import Refused, Remote, Unreachable, is_passing
 from service.cli.status import Terminal, say, tell
 from service.cli.watching import told_end, watching
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
 
 _WAIT_S = 1
 _PATIENCE_S = 60.0
@@ -48,21 +52,21 @@ async def _watched(service: Remote, pairing: Any, console: Terminal) -> Any:
     async with watching(console) as watch:
         watch.show([pairing])
         while pairing["endTime"] == -1:
-            pairing = await patiently(
-                service, f"/v1/pairings/{pairing['id']}?waitSeconds={_WAIT_S}"
-            )
+            path = f"/v1/pairings/{pairing['id']}?waitSeconds={_WAIT_S}"
+            pairing = await patiently(service.call, "GET", path)
             watch.show([pairing])
     return pairing
 
 
-async def patiently(service: Remote, path: str) -> Any:
-    """GET `path`; a service, or its database, that is away for a moment is waited for. Raises
+async def patiently(ask: Callable[P, Awaitable[Answer]], *what: P.args, **how: P.kwargs) -> Answer:
+    """The answer when `ask` is called with the rest, and called again as long as the service, or
+    its database, is away for a moment: so it must be something that is done but once. Raises
     Unreachable, Refused."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _PATIENCE_S
     while True:
         try:
-            return await service.call("GET", path)
+            return await ask(*what, **how)
         except (Unreachable, Refused) as error:
             if not is_passing(error) or loop.time() >= give_up:
                 raise

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from cyclopts import Parameter
 
-from service.cli.following import Following, followed, is_left_behind
-from service.cli.remote import answered, remote
+from service.cli.following import Following, followed, is_left_behind, patiently
+from service.cli.remote import Remote, answered, remote
 from service.cli.status import Exit, run
 
 _FOLLOW = Following()
@@ -57,11 +57,7 @@ def pair(one: str, other: str, *, wish: Wish = _PAIR, following: Following = _FO
     one, other
         Their names.
     """
-    # Of our own, so that asking again after a lost answer starts nothing twice.
-    key = secrets.token_hex(16)
-    body = wish.body(one, other)
-    asking = _ask("/v1/pairings", following, _succeeded, body, Idempotency_Key=key)
-    return run(answered(asking))
+    return run(answered(_pair(wish.body(one, other), following)))
 
 
 def cancel(pairing: UUID, *, following: Following = _FOLLOW) -> int:
@@ -75,7 +71,7 @@ def cancel(pairing: UUID, *, following: Following = _FOLLOW) -> int:
     pairing
         Its id.
     """
-    return run(answered(_ask(f"/v1/pairings/{pairing}/cancel", following, _canceled)))
+    return run(answered(_cancel(f"/v1/pairings/{pairing}/cancel", following)))
 
 
 def retry(pairing: UUID, *, following: Following = _FOLLOW) -> int:
@@ -93,24 +89,31 @@ def retry(pairing: UUID, *, following: Following = _FOLLOW) -> int:
     return run(answered(_retry(f"/v1/pairings/{pairing}/retry", following)))
 
 
-async def _ask(
-    path: str,
-    how: Following,
-    is_well: Callable[[Any], bool],
-    body: object = None,
-    **headers: str,
-) -> Exit:
+async def _pair(body: object, how: Following) -> Exit:
+    # Of our own, so that asking again after a lost answer starts nothing twice.
+    key = secrets.token_hex(16)
     async with remote() as service:
-        pairing = await service.call("POST", path, body, **headers)
-        pairing = await followed(service, pairing, how)
-    return Exit.OK if not how.wait or is_well(pairing) else Exit.FAILED
+        pairing = await patiently(service.call, "POST", "/v1/pairings", body, Idempotency_Key=key)
+        return await _end(service, pairing, how, _succeeded)
+
+
+async def _cancel(path: str, how: Following) -> Exit:
+    async with remote() as service:
+        pairing = await service.call("POST", path)
+        return await _end(service, pairing, how, _canceled)
 
 
 async def _retry(path: str, how: Following) -> Exit:
     async with remote() as service:
         pairing = await service.call("POST", path)
         is_well = _undone if is_left_behind(pairing) else _succeeded
-        pairing = await followed(service, pairing, how)
+        return await _end(service, pairing, how, is_well)
+
+
+async def _end(
+    service: Remote, pairing: Any, how: Following, is_well: Callable[[Any], bool]
+) -> Exit:
+    pairing = await followed(service, pairing, how)
     return Exit.OK if not how.wait or is_well(pairing) else Exit.FAILED
 
 

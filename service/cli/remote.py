@@ -17,10 +17,19 @@ from service.settings import InvalidSettings, from_environment
 _CONNECT_S = 5.0
 _ANSWER_S = 90.0
 _UPLOAD_S = 330.0
+_OF_ITS_OWN = 500
+_PASSING = frozenset({502, 503, 504})
+
+_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Unreachable(SitepairError):
     """The service does not answer."""
+
+
+class NobodyThere(Unreachable):
+    """Nothing was sent: where the service should be nobody has answered yet, so that it is likelier
+    that the address is wrong than that the service is away for a moment."""
 
 
 class Refused(SitepairError):
@@ -47,8 +56,11 @@ class Refused(SitepairError):
 
 
 def is_passing(error: Unreachable | Refused) -> bool:
-    """Whether it may be otherwise in a moment: nobody answers, or not without the database."""
-    return isinstance(error, Unreachable) or error.status == 503
+    """Whether it may be otherwise in a moment: nobody answers, or not without the database, or what
+    stands before the service hears nothing from it."""
+    if isinstance(error, Refused):
+        return error.status in _PASSING
+    return not isinstance(error, NobodyThere)
 
 
 class Remote:
@@ -56,6 +68,7 @@ class Remote:
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
+        self._is_there = False
 
     async def call(self, method: str, path: str, body: object = None, **headers: str) -> Any:
         """The answer's JSON, None for an empty one. Raises Refused, Unreachable."""
@@ -76,7 +89,10 @@ class Remote:
                 content = await response.read()
                 answer = await response.json(content_type=None) if content else None
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Unreachable(f"The service does not answer: {error}") from error
+            self._is_there |= not isinstance(error, _NOT_CONNECTED)
+            kind = Unreachable if self._is_there else NobodyThere
+            raise kind(f"The service does not answer: {error}") from error
+        self._is_there = True
         if response.status >= 400:
             raise Refused(response.status, answer if isinstance(answer, dict) else {})
         return answer
@@ -126,12 +142,13 @@ def _token_in(path: Path) -> str:
 
 
 async def answered(work: Awaitable[Exit], place: Callable[[int], str] = "item {}".format) -> Exit:
-    """Await a command's work; what the service refuses or does not answer becomes its status."""
+    """Await a command's work; what the service refuses or does not answer becomes its status. A
+    failure of the service's own is no refusal: what was asked may have been done."""
     try:
         return await work
     except Refused as refusal:
         tell(*refusal.explain(place))
-        return Exit.REFUSED
+        return Exit.REFUSED if refusal.status < _OF_ITS_OWN else Exit.UNREACHABLE
     except Unreachable as silence:
         tell(str(silence))
         return Exit.UNREACHABLE

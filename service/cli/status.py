@@ -25,7 +25,7 @@ class Exit(IntEnum):
     REFUSED = 2
     """The command line, the configuration or the request is wrong."""
     UNREACHABLE = 3
-    """The service did not answer."""
+    """No answer, or none that says what became of it: it may have been done."""
     INTERRUPTED = 130
 
 
