@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from rich.table import Table
 
 from service.cli.remote import answered, remote
-from service.cli.status import Exit, Terminal, run, say, tell
+from service.cli.status import Exit, Terminal, harmless, run, say, tell
 
 app = App(name="appliance", help="Register, list and check appliances.")
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]
@@ -107,7 +107,7 @@ async def _list(*, as_json: bool) -> Exit:
         return Exit.OK
     table = Table("name", "managementUrl", "apiUrl", "user", "health", "description")
     for each in items:
-        table.add_row(
+        cells = (
             each["name"],
             each["managementUrl"],
             each["apiUrl"],
@@ -115,6 +115,7 @@ async def _list(*, as_json: bool) -> Exit:
             told_health(each["health"]),
             each["description"],
         )
+        table.add_row(*map(harmless, cells))
     Terminal().print(table)
     return Exit.OK
 
@@ -149,6 +150,6 @@ async def _check(name: str, *, as_json: bool) -> Exit:
     else:
         table = Table("check", "result", "detail")
         for each in report["checks"]:
-            table.add_row(each["name"], _MARKS[each["ok"]], each["detail"])
+            table.add_row(each["name"], _MARKS[each["ok"]], harmless(each["detail"]))
         Terminal().print(table)
     return Exit.OK if report["ok"] else Exit.FAILED

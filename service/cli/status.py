@@ -75,7 +75,11 @@ def _room_needed() -> Iterator[None]:
 
 
 class Terminal(Console):
-    """Where a command shows tables and progress."""
+    """Where a command shows tables and progress. Brackets are brackets: what is shown was written
+    by others, who know nothing of markup."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
 
     def print(self, *objects: Any, **how: Any) -> None:
         """Raises Unwritable."""
@@ -87,11 +91,21 @@ class Terminal(Console):
         _leave_unheard(self.file)
 
 
+def harmless(text: str) -> str:
+    """`text` with each character that is not seen, but moves the cursor or changes what is seen,
+    as Python would write it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def _write(out: TextIO, lines: Iterable[str]) -> None:
     """Who stopped listening (`| head`) does not stop the command: its work goes on, and its exit
     status tells of that."""
     try:
-        out.writelines(line + "\n" for line in lines)
+        out.writelines(harmless(part) + "\n" for line in lines for part in line.split("\n"))
         out.flush()
     except BrokenPipeError:
         _leave_unheard(out)

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
+
+from service.cli.status import harmless
 
 Pairing = Mapping[str, Any]
 
@@ -54,23 +57,23 @@ class _Screen:
                     *head,
                     f"{side['appliance']} -> {side['peer']}",
                     _coloured(side["state"]),
-                    side["taskId"] or "",
+                    Text(harmless(side["taskId"] or "")),
                 )
             table.add_section()
         self._live.update(table)
 
 
-def _head(pairing: Pairing) -> tuple[str, str, str]:
+def _head(pairing: Pairing) -> tuple[str, Text, str]:
     done = pairing["progress"] // 10
     bar = "#" * done + "." * (10 - done)
     state = _coloured(pairing["phase"] or pairing["state"])
-    state += ", canceling" if pairing["canceling"] else ""
+    state.append(", canceling" if pairing["canceling"] else "")
     return " - ".join(pairing["appliances"]), state, f"{bar} {pairing['progress']:3} %"
 
 
-def _coloured(state: str) -> str:
-    colour = _COLOURS.get(state)
-    return f"[{colour}]{state}[/]" if colour else state
+def _coloured(state: str) -> Text:
+    # What is appended to it has no colour.
+    return Text().append(state, _COLOURS.get(state))
 
 
 class _Lines:
@@ -83,7 +86,7 @@ class _Lines:
             line = _line(pairing)
             if self._shown.get(pairing["id"]) != line:
                 self._shown[pairing["id"]] = line
-                self._console.print(line, soft_wrap=True, highlight=False)
+                self._console.print(Text(line), soft_wrap=True)
 
 
 def _line(pairing: Pairing) -> str:

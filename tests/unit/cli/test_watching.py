@@ -100,3 +100,9 @@ async def test_each_change_is_a_line_and_nothing_else_is() -> None:
 async def test_a_terminal_shows_the_phase_and_that_it_is_being_canceled() -> None:
     running = a_pairing("ACCEPTED", "PENDING", state="RUNNING", phase="PAIRING", canceling=True)
     assert "PAIRING, canceling" in await shown(running, is_terminal=True)
+
+
+async def test_a_task_id_is_shown_as_the_appliance_wrote_it() -> None:
+    odd = a_pairing("ACCEPTED", "PENDING", state="RUNNING", phase="PAIRING")
+    odd["sides"][0]["taskId"] = "[/b] [red]7[/red] \x1b[2J"
+    assert r"[/b] [red]7[/red] \x1b[2J" in await shown(odd, is_terminal=True)
