@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.table import Table
 
 from service.cli.remote import answered, remote
-from service.cli.status import Exit, Terminal, harmless, run, say, tell
+from service.cli.status import Exit, run, say, tell
+from service.cli.tables import show
 
 app = App(name="appliance", help="Register, list and check appliances.")
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]
@@ -105,19 +105,20 @@ async def _list(*, as_json: bool) -> Exit:
     if as_json:
         say(json.dumps(items, indent=2))
         return Exit.OK
-    table = Table("name", "managementUrl", "apiUrl", "user", "health", "description")
-    for each in items:
-        cells = (
-            each["name"],
-            each["managementUrl"],
-            each["apiUrl"],
-            told_user(each),
-            told_health(each["health"]),
-            each["description"],
-        )
-        table.add_row(*map(harmless, cells))
-    Terminal().print(table)
+    columns = ("name", "managementUrl", "apiUrl", "user", "health", "description")
+    show(columns, map(_row, items))
     return Exit.OK
+
+
+def _row(appliance: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        appliance["name"],
+        appliance["managementUrl"],
+        appliance["apiUrl"],
+        told_user(appliance),
+        told_health(appliance["health"]),
+        appliance["description"],
+    )
 
 
 def told_user(appliance: dict[str, Any]) -> str:
@@ -148,8 +149,6 @@ async def _check(name: str, *, as_json: bool) -> Exit:
     if as_json:
         say(json.dumps(report, indent=2))
     else:
-        table = Table("check", "result", "detail")
-        for each in report["checks"]:
-            table.add_row(each["name"], _MARKS[each["ok"]], harmless(each["detail"]))
-        Terminal().print(table)
+        rows = [(each["name"], _MARKS[each["ok"]], each["detail"]) for each in report["checks"]]
+        show(("check", "result", "detail"), rows)
     return Exit.OK if report["ok"] else Exit.FAILED

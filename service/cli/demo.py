@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from service.app import Running, running
 from service.cli.following import patiently
 from service.cli.remote import Remote, answered, remote
-from service.cli.status import Exit, Terminal, run
+from service.cli.status import Exit, Terminal, run, say
+from service.cli.tables import show
 from service.cli.watching import told_end, watching
 from service.observe.logging import configure
 from service.settings import Settings, from_environment
@@ -48,7 +48,6 @@ def demo(
 
 
 async def _demo(count: int, *, once: bool) -> Exit:
-    console = Terminal()
     configured = from_environment(os.environ)
     home = configured.data_dir / "demo"
     await discard(home)
@@ -62,15 +61,15 @@ async def _demo(count: int, *, once: bool) -> Exit:
         egress_allow=EGRESS,
     )
     log = home / "service.log"
-    console.print(f"Starting PostgreSQL, {count} simulated appliances and the service ...")
+    say(f"Starting PostgreSQL, {count} simulated appliances and the service ...")
     with log.open("w", encoding="utf-8") as stream:
         configure(level=settings.log_level, stream=stream)
         async with _stage(settings, count) as (fleet, service, api):
-            pairings = await _pair_all(api, fleet, console)
-            await _print_trail(api, pairings[0], console)
-            _print_truth(fleet, pairings, console)
+            pairings = await _pair_all(api, fleet)
+            await _print_trail(api, pairings[0])
+            _print_truth(fleet, pairings)
             if not once:
-                _print_hints(service, fleet, log, console)
+                _print_hints(service, fleet, log)
                 await _until_interrupted()
     return Exit.OK if all(each["state"] == "SUCCEEDED" for each in pairings) else Exit.FAILED
 
@@ -86,7 +85,7 @@ async def _stage(settings: Settings, count: int) -> AsyncIterator[tuple[Fleet, R
         yield fleet, service, api
 
 
-async def _pair_all(api: Remote, fleet: Fleet, console: Terminal) -> Sequence[Any]:
+async def _pair_all(api: Remote, fleet: Fleet) -> Sequence[Any]:
     for each in fleet.as_json()["appliances"]:
         body = {
             key: each[key]
@@ -98,7 +97,7 @@ async def _pair_all(api: Remote, fleet: Fleet, console: Terminal) -> Sequence[An
         await api.call("POST", "/v1/pairings", {"appliances": couple}, operationID="demo")
         for couple in combinations(names, 2)
     ]
-    async with watching(console) as watch:
+    async with watching(Terminal()) as watch:
         while any(each["endTime"] == -1 for each in pairings):
             watch.show(pairings)
             waiting = next(each for each in pairings if each["endTime"] == -1)
@@ -109,44 +108,44 @@ async def _pair_all(api: Remote, fleet: Fleet, console: Terminal) -> Sequence[An
         watch.show(pairings)
     for each in pairings:
         if each["state"] != "SUCCEEDED":
-            console.print("\n".join(told_end(each)))
+            say(*told_end(each))
     return pairings
 
 
-async def _print_trail(api: Remote, pairing: Any, console: Terminal) -> None:
+async def _print_trail(api: Remote, pairing: Any) -> None:
     events = (await api.call("GET", f"/v1/pairings/{pairing['id']}/events"))["items"]
     began = events[0]["at"]
-    table = Table("seq", "ms", "event", "on", "hash", title=f"Audit trail of {pairing['id']}")
-    for each in events:
-        table.add_row(
+    say(f"Audit trail of {pairing['id']}:")
+    rows = [
+        (
             str(each["seq"]),
             str(each["at"] - began),
             each["type"],
             each.get("side") or "",
             each["hash"][:12],
         )
-    console.print(table)
+        for each in events
+    ]
+    show(("seq", "ms", "event", "on", "hash"), rows)
 
 
-def _print_truth(fleet: Fleet, pairings: Sequence[Any], console: Terminal) -> None:
+def _print_truth(fleet: Fleet, pairings: Sequence[Any]) -> None:
     truth = fleet.truth()
     held = sum(len(each["peers"]) for each in truth["appliances"].values())
     succeeded = sum(each["state"] == "SUCCEEDED" for each in pairings)
-    console.print(
+    say(
         f"The service says: {succeeded} of {len(pairings)} paired. The appliances say: "
         f"{len(truth['accepted'])} calls accepted, {held} records held."
     )
 
 
-def _print_hints(service: Running, fleet: Fleet, log: Path, console: Terminal) -> None:
-    console.print(
-        f"\nThe service stays up at {service.url} (its log: {log})\n"
-        f"  export SITEPAIR_URL={service.url} SITEPAIR_TOKEN=$(cat {service.admin_token_path})\n"
-        '  curl -H "Authorization: Bearer $SITEPAIR_TOKEN" $SITEPAIR_URL/v1/pairings\n'
-        f"Faults of the appliances and what they really did: {fleet.control_url}/truth\n"
+def _print_hints(service: Running, fleet: Fleet, log: Path) -> None:
+    say(
+        f"\nThe service stays up at {service.url} (its log: {log})",
+        f"  export SITEPAIR_URL={service.url} SITEPAIR_TOKEN=$(cat {service.admin_token_path})",
+        '  curl -H "Authorization: Bearer $SITEPAIR_TOKEN" $SITEPAIR_URL/v1/pairings',
+        f"Faults of the appliances and what they really did: {fleet.control_url}/truth",
         "Ctrl-C stops everything.",
-        soft_wrap=True,
-        highlight=False,
     )
 
 

@@ -5,9 +5,9 @@ import json
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
-from service.cli.status import Exit, Terminal, say, tell
+from service.cli.status import Exit, say, tell
+from service.cli.tables import show
 from simulator import Fleet, FleetOptions, run_until_stopped
 
 
@@ -56,10 +56,12 @@ def simulate(
 
 
 def _print_fleet(fleet: Fleet) -> None:
-    table = Table("name", "managementUrl", "apiUrl", "user", "password", title="Appliances")
-    for each in fleet.appliances:
-        table.add_row(each.name, each.management_url, each.api_url, each.username, each.password)
-    console = Terminal()
-    console.print(table)
-    console.print(f"Control: {fleet.control_url} (thumbprints: {fleet.control_url}/appliances)")
-    console.print("Ctrl-C stops.")
+    rows = [
+        (each.name, each.management_url, each.api_url, each.username, each.password)
+        for each in fleet.appliances
+    ]
+    show(("name", "managementUrl", "apiUrl", "user", "password"), rows)
+    say(
+        f"Control: {fleet.control_url} (thumbprints: {fleet.control_url}/appliances)",
+        "Ctrl-C stops.",
+    )

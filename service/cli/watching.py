@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from service.cli.status import harmless
+from service.cli.tables import drawn
 
 Pairing = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ class _Screen:
         self._live = live
 
     def show(self, pairings: Iterable[Pairing]) -> None:
-        table = Table("pairing", "state", "", "side", "state", "task")
+        table = drawn(("pairing", "state", "", "side", "state", "task"))
         for pairing in pairings:
             for number, side in enumerate(pairing["sides"]):
                 head = _head(pairing) if number == 0 else ("", "", "")

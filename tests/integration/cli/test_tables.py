@@ -1,6 +1,8 @@
 """Tables that commands show, with what others wrote in them."""
 
-from tests.integration.cli.commands import sitepair
+import signal
+
+from tests.integration.cli.commands import sitepair, start
 from tests.support.service import ServiceUnderTest
 
 Remote = dict[str, str]
@@ -18,3 +20,16 @@ async def test_what_callers_wrote_is_shown_as_it_is(
     assert (listed.status, listed.err) == (0, ""), listed
     assert r"closed [/b] [red]z[/red] \x1b[2J" in listed.out
     assert url in listed.out
+
+
+async def test_simulated_appliances_can_be_called_as_told() -> None:
+    process = await start(["simulate", "--appliances", "1"], {})
+    assert process.stdout is not None
+    _, row = [await process.stdout.readline() for _ in range(2)]
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    name, management_url, api_url, user, password = row.decode().split()
+    assert (name, user, process.returncode) == ("site-1", "root", 0)
+    assert management_url.startswith("https://127.0.0.1:")
+    assert api_url.startswith("https://")
+    assert "\u2026" not in password
