@@ -2,30 +2,33 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 from service.domain.chain import Verdict
-from service.domain.errors import SitepairError, UnknownPairing
+from service.domain.errors import SitepairError, StoreUnavailable, UnknownPairing
 from service.observe.events import DatabaseStarting
 from service.observe.logging import emit
 from service.settings import Settings
 from service.store.chains import Chains
 from service.store.database import Database
 from service.store.embedded import embedded_postgres, keep_serving
+from service.store.errors import NotOurs
 from service.store.migrate import SchemaState, Standing, current_state, upgrade
 from service.store.pruning import Pruned, Pruner
+from service.store.urls import DatabaseUrl
 
 
 async def migrate(settings: Settings) -> str:
     """Bring the database to this version's schema; says what was done. Raises SitepairError."""
     async with AsyncExitStack() as stack:
         url, kind = await database_url(stack, settings)
-        before = await current_state(url)
-        after = await upgrade(url)
+        with _named(url):
+            before = await current_state(url)
+            after = await upgrade(url)
         _refuse_newer_schema(after)
         return f"{kind} database: {before.found or 'empty'} -> {after.found}, {after.standing}"
 
@@ -90,7 +93,8 @@ async def keep_own_database(settings: Settings) -> None:
 async def refuse_other_schema(url: str) -> SchemaState:
     """Where the schema stands. Raises SitepairError when it is older than this release, or another
     application's; one that is newer is what a process serves while others are being upgraded."""
-    state = await current_state(url)
+    with _named(url):
+        state = await current_state(url)
     if state.standing is Standing.BEHIND:
         raise SitepairError(
             f"The database's schema is at {state.found or 'nothing'}, this release needs "
@@ -120,4 +124,18 @@ async def _database(settings: Settings) -> AsyncIterator[Database]:
     async with AsyncExitStack() as stack:
         url, _ = await database_url(stack, settings)
         _refuse_newer_schema(await refuse_other_schema(url))
-        yield await stack.enter_async_context(Database.connect(url))
+        database = await stack.enter_async_context(Database.connect(url))
+        with _named(url):
+            yield database
+
+
+@contextmanager
+def _named(url: str) -> Iterator[None]:
+    """Within, a database that does not answer is told by its address, which has no password."""
+    try:
+        yield
+    except NotOurs:
+        raise
+    except StoreUnavailable as error:
+        shown = DatabaseUrl.parse(url).shown
+        raise StoreUnavailable(f"The database at {shown} does not answer: {error}") from error

@@ -45,16 +45,18 @@ def verify(
     pairing: UUID | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Follow the chain of every pairing and every registration. Exit status 1 if one is broken.
+    """Follow the chain of every pairing and every registration.
 
     Names the first event of each broken chain that does not fit. May be run while the service is.
+    Exit status: 0 all are sound, 1 one is broken, 2 it could not look as it was told to, 3 the
+    database does not answer.
 
     Parameters
     ----------
     pairing
         Only the chain of the pairing with this id.
     """
-    return run(_verify(pairing, as_json=as_json))
+    return run(_verify(pairing, as_json=as_json), otherwise=Exit.REFUSED)
 
 
 async def _verify(pairing: UUID | None, *, as_json: bool) -> Exit:

@@ -12,8 +12,9 @@ from typing import IO, Any, TextIO
 
 from rich.console import Console
 
-from service.domain.errors import SitepairError
+from service.domain.errors import RequestError, SitepairError, StoreUnavailable
 from service.settings import InvalidSettings
+from service.store.errors import NotOurs
 
 
 class Exit(IntEnum):
@@ -25,12 +26,14 @@ class Exit(IntEnum):
     REFUSED = 2
     """The command line, the configuration or the request is wrong."""
     UNREACHABLE = 3
-    """No answer, or none that says what became of it: it may have been done."""
+    """No answer, of the service or of the database, or none that says what became of it: it may
+    have been done."""
     INTERRUPTED = 130
 
 
-def run(work: Coroutine[Any, Any, Exit]) -> Exit:
-    """Run a command to its end; its errors are told on stderr. SIGTERM ends it like Ctrl-C."""
+def run(work: Coroutine[Any, Any, Exit], otherwise: Exit = Exit.FAILED) -> Exit:
+    """Run a command to its end; its errors are told on stderr, and those that have no status of
+    their own end with `otherwise`. SIGTERM ends it like Ctrl-C."""
     try:
         return asyncio.run(_interruptible(work))
     except InvalidSettings as error:
@@ -38,9 +41,21 @@ def run(work: Coroutine[Any, Any, Exit]) -> Exit:
         return Exit.REFUSED
     except SitepairError as error:
         tell(str(error))
-        return Exit.FAILED
+        return _status_of(error, otherwise)
     except (KeyboardInterrupt, asyncio.CancelledError):
         return Exit.INTERRUPTED
+
+
+def _status_of(error: SitepairError, otherwise: Exit) -> Exit:
+    match error:
+        case NotOurs():
+            return otherwise
+        case StoreUnavailable():
+            return Exit.UNREACHABLE
+        case RequestError():
+            return Exit.REFUSED
+        case _:
+            return otherwise
 
 
 async def _interruptible(work: Coroutine[Any, Any, Exit]) -> Exit:

@@ -98,7 +98,7 @@ async def test_a_pairing_that_nobody_knows_is_not_called_sound(
 ) -> None:
     ended = await sitepair("audit", "verify", "--pairing", str(uuid4()), **environment)
 
-    assert (ended.status, ended.out) == (1, "")
+    assert (ended.status, ended.out) == (2, "")
     assert ended.err == "There is no such pairing.\n"
 
 
@@ -128,8 +128,25 @@ async def test_a_database_of_another_schema_is_refused(
     environment["SITEPAIR_DATABASE_URL"] = empty_database_url
     ended = await sitepair("audit", "verify", **environment)
 
-    assert ended.status == 1
+    assert ended.status == 2
     assert "sitepair migrate" in ended.err
+
+
+@pytest.mark.parametrize(
+    "command", ["audit verify", "prune --older-than 90d", "migrate", "serve --worker-only"]
+)
+async def test_a_database_that_does_not_answer_is_named_and_exits_with_3(
+    environment: dict[str, str], command: str
+) -> None:
+    environment["SITEPAIR_DATABASE_URL"] = (
+        "postgresql://me:hunter2@127.0.0.1:1/pairs?sslmode=disable"
+    )
+    ended = await sitepair(*command.split(), **environment)
+
+    assert (ended.status, ended.out) == (3, ""), ended
+    told = "The database at postgresql://127.0.0.1:1/pairs does not answer: "
+    assert ended.err.splitlines()[-1].startswith(told)
+    assert "hunter2" not in ended.err
 
 
 async def test_the_own_database_is_started_for_it(reachable_dir: Path) -> None:

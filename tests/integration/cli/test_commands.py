@@ -169,10 +169,13 @@ async def served_until_stopped(environment: dict[str, str]) -> tuple[int, int | 
     return readiness, process.returncode
 
 
-async def refused(*command: str, **environment: str) -> str:
-    """The one line in which it is."""
+async def refused(
+    command: list[str], environment: dict[str, str], status: int | None = None
+) -> str:
+    """The one line in which it is; 1 of `audit verify` says that the record was tampered with."""
     ended = await sitepair(*command, **environment)
-    assert (ended.status, ended.out, len(ended.err.splitlines())) == (1, "", 1), ended
+    expected = status or (2 if command[0] == "audit" else 1)
+    assert (ended.status, ended.out, len(ended.err.splitlines())) == (expected, "", 1), ended
     return ended.err
 
 
@@ -187,7 +190,8 @@ async def test_settings_that_the_database_does_not_have_are_told(
         "SITEPAIR_DATA_DIR": str(tmp_path),
     }
     for command in [*MAINTENANCE, ["serve", "--worker-only"]]:
-        assert 'configuration parameter "nonsense"' in await refused(*command, **environment)
+        told = await refused(command, environment, status=3)
+        assert 'configuration parameter "nonsense"' in told
 
 
 async def test_on_a_newer_schema_all_but_a_service_that_runs_on_is_refused(
@@ -200,7 +204,7 @@ async def test_on_a_newer_schema_all_but_a_service_that_runs_on_is_refused(
         "SITEPAIR_LISTEN": "127.0.0.1:0",
     }
     for command in MAINTENANCE:
-        line = await refused(*command, **environment)
+        line = await refused(command, environment)
         assert "2099_01_01_from_the_future, which is of a newer release" in line
     assert await served_until_stopped(environment) == (200, 0)
 
@@ -213,7 +217,7 @@ async def test_a_database_of_another_application_is_refused_by_all(
     await theirs.close()
     environment = {"SITEPAIR_DATABASE_URL": empty_database_url, "SITEPAIR_DATA_DIR": str(tmp_path)}
     for command in [*MAINTENANCE, ["serve", "--worker-only"]]:
-        line = await refused(*command, **environment)
+        line = await refused(command, environment)
         assert line.startswith("The database is another application's: ")
 
 
