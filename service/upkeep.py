@@ -12,7 +12,7 @@ from service.domain.chain import Verdict
 from service.domain.errors import SitepairError, StoreUnavailable, UnknownPairing
 from service.observe.events import DatabaseStarting
 from service.observe.logging import emit
-from service.settings import Settings
+from service.settings import InvalidSettings, Settings
 from service.store.chains import Chains
 from service.store.database import Database
 from service.store.embedded import embedded_postgres, keep_serving
@@ -38,7 +38,8 @@ async def verify_chains(
 ) -> None:
     """Look at every chain of the database, or at `only` that one; `tell` is told of each.
 
-    Raises UnknownPairing when there is no such one, SitepairError.
+    Raises UnknownPairing when there is no such one, InvalidSettings when there is no database,
+    SitepairError.
     """
     found = False
     async with _database(settings) as database, aclosing(Chains(database).verify(only)) as verdicts:
@@ -53,7 +54,8 @@ async def prune(
     settings: Settings, age: timedelta, tell: Callable[[int, Pruned], None], *, dry_run: bool
 ) -> None:
     """Remove what was over `age` ago; `tell` is told the cut-off (ms), and of each step. With
-    `dry_run`, of what would be removed. Raises SitepairError."""
+    `dry_run`, of what would be removed. Raises InvalidSettings when there is no database,
+    SitepairError."""
     async with _database(settings) as database:
         pruner = Pruner(database)
         cut_off = await pruner.cut_off(age)
@@ -120,13 +122,25 @@ def _refuse_newer_schema(state: SchemaState) -> None:
 
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[Database]:
-    """For a command that works on it by itself, whether the service runs or not."""
+    """For a command that works on what is there already, whether the service runs or not."""
+    if settings.database_url is None and not _has_own_database(settings.data_dir):
+        nowhere = f"there is no database in {settings.data_dir}"
+        raise InvalidSettings(
+            [f"SITEPAIR_DATA_DIR: {nowhere}, and SITEPAIR_DATABASE_URL names none"]
+        )
     async with AsyncExitStack() as stack:
         url, _ = await database_url(stack, settings)
         _refuse_newer_schema(await refuse_other_schema(url))
         database = await stack.enter_async_context(Database.connect(url))
         with _named(url):
             yield database
+
+
+def _has_own_database(data_dir: Path) -> bool:
+    try:
+        return (data_dir / "postgres" / "data").exists()
+    except PermissionError:
+        return True  # Whoever opens it says whose it is.
 
 
 @contextmanager

@@ -149,6 +149,21 @@ async def test_a_database_that_does_not_answer_is_named_and_exits_with_3(
     assert "hunter2" not in ended.err
 
 
+@pytest.mark.parametrize("command", ["audit verify", "prune --older-than 90d"])
+@pytest.mark.parametrize("place", ["mistyped", "."])
+async def test_no_database_is_made_where_there_is_none(
+    reachable_dir: Path, place: str, command: str
+) -> None:
+    data_dir = (reachable_dir / uuid4().hex).resolve()
+    data_dir.mkdir()
+    asked = (data_dir / place).resolve()
+    ended = await sitepair(*command.split(), SITEPAIR_DATA_DIR=str(asked))
+
+    assert (ended.status, ended.out) == (2, ""), ended
+    assert f"there is no database in {asked}" in ended.err
+    assert list(data_dir.iterdir()) == []
+
+
 async def test_the_own_database_is_started_for_it(reachable_dir: Path) -> None:
     environment = {"SITEPAIR_DATA_DIR": str(reachable_dir)}
     assert (await sitepair("migrate", **environment)).status == 0
