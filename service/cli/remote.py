@@ -20,6 +20,7 @@ _UPLOAD_S = 330.0
 _OF_ITS_OWN = 500
 _PASSING = frozenset({502, 503, 504})
 
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not to listen, but to call
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -66,7 +67,8 @@ def is_passing(error: Unreachable | Refused) -> bool:
 class Remote:
     """One service, with a token."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, address: URL, session: aiohttp.ClientSession) -> None:
+        self.address = address
         self._session = session
         self._is_there = False
 
@@ -100,9 +102,9 @@ class Remote:
 
 @asynccontextmanager
 async def remote(url: str | None = None, token: str | None = None) -> AsyncIterator[Remote]:
-    """The service at `url`, or at SITEPAIR_URL; without SITEPAIR_TOKEN, with the token that a
-    service on this machine keeps in its data directory. Raises InvalidSettings, Unreachable."""
-    address = url or os.environ.get("SITEPAIR_URL") or "http://127.0.0.1:8080"
+    """The service at `url`, or at SITEPAIR_URL, or the one on this machine; without SITEPAIR_TOKEN,
+    with the token that one keeps in its data directory. Raises InvalidSettings, Unreachable."""
+    address = url or os.environ.get("SITEPAIR_URL") or _address_here()
     known, source = token or os.environ.get("SITEPAIR_TOKEN"), "SITEPAIR_TOKEN"
     if not known:
         path = from_environment(os.environ).data_dir / "admin.token"
@@ -112,17 +114,28 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {known}"}
     try:
-        session = aiohttp.ClientSession(_base(address), headers=headers, timeout=timeout)
+        base = _base(address)
+        session = aiohttp.ClientSession(base, headers=headers, timeout=timeout)
     except ValueError as error:
         told = f"SITEPAIR_URL={address}: must be like http://127.0.0.1:8080, without a path"
         raise InvalidSettings([told]) from error
     async with session:
-        yield Remote(session)
+        yield Remote(base.origin(), session)
 
 
 def fits_a_header(text: str) -> bool:
     """Whether `text` can be sent as a header's value."""
     return text.isascii() and text.isprintable()
+
+
+def _address_here() -> str:
+    host, port = from_environment(os.environ).listen
+    if port == 0:
+        raise InvalidSettings(
+            ["SITEPAIR_LISTEN: with port 0 nobody knows which one it is; set SITEPAIR_URL"]
+        )
+    host = _LOOPBACK.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _base(address: str) -> URL:
