@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from service.cli.remote import answered, remote
+from service.cli.remote import Refused, Remote, answered, remote
 from service.cli.status import Exit, run, say, tell
 from service.cli.tables import show
 
 app = App(name="appliance", help="Register, list and check appliances.")
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]
 
+_NOT_FOUND = 404
 _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
 
@@ -48,10 +49,14 @@ class Registration:
     description: str = ""
     """For people."""
 
+    max_in_flight: int | None = None
+    """How many changes may be under way there at once. If not given, what is registered stays."""
+
 
 @app.command
 def add(name: str, registration: Registration) -> int:
-    """Register an appliance, or replace its registration. Asks for the password.
+    """Register an appliance, or replace all of its registration but what is said to stay. Asks for
+    the password.
 
     Parameters
     ----------
@@ -76,14 +81,26 @@ def add(name: str, registration: Registration) -> int:
         "credentials": credentials,
         "description": registration.description,
     }
-    return run(answered(_add(name, body)))
+    return run(answered(_add(name, body, registration.max_in_flight)))
 
 
-async def _add(name: str, body: dict[str, object]) -> Exit:
+async def _add(name: str, body: dict[str, object], max_in_flight: int | None) -> Exit:
+    path = f"/v1/appliances/{name}"
     async with remote() as service:
-        await service.call("PUT", f"/v1/appliances/{name}", body)
+        kept = max_in_flight if max_in_flight is not None else await _present(service, path)
+        await service.call("PUT", path, body if kept is None else body | {"maxInFlight": kept})
     say(f"{name} is registered. Try it: sitepair appliance check {name}")
     return Exit.OK
+
+
+async def _present(service: Remote, path: str) -> Any:
+    """What `maxInFlight` is now; None for the default of what is not registered yet."""
+    try:
+        return (await service.call("GET", path))["maxInFlight"]
+    except Refused as refusal:
+        if refusal.status != _NOT_FOUND:
+            raise
+        return None
 
 
 def _password(file: Path | None) -> str:

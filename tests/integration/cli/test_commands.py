@@ -11,33 +11,40 @@ import pytest
 
 from service import __version__
 from simulator import fault
-from tests.integration.cli.commands import sitepair, start
+from simulator.handle import SimulatedAppliance
+from tests.integration.cli.commands import Ended, sitepair, start
 from tests.support.service import ServiceUnderTest, are_paired
+
+
+async def add(appliance: SimulatedAppliance, *options: str, **remote: str) -> Ended:
+    """Register it, by the command line."""
+    return await sitepair(
+        "appliance",
+        "add",
+        appliance.name,
+        "--management-url",
+        appliance.management_url,
+        "--api-url",
+        appliance.api_url,
+        "--thumbprint",
+        appliance.thumbprint,
+        "--api-thumbprint",
+        appliance.api_thumbprint,
+        "--user",
+        appliance.username,
+        "--password-file",
+        "-",
+        *options,
+        stdin=f"{appliance.password}\n",
+        **remote,
+    )
 
 
 async def test_two_appliances_are_registered_checked_and_paired(
     service: ServiceUnderTest, remote: dict[str, str]
 ) -> None:
     for appliance in service.fleet.appliances[:2]:
-        added = await sitepair(
-            "appliance",
-            "add",
-            appliance.name,
-            "--management-url",
-            appliance.management_url,
-            "--api-url",
-            appliance.api_url,
-            "--thumbprint",
-            appliance.thumbprint,
-            "--api-thumbprint",
-            appliance.api_thumbprint,
-            "--user",
-            appliance.username,
-            "--password-file",
-            "-",
-            stdin=f"{appliance.password}\n",
-            **remote,
-        )
+        added = await add(appliance, **remote)
         assert added.status == 0, added
     listed = await sitepair("appliance", "list", **remote)
     assert "site-1" in listed.out
@@ -49,6 +56,20 @@ async def test_two_appliances_are_registered_checked_and_paired(
     assert paired.status == 0, paired
     assert "SUCCEEDED" in paired.out
     assert are_paired(service.fleet, "site-1", "site-2")
+
+
+async def test_registering_again_leaves_the_limit_as_it_is(
+    service: ServiceUnderTest, remote: dict[str, str]
+) -> None:
+    appliance = service.fleet["site-1"]
+    limits = []
+    for options in ([], ["--max-in-flight", "7"], [], ["--max-in-flight", "2"]):
+        added = await add(appliance, *options, **remote)
+        assert added.status == 0, added
+        limits.append((await service.call("GET", "/v1/appliances/site-1")).json["maxInFlight"])
+    assert limits == [4, 7, 7, 2]
+    refused = await add(appliance, "--max-in-flight", "0", **remote)
+    assert (refused.status, "/maxInFlight" in refused.err) == (2, True), refused
 
 
 @pytest.mark.parametrize(
