@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import os
 import secrets
+import stat
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os.path import samestat
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from service.cli.batchfile import BadFile, BatchFile, Format, Spool, couple_of, spool
 from service.cli.following import patiently
 from service.cli.remote import Remote, answered, fits_a_header, remote
+from service.cli.rewriting import refuse_unwritable, rewritten
 from service.cli.status import Exit, Terminal, Unwritable, run, say, tell
 
 _LISTED = 20
@@ -38,8 +42,8 @@ class Options:
     """Sent again with the same key, the same file is accepted once. A new one if not given."""
 
     failures: Path | None = None
-    """Write what was rejected, failed or was canceled to this file, in the same format; nothing if
-    all was refused, for then it is FILE that is to be sent again."""
+    """Write what was rejected, failed or was canceled to this file, in the same format, and not to
+    FILE itself; nothing if all was refused, for then it is FILE that is to be sent again."""
 
     wait: bool = True
     """Wait for the end; otherwise exit status 0 says that all was accepted."""
@@ -76,13 +80,24 @@ def batch(
         return Exit.REFUSED
     with spool() as aside:
         try:
+            if options.failures is not None:
+                _refuse_same(file, options.failures)
             requests = _read(file, options, aside)
             if options.failures is not None:
-                options.failures.open("a").close()  # told now, not when it is needed
+                refuse_unwritable(options.failures)  # told now, not when it is needed
         except (OSError, BadFile) as error:
             tell(f"{file} cannot be sent:", *str(error).splitlines())
             return Exit.REFUSED
         return run(answered(_batch(requests, options), requests.place))
+
+
+def _refuse_same(file: Path, failures: Path) -> None:
+    """Whatever they are called: what was not sent would be lost."""
+    if str(file) == "-" and sys.stdin is None:
+        return  # It is told when it is read.
+    read = os.fstat(sys.stdin.fileno()) if str(file) == "-" else file.stat()
+    if stat.S_ISREG(read.st_mode) and failures.exists() and samestat(read, failures.stat()):
+        raise BadFile([f"--failures {failures} is that very file: name another one."])
 
 
 def _read(file: Path, options: Options, aside: Spool) -> BatchFile:
@@ -217,7 +232,7 @@ def _write_failures(path: Path, requests: BatchFile, accepted: Any, unwell: Sequ
         return index in turned_down or couple_of(item) in couples
 
     try:
-        with path.open("w", encoding="utf-8", newline="") as out:
+        with rewritten(path) as out:
             return requests.write(out, is_to_be_written)
     except OSError as error:
         raise Unwritable(

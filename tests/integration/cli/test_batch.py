@@ -160,6 +160,28 @@ async def test_a_file_that_cannot_be_sent_is_explained(
     assert told in ended.err
 
 
+@pytest.mark.parametrize("how", ["itself", "spelt otherwise", "a link", "a hard link", "read here"])
+async def test_a_file_is_not_written_over_with_what_failed_of_it(tmp_path: Path, how: str) -> None:
+    file, other = tmp_path / "sites.csv", tmp_path / "other.csv"
+    text = "a,b\nsite-1,site-2\n"
+    file.write_text(text)
+    failures = file
+    match how:
+        case "spelt otherwise":
+            failures = tmp_path / ".." / tmp_path.name / "sites.csv"
+        case "a link":
+            (failures := other).symlink_to(file)
+        case "a hard link":
+            (failures := other).hardlink_to(file)
+    read = ["-", "--format", "csv"] if how == "read here" else [str(file)]
+    command = [*SITEPAIR, "batch", *read, "--failures", str(failures)]
+    shell = f"exec {shlex.join(command)} <{shlex.quote(str(file))}"
+    process = await start([shell], {"SITEPAIR_TOKEN": "x" * 20}, ["sh", "-c"])
+    _, err = await process.communicate()
+    assert (process.returncode, b"is that very file" in err) == (2, True), err
+    assert file.read_text() == text
+
+
 async def test_who_stops_listening_does_not_stop_the_command(
     registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
 ) -> None:

@@ -1,0 +1,46 @@
+"""Files that are written anew as a whole, or stay as they were."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise OSError if `path` cannot be `rewritten` as things stand; a new one is made."""
+    path.open("a").close()
+    if _is_replaceable(path):
+        draft = _draft(path)
+        draft.touch()
+        draft.unlink()
+
+
+@contextmanager
+def rewritten(path: Path) -> Iterator[TextIO]:
+    """Text that takes the place of what is at `path` when the block ends well. A pipe or a device
+    is written to as it is. Raises OSError."""
+    if path.exists() and not _is_replaceable(path):
+        with path.open("w", encoding="utf-8", newline="") as out:
+            yield out
+        return
+    draft = _draft(path)
+    try:
+        with draft.open("w", encoding="utf-8", newline="") as out:
+            yield out
+        if path.exists():
+            shutil.copymode(path, draft)
+        draft.replace(path.resolve())
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _is_replaceable(path: Path) -> bool:
+    # /dev/stdout is another name of what is open already, wherever that leads.
+    return path.is_file() and Path("/dev") not in path.absolute().parents
+
+
+def _draft(path: Path) -> Path:
+    """In the directory of the file itself, also if `path` is a link to it."""
+    return path.resolve().with_name(f".sitepair-{os.getpid()}")

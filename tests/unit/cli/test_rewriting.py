@@ -1,0 +1,51 @@
+"""A file is written anew as a whole, or stays as it was."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from service.cli.rewriting import refuse_unwritable, rewritten
+
+
+def test_what_was_there_is_there_until_all_is_written(tmp_path: Path) -> None:
+    file, link = tmp_path / "again.csv", tmp_path / "link.csv"
+    file.write_text("before")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    with rewritten(link) as out:
+        out.write("after")
+        out.flush()
+        assert file.read_text() == "before"
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("after", 0o640)
+    assert sorted(tmp_path.iterdir()) == [file, link]
+    assert link.is_symlink()
+
+
+def test_what_cannot_be_written_to_its_end_leaves_what_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "again.csv"
+    file.write_text("before")
+
+    def write_half() -> None:
+        with rewritten(file) as out:
+            out.write("half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        write_half()
+    assert file.read_text() == "before"
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_what_is_no_file_is_written_to_as_it_is() -> None:
+    refuse_unwritable(Path("/dev/null"))
+    with rewritten(Path("/dev/null")) as out:
+        out.write("heard by nobody")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_place_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        refuse_unwritable(tmp_path / "nowhere" / "again.csv")
+    refuse_unwritable(tmp_path / "again.csv")
+    assert [*tmp_path.iterdir()] == [tmp_path / "again.csv"]
