@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from service.app import Running, running
 from service.cli.following import patiently
 from service.cli.remote import Remote, answered, remote
-from service.cli.status import Exit, Terminal, run, say
+from service.cli.status import Exit, Terminal, run, say, tell
 from service.cli.tables import show
 from service.cli.watching import told_end, watching
 from service.observe.logging import configure
@@ -24,6 +24,7 @@ from service.settings import Settings, from_environment
 from service.upkeep import discard
 from simulator import Fleet, FleetOptions, Knobs
 
+_COUPLE = 2
 _TASK_MS = (1_500, 4_000)
 _COMM_REFRESH_MS = 1_000
 EGRESS = tuple([ip_network(text) for text in ("127.0.0.0/8", "0.0.0.0/0", "::/0")])
@@ -40,10 +41,13 @@ def demo(
     Parameters
     ----------
     appliances
-        How many; each is paired with each.
+        How many, 2 at least; each is paired with each.
     once
         Stop after the show instead of staying up.
     """
+    if appliances < _COUPLE:
+        tell(f"--appliances takes {_COUPLE} or more: there has to be something to pair.")
+        return Exit.REFUSED
     return run(answered(_demo(appliances, once=once)))
 
 

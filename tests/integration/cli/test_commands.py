@@ -265,6 +265,17 @@ async def test_the_demo_pairs_what_it_simulates(reachable_dir: Path) -> None:
     assert "PairingSucceeded" in ended.out
 
 
+@pytest.mark.parametrize("count", ["1", "0", "-1"])
+async def test_a_demo_without_a_couple_is_refused(count: str, tmp_path: Path) -> None:
+    ended = await sitepair(
+        "demo", "--once", f"--appliances={count}", SITEPAIR_DATA_DIR=str(tmp_path)
+    )
+    assert (ended.status, ended.out) == (2, ""), ended
+    assert ended.err.startswith("--appliances takes 2 or more")
+    home = tmp_path / "demo"
+    assert not home.exists()
+
+
 async def test_a_demo_that_was_killed_does_not_stand_in_the_way_of_the_next(
     reachable_dir: Path,
 ) -> None:
