@@ -137,7 +137,7 @@ def _address(text: str) -> tuple[str, int]:
         port = parts.port
     except ValueError:
         port = None
-    if port is None or not parts.hostname or parts.path:
+    if port is None or not parts.hostname or parts.netloc != text or "@" in text:
         raise ValueError("expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
     return parts.hostname, port
 

@@ -89,9 +89,14 @@ def test_what_a_database_cannot_be_reached_by_is_told_beside_all_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "listen", ["", "localhost", ":8080", "h:99999", "h:80/path", "h:x"], ids=str
+    "listen",
+    [
+        *["", "localhost", ":8080", "h:99999", "h:80/path", "h:x", "h:80?x=1", "h:80?", "h:80#y"],
+        *["user:pw@h:80", "@h:80", "h\t:80"],
+    ],
+    ids=str,
 )
-def test_an_address_without_host_or_port_is_refused(listen: str) -> None:
+def test_an_address_that_is_not_just_host_and_port_is_refused(listen: str) -> None:
     if listen:
         assert faults_of(LISTEN=listen)
     else:
