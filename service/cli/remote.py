@@ -18,6 +18,9 @@ _CONNECT_S = 5.0
 _ANSWER_S = 90.0
 _UPLOAD_S = 330.0
 _OF_ITS_OWN = 500
+_OURS = "operationID"
+"""The header without which no answer leaves the service, whoever passes it on."""
+
 _PASSING = frozenset({502, 503, 504})
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not to listen, but to call
@@ -88,16 +91,28 @@ class Remote:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             async with self._session.request(method, path, headers=sent, **how) as response:
+                self._is_there = True
                 content = await response.read()
+                if _OURS not in response.headers:
+                    raise self._other_than_sitepair(response)
                 answer = await response.json(content_type=None) if content else None
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._is_there |= not isinstance(error, _NOT_CONNECTED)
             kind = Unreachable if self._is_there else NobodyThere
             raise kind(f"The service does not answer: {error}") from error
-        self._is_there = True
         if response.status >= 400:
             raise Refused(response.status, answer if isinstance(answer, dict) else {})
         return answer
+
+    def _other_than_sitepair(self, response: aiohttp.ClientResponse) -> Refused:
+        """Also a way to it that is broken: then the status says that it may pass."""
+        who = response.headers.get("Server") or "somebody who gives no name"
+        problem = {
+            "code": f"{response.status} {response.reason}",
+            "detail": f"this is the answer of {who} at {self.address}, and no sitepair's; "
+            "SITEPAIR_URL has to lead to one",
+        }
+        return Refused(response.status, problem)
 
 
 @asynccontextmanager
@@ -113,13 +128,8 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
         raise InvalidSettings([f"{source}: has a character that no token has"])
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {known}"}
-    try:
-        base = _base(address)
-        session = aiohttp.ClientSession(base, headers=headers, timeout=timeout)
-    except ValueError as error:
-        told = f"SITEPAIR_URL={address}: must be like http://127.0.0.1:8080, without a path"
-        raise InvalidSettings([told]) from error
-    async with session:
+    base = _base(address)
+    async with aiohttp.ClientSession(base, headers=headers, timeout=timeout) as session:
         yield Remote(base.origin(), session)
 
 
@@ -139,10 +149,20 @@ def _address_here() -> str:
 
 
 def _base(address: str) -> URL:
-    url = URL(address)
-    if url.scheme not in {"http", "https"} or not url.host or url.path != "/":
-        raise ValueError(address)
-    return url
+    """Raises InvalidSettings, which repeats no password."""
+    if "@" in address:
+        raise InvalidSettings(
+            ["SITEPAIR_URL: must have no user and no password; what lets in is SITEPAIR_TOKEN"]
+        )
+    try:
+        url = URL(address)
+        if url.scheme in {"http", "https"} and url.host and url.path_qs + url.fragment == "/":
+            return url
+    except ValueError:
+        pass
+    raise InvalidSettings(
+        [f"SITEPAIR_URL={address}: must be like http://127.0.0.1:8080, without a path"]
+    )
 
 
 def _token_in(path: Path) -> str:

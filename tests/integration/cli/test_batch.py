@@ -342,7 +342,11 @@ async def test_a_database_that_is_away_while_a_batch_is_watched_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:18080", "http://127.0.0.1:99999", "http://127.0.0.1:1/api", "ftp://host"]
+    "url",
+    [
+        *["localhost:18080", "http://127.0.0.1:99999", "http://127.0.0.1:1/api", "ftp://host"],
+        *["http://127.0.0.1:1?x=1", "http://127.0.0.1:1#y", "http://", "nonsense", "http://[::1"],
+    ],
 )
 async def test_an_address_where_no_service_can_be_is_refused(tmp_path: Path, url: str) -> None:
     file = tmp_path / "x.csv"

@@ -1,8 +1,11 @@
 """Where a command looks for the service."""
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from service.cli import remote
+from service.cli.status import Exit
 from service.settings import InvalidSettings
 
 TOKEN = "a token of no use"
@@ -44,3 +47,41 @@ async def test_a_port_that_nobody_knows_is_asked_for(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SITEPAIR_LISTEN", "127.0.0.1:0")
     with pytest.raises(InvalidSettings, match="SITEPAIR_URL"):
         await asked_at()
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@127.0.0.1:1", "http://hunter2@127.0.0.1:1/x"])
+async def test_an_address_with_a_password_is_refused_without_repeating_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEPAIR_URL", url)
+    with pytest.raises(InvalidSettings, match="SITEPAIR_TOKEN") as refused:
+        await asked_at()
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "exit_status"),
+    [
+        (404, "<h1>Not found</h1>", Exit.REFUSED),
+        (200, "<h1>It works!</h1>", Exit.REFUSED),
+        (200, '{"items": []}', Exit.REFUSED),
+        (500, "", Exit.UNREACHABLE),
+    ],
+)
+async def test_another_server_is_told_from_the_service(
+    status: int, body: str, exit_status: Exit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=status, text=body, headers={"Server": "Apache/2.4"})
+
+    async def asking() -> Exit:
+        async with remote.remote(str(server.make_url(""))) as service:
+            await service.call("GET", "/v1/appliances")
+        return Exit.OK
+
+    async with RawTestServer(answer) as server:
+        assert await remote.answered(asking()) == exit_status
+        where = server.make_url("").origin()
+    told = capsys.readouterr().err
+    assert told.startswith(f"{status} ")
+    assert f"Apache/2.4 at {where}, and no sitepair's" in told
