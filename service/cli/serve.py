@@ -38,8 +38,6 @@ def serve(
 async def _serve(*, api: bool, worker: bool) -> Exit:
     settings = from_environment(os.environ)
     configure(level=settings.log_level)
-    if api and settings.admin_token is None:
-        tell(f"The token for the API is in {settings.data_dir / 'admin.token'}.")
     collect_seldom()
     take_all()
     asyncio.get_running_loop().set_exception_handler(AcceptWatch())

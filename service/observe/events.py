@@ -178,11 +178,12 @@ class StoreTroubled(LogEvent, frozen=True):
 
 
 class ServiceStarted(LogEvent, frozen=True):
-    """The process is ready."""
+    """The process is ready; `bearer_file` has the API's token, if it is not from a setting."""
 
     roles: tuple[str, ...]
     listen: str | None
     database: str
+    bearer_file: str | None = None
 
 
 class ServiceStopped(LogEvent, frozen=True):

@@ -247,6 +247,28 @@ async def test_serve_answers_until_it_is_told_to_stop(reachable_dir: Path) -> No
     assert await served_until_stopped(environment) == (200, 0)
 
 
+@pytest.mark.parametrize("token", ["", "a-token-of-16-or-more"])
+async def test_all_that_a_service_says_to_a_log_is_json(
+    database_url: str, tmp_path: Path, token: str
+) -> None:
+    environment = {
+        "SITEPAIR_DATABASE_URL": database_url,
+        "SITEPAIR_DATA_DIR": str(tmp_path),
+        "SITEPAIR_LISTEN": "127.0.0.1:0",
+        "SITEPAIR_ADMIN_TOKEN": token,
+    }
+    process = await start(["serve"], environment)
+    assert process.stderr is not None
+    said = [json.loads(await process.stderr.readline())]
+    while said[-1]["event"] != "service_started":
+        said.append(json.loads(await process.stderr.readline()))
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    kept = tmp_path / "admin.token"
+    assert said[-1].get("bearer_file") == (None if token else str(kept))
+    assert kept.exists() != bool(token)
+
+
 async def test_simulate_tells_where_its_appliances_are(tmp_path: Path) -> None:
     process = await start(["simulate", "--appliances", "2", "--json"], {})
     assert process.stdout is not None
