@@ -13,7 +13,8 @@ TOKEN = "a token of no use"
 
 @pytest.fixture(autouse=True)
 def token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One is known."""
+    """One is known, and no address."""
+    monkeypatch.delenv("SITEPAIR_URL", raising=False)
     monkeypatch.setenv("SITEPAIR_TOKEN", TOKEN)
 
 
@@ -47,6 +48,21 @@ async def test_a_port_that_nobody_knows_is_asked_for(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SITEPAIR_LISTEN", "127.0.0.1:0")
     with pytest.raises(InvalidSettings, match="SITEPAIR_URL"):
         await asked_at()
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        *[(remote.Refused(status, {}), True) for status in (502, 503, 504)],
+        *[(remote.Refused(status, {}), False) for status in (400, 404, 409, 500)],
+        (remote.Unreachable("lost"), True),
+        (remote.NobodyThere("refused"), False),
+    ],
+)
+def test_what_may_be_otherwise_in_a_moment_is_asked_for_again(
+    error: remote.Refused | remote.Unreachable, passes: bool
+) -> None:
+    assert remote.is_passing(error) is passes
 
 
 @pytest.mark.parametrize("url", ["http://me:hunter2@127.0.0.1:1", "http://hunter2@127.0.0.1:1/x"])
