@@ -119,7 +119,7 @@ class Remote:
 async def remote(url: str | None = None, token: str | None = None) -> AsyncIterator[Remote]:
     """The service at `url`, or at SITEPAIR_URL, or the one on this machine; without SITEPAIR_TOKEN,
     with the token that one keeps in its data directory. Raises InvalidSettings, Unreachable."""
-    address = url or os.environ.get("SITEPAIR_URL") or _address_here()
+    base = _base(url or os.environ.get("SITEPAIR_URL") or _address_here())
     known, source = token or os.environ.get("SITEPAIR_TOKEN"), "SITEPAIR_TOKEN"
     if not known:
         path = from_environment(os.environ).data_dir / "admin.token"
@@ -128,7 +128,6 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
         raise InvalidSettings([f"{source}: has a character that no token has"])
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {known}"}
-    base = _base(address)
     async with aiohttp.ClientSession(base, headers=headers, timeout=timeout) as session:
         yield Remote(base.origin(), session)
 

@@ -70,6 +70,7 @@ async def test_an_address_with_a_password_is_refused_without_repeating_it(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SITEPAIR_URL", url)
+    monkeypatch.delenv("SITEPAIR_TOKEN")  # the fault of the address is told first
     with pytest.raises(InvalidSettings, match="SITEPAIR_TOKEN") as refused:
         await asked_at()
     assert "hunter2" not in str(refused.value)
