@@ -56,7 +56,7 @@ async def check_appliance(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     registration = await parts.appliances.get(_name(request))
     if registration.is_sealed:
-        raise Sealed(registration.id)
+        raise Sealed(repr(registration.spec.name))
     report = await parts.check(registration)
     return responses.respond(responses.check_report(registration.spec.name, report))
 

@@ -100,8 +100,15 @@ class SideSaga:
         return self._side.state is SideState.PENDING and not self._case.is_promising
 
     def _doing(self) -> str:
-        task = f"waiting for task {self._side.task_id} on" if self._side.task_id else "calling"
-        return f"{task} '{self._name}'"
+        match self._side.state:
+            case _ if self._side.task_id is not None:
+                return f"waiting for task {self._side.task_id} on '{self._name}'"
+            case SideState.REQUESTED:
+                return f"finding out what a call to '{self._name}' has done"
+            case _ if self._is_reopened or self._side.losses:
+                return f"waiting for the end of what was asked of '{self._name}' before"
+            case _:
+                return f"calling '{self._name}'"
 
     async def _pause(self, seconds: Seconds) -> None:
         if self._side.state is SideState.PENDING:

@@ -135,7 +135,7 @@ class LoginGate:
         Raises UnknownAppliance, StoreUnavailable.
         """
         if self._is_sealed:
-            return _refusal_of_sealed(self._name, self._appliance)
+            return _refusal_of_sealed(self._name)
         # Noted before asking: who is cancelled meanwhile may have got it all the same.
         self._turn = turn = uuid4()
         while True:
@@ -190,9 +190,9 @@ def _of_told(told: Sequence[_Told]) -> Mapping[str, object]:
     }
 
 
-def _refusal_of_sealed(name: ApplianceName, registration: UUID) -> LoginRefusal:
+def _refusal_of_sealed(name: ApplianceName) -> LoginRefusal:
     """Told to nobody else: others may have the key."""
-    return LoginRefusal(ApiError("CredentialsSealed", str(Sealed(registration)), (name,)), 401)
+    return LoginRefusal(ApiError("CredentialsSealed", str(Sealed(repr(name))), (name,)), 401)
 
 
 def _error(stored: Mapping[str, Any]) -> ApiError:

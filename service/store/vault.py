@@ -23,9 +23,10 @@ _NONCE_SIZE = 12
 class Sealed(SitepairError):
     """None of the keys opens what was sealed."""
 
-    def __init__(self, registration_id: UUID) -> None:
+    def __init__(self, whose: str) -> None:
+        """`whose`: the appliance's name, where it is known."""
         super().__init__(
-            f"None of the given keys opens the credentials of registration {registration_id}. "
+            f"None of the given keys opens the credentials of {whose}. "
             "Add the key they were sealed with to SITEPAIR_SECRET_KEY (or restore secret.key), or "
             "register the appliance again."
         )
@@ -68,7 +69,7 @@ class Vault:
                 plain = msgspec.json.decode(opened, type=_Plain)
                 kind = LocalUser if plain.type == "localUser" else SsoUser
                 return kind(plain.user, plain.password)
-        raise Sealed(registration_id)
+        raise Sealed(f"registration {registration_id}")
 
     def is_by_newest_key(self, sealed: bytes, registration_id: UUID) -> bool:
         """Whether it stays readable when all keys but the first are dropped."""

@@ -39,7 +39,7 @@ MEANINGS: list[tuple[Exception, int, str]] = [
     (e.PairingOver(PAIRING, "SUCCEEDED"), 409, "PairingOver"),
     (e.Superseded(PAIRING, PAIRING), 409, "Superseded"),
     (r.ApplianceGone(NAME), 409, "UnknownAppliance"),
-    (Sealed(PAIRING), 409, "CredentialsSealed"),
+    (Sealed("'site-1'"), 409, "CredentialsSealed"),
     (r.BodyTooLarge(5), 413, "BodyTooLarge"),
     (r.UnsupportedMediaType("application/json"), 415, "UnsupportedMediaType"),
     (r.UnsupportedEncoding(), 415, "UnsupportedEncoding"),

@@ -1,5 +1,6 @@
 """What is left of a try before is waited for, and nothing else: no call is made twice, nor late."""
 
+from service.domain.ids import ApplianceName
 from service.domain.pairing import OnFailure, PairingState, SideState
 from simulator import fault
 from tests.simulation.weather import CallFault
@@ -63,4 +64,19 @@ def test_after_a_call_that_was_lost_no_look_misses_a_task_that_it_began_late() -
         # What it makes of the call now.
         here.stage.call_by_hand(ONE, OTHER, pairs=True)
         assert here.until_over().state is PairingState.SUCCEEDED
+        assert posts(here) == [1, 1]
+
+
+def test_what_it_waited_for_in_vain_is_told() -> None:
+    with scene(OUTLASTED, task_ms=[10_000_000, 10_000_000]) as here:
+        here.befall(OTHER, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        here.until(lambda: "PairingFailed" in here.events)
+        one, other = (side.error for side in here.pairing.sides)
+        assert one is not None
+        assert other is not None
+        assert one.msg.startswith("Gave up waiting for task ")
+        assert other.msg.startswith(f"Gave up finding out what a call to '{OTHER}' has done: ")
+        again = here.until_over().side(ApplianceName(ONE)).error
+        assert again is not None
+        assert again.msg.startswith(f"Gave up waiting for the end of what was asked of '{ONE}' be")
         assert posts(here) == [1, 1]
