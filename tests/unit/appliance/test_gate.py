@@ -324,23 +324,7 @@ def test_a_login_that_the_store_did_not_hear_of_is_not_made_again_for_the_next_c
     run(scene())
 
 
-def test_a_refusal_that_the_store_did_not_hear_of_is_kept_here() -> None:
-    async def scene() -> None:
-        gate = Gate(on_tell=no_store)
-        async with (
-            world(gate_of=lambda _: gate) as here,
-            here.fleet.use(a_registration().endpoint) as client,
-        ):
-            here.channel.play = wrong_password
-            for _ in range(3):
-                with pytest.raises(LoginRefused):
-                    await client.about()
-            assert here.channel.calls == {"POST /sessions": 1}
-
-    run(scene())
-
-
-def test_a_refusal_that_was_kept_here_is_told_as_soon_as_that_works_and_can_be_lifted() -> None:
+def test_a_refusal_that_the_store_did_not_hear_of_is_kept_and_told_as_soon_as_that_works() -> None:
     async def scene() -> None:
         gate = Gate(on_tell=no_store)
         async with (
