@@ -61,7 +61,10 @@ from service.store.retries import Retries
 from service.store.vault import Vault, load_or_create_key
 from service.upkeep import database_url, keep_own_database, refuse_other_schema
 
-_DRAIN_S = 10.0
+_DRAIN_S = 5.0
+_DRAIN_LATER_S = 1.0
+"""Once one part has waited in vain the others hardly need to."""
+
 _ANSWERS_S = 5.0
 """How long requests that are under way, half-sent ones among them, may hold up the end."""
 
@@ -136,6 +139,13 @@ async def serve_until_stopped(settings: Settings, *, api: bool = True, worker: b
             loop.remove_signal_handler(number)
 
 
+@dataclass(slots=True)
+class _Drain:
+    """How long the next part may take to write what it was handed."""
+
+    within_s: float = _DRAIN_S
+
+
 @dataclass(frozen=True, slots=True)
 class _Store:
     """What API and worker share."""
@@ -149,6 +159,7 @@ class _Store:
     egress: EgressPolicy
     keys: Sequence[bytes] = field(repr=False)
     metrics: Metrics
+    drain: _Drain = field(default_factory=_Drain)
 
 
 async def _open_store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> _Store:
@@ -212,7 +223,7 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
 async def _journal(stack: AsyncExitStack, store: _Store) -> Journal:
     journal = Journal(store.database.lane())
     store.metrics.watch_journal(lambda: journal.figures)
-    await stack.enter_async_context(_drained(journal))
+    await stack.enter_async_context(_drained(journal, store.drain))
     return journal
 
 
@@ -239,7 +250,7 @@ async def _start_http(
 
 async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
     intake = Intake(store.database, _now_ms)
-    await stack.enter_async_context(_drained(intake))
+    await stack.enter_async_context(_drained(intake, store.drain))
     # Its own: a retry that is refused undoes its group, which is not to be one of a worker.
     journal = await _journal(stack, store)
 
@@ -298,7 +309,7 @@ async def _readiness(schema: SharedLook[SchemaState], workers: Succession | None
 
 
 @asynccontextmanager
-async def _drained(part: Journal | Intake) -> AsyncIterator[None]:
+async def _drained(part: Journal | Intake, drain: _Drain) -> AsyncIterator[None]:
     """`part` runs within the block; at its end, what was handed over is committed first, unless
     that takes too long: then who waits is told that it is not known."""
     async with asyncio.TaskGroup() as tasks:
@@ -307,11 +318,13 @@ async def _drained(part: Journal | Intake) -> AsyncIterator[None]:
             yield
         finally:
             try:
-                async with asyncio.timeout(_DRAIN_S):
+                async with asyncio.timeout(drain.within_s):
                     await part.stop()
             except TimeoutError:
-                emit(StoreTroubled(doing="stopping", error=f"no answer within {_DRAIN_S:g} s"))
+                error = f"no answer within {drain.within_s:g} s"
+                emit(StoreTroubled(doing="stopping", error=error))
                 running.cancel()
+                drain.within_s = _DRAIN_LATER_S
 
 
 @asynccontextmanager

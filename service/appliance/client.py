@@ -7,6 +7,8 @@ from math import inf
 from typing import TypeGuard, TypeVar
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from service.appliance.breaker import Breaker, probing
 from service.appliance.calls import Callers, Calls
 from service.appliance.classify import (
@@ -152,10 +154,15 @@ class ApplianceClient:
         return self._rounds.finished(task_id, until)
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
-        """All its tasks that began after `since_ms` and that `call` may have started; all that
-        ever began if nobody knows what its clock says."""
+        """All its tasks that began after `since_ms` and that `call` may have started, their ends
+        by our clock; all that ever began, without ends, if nobody knows what its clock says."""
         lag_ms = self._lag_ms()
-        return await self._task_list.of(call, since_ms - lag_ms if lag_ms is not None else _EVER_MS)
+        if lag_ms is None:
+            return [
+                replace(task, end_time=None) for task in await self._task_list.of(call, _EVER_MS)
+            ]
+        tasks = await self._task_list.of(call, since_ms - lag_ms)
+        return [_as_late(task, lag_ms) for task in tasks] if lag_ms else tasks
 
     async def probe(self) -> ApiError | None:
         """Look through an open breaker: None if the appliance answers, or would have to be set
@@ -188,10 +195,10 @@ class ApplianceClient:
             token = await self._session.token()
             outcome = await self._send(request, token, callers, permit)
             if _is_plain_401(outcome):
-                self._vain_logins.add(request, token)
+                self._vain_logins.add(request, self._session.logins)
                 if not self._vain_logins.is_answer(request):
                     raise NotSent(error_in(outcome), is_answered=True)
-        if not _is_plain_401(outcome):
+        if isinstance(outcome, Answer) and not _is_plain_401(outcome):
             self._vain_logins.forget(request)
         if isinstance(outcome, Answer) and outcome.status == 406:
             outcome = await self._speak_plainly(request, token, callers, outcome)
@@ -289,6 +296,10 @@ class ApplianceClient:
 
     async def _read_peers(self, callers: Callers) -> Sequence[Peer]:
         return await self._read(Request("GET", "/sites"), self._peer_list.read, callers)
+
+
+def _as_late(task: Task, lag_ms: int) -> Task:
+    return task if task.end_time is None else replace(task, end_time=task.end_time + lag_ms)
 
 
 def _is_plain_401(outcome: Outcome) -> TypeGuard[Answer]:

@@ -41,6 +41,8 @@ class Session:
         breaker: Breaker,
     ) -> None:
         self.accept = PLAIN_JSON
+        self.logins = 0
+        """How many sessions there were."""
         self._credentials = credentials
         self._calls = calls
         self._tasks = tasks
@@ -138,6 +140,7 @@ class Session:
         media_type = answer.headers.get("content-type", "")
         self.accept = media_type if media_type.startswith(VENDOR_TYPE) else PLAIN_JSON
         self._token = token
+        self.logins += 1
         return LoginEnd.ACCEPTED
 
     async def _tell(self, outcome: LoginOutcome) -> None:

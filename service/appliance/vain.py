@@ -14,10 +14,10 @@ _FOR_S = 300.0
 
 @dataclass(slots=True)
 class _Kind:
-    """How often a login was in vain, the last session for which it was, and when (loop time)."""
+    """How often a login was in vain, the last one that was, and when (loop time)."""
 
     times: int = 0
-    token: str = ""
+    login: int = 0
     at: float = 0.0
 
 
@@ -36,12 +36,13 @@ class VainLogins:
             return False
         return asyncio.get_running_loop().time() < kind.at + _FOR_S
 
-    def add(self, request: Request, token: str) -> None:
-        """The session with this `token` was new, and met it, too. Many may tell of one session."""
+    def add(self, request: Request, login: int) -> None:
+        """The session of this `login` (the how many-th) was new, and met it, too. Many may tell of
+        one session."""
         kind = self._kinds.setdefault(_kind_of(request), _Kind())
-        if token != kind.token:
+        if login != kind.login:
             kind.times += 1
-            kind.token = token
+            kind.login = login
             kind.at = asyncio.get_running_loop().time()
 
     def forget(self, request: Request) -> None:
@@ -51,5 +52,7 @@ class VainLogins:
 
 
 def _kind_of(request: Request) -> str:
-    """What one may and what one may not is a matter of the method and the collection."""
-    return f"{request.method} {request.path.split('/', 2)[1]}"
+    """What one may and what one may not is a matter of the method and the collection, and of
+    whether all of it is asked for or one of it."""
+    _, collection, *one = request.path.split("/", 2)
+    return f"{request.method} {collection}{'/one' if one else ''}"

@@ -42,7 +42,8 @@ class Evidence:
         """Whether a task that may be ours was seen to succeed, or is gone and nobody saw its end:
         appliances may forget tasks at any time (h4-api 3.6), what they told holds."""
         self._keeps_tasks = False
-        """Whether any task was listed after its end: else what is not there may be forgotten."""
+        """Whether a task is listed that ended before this side began: ours would be, too. Else what
+        is not there may be forgotten (h4-api 3.6)."""
         self._missed_since: float | None = None
         self._in_vain_since: float | None = None
         """Since when the list of tasks is asked for in vain (loop time)."""
@@ -150,7 +151,9 @@ class Evidence:
                 raise
             return None
         self._in_vain_since = None
-        self._keeps_tasks = self._keeps_tasks or any(task.is_over for task in tasks)
+        began_at = self._case.side(self._appliance.name).start_time or 0
+        ends = [task.end_time for task in tasks if task.is_over and task.end_time is not None]
+        self._keeps_tasks = self._keeps_tasks or min(ends, default=began_at) < began_at
         return tasks
 
     def _is_in_vain(self) -> bool:

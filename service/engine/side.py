@@ -6,12 +6,13 @@ appliance does where its vendor leaves it open is never assumed: the list of its
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 from math import inf
 
 from msgspec.structs import replace
 
 from service.domain.appliance import ApiError, Task
-from service.domain.decisions import Call, Step, deadline_exceeded, next_step
+from service.domain.decisions import Call, Step, deadline_exceeded, next_step, says_gone
 from service.domain.errors import (
     Ambiguous,
     ApplianceClosed,
@@ -145,15 +146,20 @@ class SideSaga:
         try:
             if self._is_pointless():
                 return AT_ONCE  # Meanwhile the other side failed, or somebody canceled.
-            return await uninterrupted(self._request(step), self._policy.grace_s)
+            answer = await uninterrupted(self._request(step), self._policy.grace_s)
         finally:
             self._site.leave_line()
+        if not isinstance(answer, ApiError):
+            return answer
+        # What takes long holds up nobody who stands in line, nor who wants to stop.
+        return await self._fail_unless_there(answer, refused=True)
 
     @property
     def _operation(self) -> Operation:
         return self._case.pairing.operation
 
-    async def _request(self, step: Call) -> Seconds:
+    async def _request(self, step: Call) -> Seconds | ApiError:
+        """The refusal, if it says that there is nothing to unpair: the list has to agree."""
         await self._record(self._intent(step.call))
         try:
             task = await self._site.send(step)
@@ -164,6 +170,8 @@ class SideSaga:
         except LoginRefused as refusal:
             return await self._fail(refusal.error, refused=True)
         except Rejected as refusal:
+            if says_gone(refusal.error):
+                return refusal.error
             return await self._fail_unless_there(refusal.error, refused=True)
         return await self._record(TaskAccepted(self._name, task.id))
 
@@ -203,8 +211,10 @@ class SideSaga:
         Only what two looks miss, with no unknown task running in between, was certainly not done;
         only then is the call made again. Where the tasks do not tell, much longer is looked.
         """
-        # What is there by then hardly comes of a task that runs still, which may be anybody's.
-        step = await self._step_after_tasks(self._policy.verify_timeout_s)
+        # A record that was not there before hardly comes of a task that runs still, which may be
+        # anybody's. One that is repaired was.
+        is_repair = self._operation is Operation.REPAIR
+        step = await self._step_after_tasks(inf if is_repair else self._policy.verify_timeout_s)
         if not isinstance(step, Call):
             return await self._record(step)
         if not self._site.is_missed(self._policy.settle_s, self._policy.verify_timeout_s):
@@ -255,7 +265,8 @@ class SideSaga:
             until = asyncio.get_running_loop().time() + self._policy.late_s(error)
             while _is_unpairing(step) and asyncio.get_running_loop().time() < until:
                 await self._case.pause(self._policy.settle_s)
-                step = next_step(self._operation, side, await self._site.look())
+                with suppress(NotSent):  # There is time for another look.
+                    step = next_step(self._operation, side, await self._site.look())
         except (ApplianceError, TimeoutError):
             return await self._fail(error, refused=refused)
         if isinstance(step, Call | SideFailed):

@@ -109,9 +109,13 @@ class Undoing:
         # Those who go forward may be many, with more time: halves would be left for want of a turn.
         await self._site.line_up(first=True)
         try:
-            return await uninterrupted(self._request(step), self._policy.grace_s)
+            answer = await uninterrupted(self._request(step), self._policy.grace_s)
         finally:
             self._site.leave_line()
+        if not isinstance(answer, ApiError):
+            return answer
+        # What takes long holds up nobody who stands in line, nor who wants to stop.
+        return await self._give_up_unless_undone(step.call, answer)
 
     async def _next(self, undo: SiteCall) -> Call | SideEvent | None:
         # A task that was given up, on the way forward or back, may run still.
@@ -127,7 +131,7 @@ class Undoing:
                 return (undo,)
             case SideState.ROLLBACK_FAILED:
                 return (done, undo)  # How far it had come is not known any more.
-            case SideState.SUCCEEDED if not self._side.losses:
+            case SideState.SUCCEEDED if not self._side.losses and self._side.task_id is not None:
                 return ()  # Its own task is over.
             case _:
                 return (done,)
@@ -154,7 +158,8 @@ class Undoing:
         is_untouched = self._side.state is SideState.FAILED
         return NothingToUndo(self._name) if is_untouched else SideRolledBack(self._name)
 
-    async def _request(self, step: Call) -> Seconds:
+    async def _request(self, step: Call) -> Seconds | ApiError:
+        """The refusal, if it says that there is nothing to unpair: the list has to agree."""
         if self._vain >= self._policy.max_losses:
             return await self._give_up(
                 ApiError(
@@ -174,6 +179,8 @@ class Undoing:
             await self._record(AnswerLost(self._name, lost.error))
             return self._policy.settle_s
         except Rejected as refusal:
+            if says_gone(refusal.error):
+                return refusal.error
             return await self._give_up_unless_undone(step.call, refusal.error)
         return await self._record(TaskAccepted(self._name, task.id))
 

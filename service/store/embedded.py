@@ -14,6 +14,7 @@ needs the door as well.
 """
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from service.store.server import STOP_S, Server
 WaitListener = Callable[[float], None]
 
 _LOOK_S = 1.0
+_FOR_WANT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 @asynccontextmanager
@@ -70,7 +72,11 @@ async def keep_serving(data_dir: Path, on_wait: WaitListener | None = None) -> N
             try:
                 await _see_to_it(cluster, door, on_wait)
             except OSError as trouble:
-                # Too many open files, say: what cannot be seen is not judged, but looked at again.
+                if trouble.errno not in _FOR_WANT:
+                    raise OwnDatabaseFailed(
+                        f"The service's own PostgreSQL cannot be looked after: {trouble}"
+                    ) from trouble
+                # What cannot be seen is not judged, but looked at again.
                 if not is_blind:
                     emit(StoreTroubled(doing="looking after PostgreSQL", error=str(trouble)))
                 is_blind = True

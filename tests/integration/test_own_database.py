@@ -20,6 +20,7 @@ import pytest
 from service.settings import Settings
 from service.store.embedded import embedded_postgres, keep_serving
 from service.store.installation import OwnDatabaseFailed
+from service.store.server import Server
 from tests.integration.cli.commands import start
 from tests.support.logs import captured_logs
 from tests.support.service import ServiceUnderTest, fleet_of, service_over
@@ -163,6 +164,20 @@ async def test_who_cannot_open_another_file_looks_again_later(
         assert told(logs) == LIVES_ON, "nobody has died again"
         kill(data_dir)
         await until_told(logs, LIVES_ON * 2)
+
+
+async def test_what_keeps_it_from_being_started_is_no_reason_to_look_again_later(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: Server) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "pg_ctl")
+
+    async with embedded_postgres(data_dir):
+        kill(data_dir)
+        monkeypatch.setattr(Server, "start", fail)
+        with pytest.raises(OwnDatabaseFailed, match="pg_ctl"):
+            await keep_serving(data_dir)
+        monkeypatch.undo()
 
 
 async def test_files_that_are_gone_are_not_made_anew(data_dir: Path) -> None:

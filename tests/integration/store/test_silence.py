@@ -109,9 +109,11 @@ async def test_who_is_cancelled_in_the_silence_is_cancelled(way: tuple[Proxy, st
                 await asking
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
 async def test_a_service_stops_in_the_silence_and_nothing_is_wrong_with_it(
-    way: tuple[Proxy, str], tmp_path: Path
+    way: tuple[Proxy, str], tmp_path: Path, is_busy: bool
 ) -> None:
+    """Before whoever wants it stopped kills it: `deploy/compose.yaml` waits for 30 s."""
     proxy, url = way
     policy = Policy(grace_s=0.5)
     async with AsyncExitStack() as stack:
@@ -122,6 +124,13 @@ async def test_a_service_stops_in_the_silence_and_nothing_is_wrong_with_it(
             body = {"appliances": ["a", "b"]}
             answer = await client.call("POST", "/v1/pairings", json=body)
             assert answer.status == 422
-        proxy.is_silent = True
-        async with asyncio.timeout(MUCH_LATER_S):
-            await stack.aclose()
+            asking: list[asyncio.Task[object]] = []
+            if is_busy:
+                proxy.fall_silent_at(b"nobody-hears")
+                body = {"appliances": ["a", "nobody-hears"]}
+                asking.append(asyncio.create_task(client.call("POST", "/v1/pairings", json=body)))
+                await proxy.fell_silent.wait()
+            proxy.is_silent = True
+            async with asyncio.timeout(30.0):
+                await stack.aclose()
+            await asyncio.gather(*asking, return_exceptions=True)

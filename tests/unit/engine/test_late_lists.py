@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from service.domain.pairing import Operation, Pairing, PairingState, SideState
-from simulator import fault
+from simulator import errors, fault
 from tests.simulation.schedule import Wanted
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, THIRD, Scene, a_pairing, scene
@@ -166,16 +166,71 @@ def test_a_way_back_whose_answer_was_lost_is_not_repeated_while_the_list_may_be_
         assert here.calls(ONE, "DELETE") == 1
 
 
+def vanish(here: Scene) -> None:
+    """Somebody removes OTHER on ONE by hand, which the list shows late."""
+    appliance = here.world.appliances[ONE]
+    here.turn(ONE, list_lag_ms=LAG_MS)
+    appliance.listed(here.stage.now_ms)
+    appliance.peers.pop(here.world.appliances[OTHER].site_id)
+
+
+@pytest.mark.parametrize("trouble", [False, True])
 @pytest.mark.parametrize("refused", ["rejected", "task_fails"])
-def test_who_was_removed_by_hand_counts_as_unpaired_once_the_list_agrees(refused: str) -> None:
+def test_who_was_removed_by_hand_counts_as_unpaired_once_the_list_agrees(
+    refused: str, trouble: bool
+) -> None:
     with scene(PAIR, UNPAIR, policy=PATIENT, unknown_peer_id=refused) as here:
-        here.until(lambda: len(here.tables.pairings) == 2)
-        here.turn(ONE, list_lag_ms=LAG_MS)
-        here.until(lambda: here.calls(ONE, "GET") > 1)
-        here.stage.call_by_hand(ONE, OTHER, pairs=False)
+        here.until(lambda: here.loop.instant > 95.0)
+        vanish(here)
+        here.until(lambda: here.calls(ONE, "DELETE") == 1)
+        if trouble:
+            here.loop.run_until(lambda: False, here.loop.instant + 6.0)
+            here.befall(ONE, "GET", "/sites", CallFault.BUSY, times=1)
         assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.events.count("TaskAccepted") == (1 if refused == "rejected" else 2)
+        assert here.calls(ONE, "DELETE") == 1
         assert not here.world.appliances[ONE].peers
         assert not here.world.appliances[OTHER].peers
+
+
+def test_a_way_back_whose_record_was_removed_by_hand_is_done_once_the_list_agrees() -> None:
+    with scene(policy=PATIENT, unknown_peer_id="rejected") as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.turn(OTHER, task_ms=(5_000, 5_000))
+        here.until(lambda: bool(here.world.appliances[ONE].peers))
+        vanish(here)
+        assert first_side(here.until_over()) is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1
+
+
+def test_those_who_wait_for_the_list_to_agree_hold_up_nobody_who_wants_to_stop() -> None:
+    with scene(PAIR, UNPAIR, policy=PATIENT, unknown_peer_id="rejected") as here:
+        here.until(lambda: here.loop.instant > 95.0)
+        vanish(here)
+        here.until(lambda: here.calls(ONE, "DELETE") == 1)
+        here.loop.run_until(lambda: False, here.loop.instant + 3.0)
+        (worker,) = here.stage.living
+        task = worker.task
+        assert task is not None
+        began = here.loop.instant
+        here.loop.post(worker.node, 0.0, task.cancel)
+        here.until(task.done)
+        assert here.loop.instant - began < 1.0
+        here.stage.start_another(worker)
+        assert here.until_over().state is PairingState.SUCCEEDED
+
+
+def test_a_record_that_is_repaired_is_not_taken_for_what_its_task_is_about_to_make_of_it() -> None:
+    repair = a_pairing(at_s=100.0, operation=Operation.REPAIR)
+    with scene(PAIR, repair, policy=PATIENT) as here:
+        here.until(lambda: here.loop.instant > 90.0)
+        (record,) = here.world.appliances[ONE].peers.values()
+        record.forced = errors.unreachable(record.url)
+        here.turn(ONE, task_ms=(150_000, 150_000))
+        here.befall(ONE, "PUT", "/sites/.*", CallFault.ANSWER_LOST, times=1)
+        here.until(lambda: len(here.tables.pairings) == 2)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.calls(ONE, "PUT") == 1
 
 
 def test_what_is_listed_does_not_wait_long_for_a_task_that_never_ends() -> None:
@@ -213,3 +268,25 @@ def test_where_no_task_is_ever_shown_after_its_end_none_is_no_proof() -> None:
         here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
         assert here.until_over().state is PairingState.SUCCEEDED
         assert here.calls(ONE, "POST") == 1
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_that_a_task_of_somebody_else_is_still_shown_is_no_proof_that_ours_would_be(
+    stopped: bool,
+) -> None:
+    """It may have ended a moment ago, and ours be forgotten."""
+    with scene(a_pairing(), a_pairing(0, 2, at_s=9.0), policy=PATIENT) as here:
+        here.turn(ONE, list_lag_ms=45_000, task_ms=(1_000, 1_000), task_retention_ms=10_000)
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_HANGS, times=1)
+        if stopped:
+            here.until(lambda: here.loop.instant > 17.0)
+            (worker,) = here.stage.living
+            task = worker.task
+            assert task is not None
+            here.loop.post(worker.node, 0.0, task.cancel)
+            here.until(task.done)
+            here.stage.start_another(worker)
+        here.until_over()
+        states = [row.pairing.state for row in here.tables.pairings.values()]
+        assert states == [PairingState.SUCCEEDED] * 2
+        assert here.calls(ONE, "POST") == 2

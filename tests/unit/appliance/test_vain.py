@@ -1,0 +1,46 @@
+"""When a 401 that may be the end of a session is an answer, and to what."""
+
+import asyncio
+
+from service.appliance.exchange import Request
+from service.appliance.vain import VainLogins
+from tests.support.virtual_time import run
+
+LIST, ONE, POLL = (
+    Request("GET", "/tasks"),
+    Request("GET", "/tasks/1"),
+    Request("POST", "/tasks/poll"),
+)
+
+
+def test_three_logins_in_a_row_make_it_an_answer_for_five_minutes() -> None:
+    async def scene() -> None:
+        vain = VainLogins()
+        for login in (1, 2):
+            vain.add(LIST, login)
+            vain.add(LIST, login)
+            assert not vain.is_answer(LIST)
+        vain.add(LIST, 3)
+        assert vain.is_answer(LIST)
+        await asyncio.sleep(299.0)
+        assert vain.is_answer(LIST)
+        await asyncio.sleep(2.0)
+        assert not vain.is_answer(LIST)
+        vain.add(LIST, 4)
+        assert vain.is_answer(LIST), "once more is enough then"
+
+    run(scene())
+
+
+def test_what_one_kind_of_call_is_answered_says_nothing_of_another() -> None:
+    async def scene() -> None:
+        vain = VainLogins()
+        for login in (1, 2, 3):
+            vain.add(LIST, login)
+            vain.forget(ONE)
+            vain.forget(POLL)
+        assert [vain.is_answer(each) for each in (LIST, ONE, POLL)] == [True, False, False]
+        vain.forget(LIST)
+        assert not vain.is_answer(LIST)
+
+    run(scene())
