@@ -6,7 +6,6 @@ appliance does where its vendor leaves it open is never assumed: the list of its
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import suppress
 from math import inf
 
 from msgspec.structs import replace
@@ -259,17 +258,21 @@ class SideSaga:
         # What a refused call found done, it has not done.
         is_innocent = refused and not self._side.losses
         side = replace(self._side, call=None) if is_innocent else self._side
-        try:
-            step = next_step(self._operation, side, await self._site.look())
+        clock = asyncio.get_running_loop().time
+        until = min(clock() + self._policy.late_s(error), self._case.deadline)
+        while True:
+            step: Step | None = None
+            try:
+                step = next_step(self._operation, side, await self._site.look())
+            except (ApplianceError, TimeoutError) as trouble:
+                # Where the list has to agree there is time for another look.
+                if not (says_gone(error) and isinstance(trouble, NotSent)):
+                    break
             # What the list does not know to be gone yet cannot be removed again.
-            until = asyncio.get_running_loop().time() + self._policy.late_s(error)
-            while _is_unpairing(step) and asyncio.get_running_loop().time() < until:
-                await self._case.pause(self._policy.settle_s)
-                with suppress(NotSent):  # There is time for another look.
-                    step = next_step(self._operation, side, await self._site.look())
-        except (ApplianceError, TimeoutError):
-            return await self._fail(error, refused=refused)
-        if isinstance(step, Call | SideFailed):
+            if clock() >= until or not (step is None or _is_unpairing(step)):
+                break
+            await self._case.pause(self._policy.settle_s)
+        if step is None or isinstance(step, Call | SideFailed):
             return await self._fail(error, refused=refused)
         return await self._record(step)
 

@@ -364,10 +364,13 @@ def test_a_good_bye_that_meets_a_defect_harms_nobody_else() -> None:
                 await old.log_in()
             here.registration = a_registration(2)
             async with here.fleet.use(here.registration.endpoint) as new:
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(1.0)  # Virtual: the good-bye is over then.
+                assert len(crashes()) == 1
                 await new.log_in()
+
+    def crashes() -> list[UpkeepCrashed]:
+        return [event for event in told if isinstance(event, UpkeepCrashed)]
 
     with listening(told.append):
         run(scene())
-    crashes = [event for event in told if isinstance(event, UpkeepCrashed)]
-    assert crashes == [UpkeepCrashed(f"leaving '{NAME}'")] * 2
+    assert crashes() == [UpkeepCrashed(f"leaving '{NAME}'")] * 2

@@ -18,6 +18,7 @@ from simulator.knobs import Knobs, changed
 from tests.simulation.appliances import Air, Departure
 from tests.simulation.callers import Callers
 from tests.simulation.clockwork import Clock, Node
+from tests.simulation.process import Process
 from tests.simulation.schedule import Schedule, Wanted
 from tests.simulation.stage import Stage
 from tests.simulation.tables import Written
@@ -149,6 +150,16 @@ class Scene:
     def turn(self, appliance: str, **knobs: object) -> None:
         """Let an appliance behave in another way from now on."""
         self.world.turn(appliance, knobs, self.stage.now_ms)
+
+    def stop(self) -> Process:
+        """Tell the one worker to stop, and wait until it has."""
+        (worker,) = self.stage.living
+        task = worker.task
+        assert task is not None
+        self.loop.post(worker.node, 0.0, task.cancel)
+        self.until(task.done)
+        assert task.cancelled()
+        return worker
 
     def until(self, condition: Callable[[], bool], within_s: float = 2_000.0) -> None:
         """Let time go by until it holds, which it has to within that."""

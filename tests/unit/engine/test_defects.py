@@ -65,11 +65,7 @@ def test_one_that_can_neither_be_driven_nor_ended_is_tried_again_at_its_leisure(
         assert min(pauses) >= POLICY.idle_s
         assert 60.0 / POLICY.idle_s / 2 < len(tries)
         # Told to stop, it stops as one that has no defect.
-        task = worker.task
-        assert task is not None
-        here.loop.post(worker.node, 0.0, task.cancel)
-        here.until(task.done)
-        assert task.cancelled()
+        here.stop()
         monkeypatch.undo()
         here.stage.start_another(worker)
         assert here.until_over().state is PairingState.SUCCEEDED

@@ -174,17 +174,17 @@ def vanish(here: Scene) -> None:
     appliance.peers.pop(here.world.appliances[OTHER].site_id)
 
 
-@pytest.mark.parametrize("trouble", [False, True])
+@pytest.mark.parametrize("trouble_s", [None, 0.0, 6.0])
 @pytest.mark.parametrize("refused", ["rejected", "task_fails"])
 def test_who_was_removed_by_hand_counts_as_unpaired_once_the_list_agrees(
-    refused: str, trouble: bool
+    refused: str, trouble_s: float | None
 ) -> None:
     with scene(PAIR, UNPAIR, policy=PATIENT, unknown_peer_id=refused) as here:
         here.until(lambda: here.loop.instant > 95.0)
         vanish(here)
         here.until(lambda: here.calls(ONE, "DELETE") == 1)
-        if trouble:
-            here.loop.run_until(lambda: False, here.loop.instant + 6.0)
+        if trouble_s is not None:
+            here.loop.run_until(lambda: False, here.loop.instant + trouble_s)
             here.befall(ONE, "GET", "/sites", CallFault.BUSY, times=1)
         assert here.until_over().state is PairingState.SUCCEEDED
         assert here.events.count("TaskAccepted") == (1 if refused == "rejected" else 2)
@@ -209,15 +209,24 @@ def test_those_who_wait_for_the_list_to_agree_hold_up_nobody_who_wants_to_stop()
         vanish(here)
         here.until(lambda: here.calls(ONE, "DELETE") == 1)
         here.loop.run_until(lambda: False, here.loop.instant + 3.0)
-        (worker,) = here.stage.living
-        task = worker.task
-        assert task is not None
         began = here.loop.instant
-        here.loop.post(worker.node, 0.0, task.cancel)
-        here.until(task.done)
+        worker = here.stop()
         assert here.loop.instant - began < 1.0
         here.stage.start_another(worker)
         assert here.until_over().state is PairingState.SUCCEEDED
+
+
+def test_once_the_time_is_over_nobody_waits_for_the_list_of_who_does_not_answer() -> None:
+    hasty = a_pairing(at_s=100.0, operation=Operation.UNPAIR, timeout_s=20)
+    with scene(PAIR, hasty, policy=PATIENT, unknown_peer_id="rejected") as here:
+        here.until(lambda: here.loop.instant > 95.0)
+        vanish(here)
+        here.turn(ONE, list_lag_ms=10_000_000)
+        here.until(lambda: here.calls(ONE, "DELETE") == 1)
+        for method in ("GET", "POST"):
+            here.befall(ONE, method, ".*", CallFault.UNREACHABLE)
+        here.until(lambda: "SideFailed" in here.events)
+        assert here.loop.instant == pytest.approx(120.0, abs=POLICY.settle_s)
 
 
 def test_a_record_that_is_repaired_is_not_taken_for_what_its_task_is_about_to_make_of_it() -> None:
@@ -280,12 +289,7 @@ def test_that_a_task_of_somebody_else_is_still_shown_is_no_proof_that_ours_would
         here.befall(ONE, "POST", "/sites", CallFault.ANSWER_HANGS, times=1)
         if stopped:
             here.until(lambda: here.loop.instant > 17.0)
-            (worker,) = here.stage.living
-            task = worker.task
-            assert task is not None
-            here.loop.post(worker.node, 0.0, task.cancel)
-            here.until(task.done)
-            here.stage.start_another(worker)
+            here.stage.start_another(here.stop())
         here.until_over()
         states = [row.pairing.state for row in here.tables.pairings.values()]
         assert states == [PairingState.SUCCEEDED] * 2

@@ -17,12 +17,8 @@ def test_who_stops_calls_nobody_any_more_whichever_side_holds_it_up(
         here.befall(hanging, "POST", "/sites", CallFault.HANGS)
         here.befall(slow, "GET", "/sites", CallFault.SLOW, times=1)
         here.until(lambda: here.calls(hanging, "POST") == 1)
-        (worker,) = here.stage.living
-        task = worker.task
-        assert task is not None
         began = here.loop.instant
-        here.loop.post(worker.node, 0.0, task.cancel)
-        here.until(task.done)
+        here.stop()
         assert here.loop.instant - began < POLICY.grace_s + 1
         assert here.calls(slow, "POST") == 0
 
