@@ -48,7 +48,7 @@ from service.appliance.wire import (
     read_peers,
     read_task,
 )
-from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task
+from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task, normalized_url
 from service.domain.errors import Ambiguous, ApplianceClosed, ApplianceError, NotSent, Rejected
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
@@ -84,6 +84,7 @@ class ApplianceClient:
         and breaker are its own if there are none to share with others."""
         spec, limits = registration.spec, conditions.limits
         self.name = spec.name
+        self.url = normalized_url(spec.management_url)
         self.breaker = breaker or Breaker(spec.name, limits)
         self._logout_s = conditions.timeouts.logout_s
         self._tasks = OwnedTasks(group)

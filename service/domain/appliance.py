@@ -150,15 +150,15 @@ def find_peer(
 ) -> Peer | None:
     """The record that an appliance holds of `endpoint`, or None.
 
-    Known by its id where an earlier answer told it, else by its public URL, else by the one that
-    was registered before, else by the one that the appliance was told, normalized. The local site
+    Known by its id where an earlier answer told it, else by the URL that the appliance was told,
+    normalized, else by its public one, else by the one that was registered before. The local site
     may be listed and is never a peer (h4-api 2.2).
     """
     if peer_id is not None:
         for peer in peers:
             if peer.id == peer_id and not peer.is_local:
                 return peer
-    for spelt in (normalized_url(endpoint.api_url), endpoint.former_api_url, asked_url):
+    for spelt in (asked_url, normalized_url(endpoint.api_url), endpoint.former_api_url):
         if spelt is None:
             continue
         for peer in peers:

@@ -4,10 +4,12 @@ OURS = frozenset(
     {
         # How a pairing stands
         "AlreadyUnpaired",
+        "ApplianceMoved",
         "Canceled",
         "DeadlineExceeded",
         "InternalError",
         "PeerNotListed",
+        "PeerRegisteredAnew",
         "PeerStillListed",
         "PeerThumbprintDiffers",
         "PeerUrlDiffers",

@@ -76,23 +76,36 @@ def next_step(operation: Operation, side: Side, sighting: Sighting) -> Step:
 def next_undoing(side: Side, sighting: Sighting) -> Step | None:
     """What brings `side` nearer to how it was before this job; None if it is there.
 
-    A record counts as made by this job if it pins what is registered or what this job asked for,
-    or has the id that this job's own task told.
+    A record counts as made by this job if it has the id that this job's own task told, or the URL
+    or the thumbprint that this job told. Where the peer was registered anew since, and no id is
+    known, one that has what is registered now may have been there before: it stays, and is said.
     """
     match side.undo, sighting:
-        case SiteCall.UNPAIR, Present(peer=peer):
+        case SiteCall.UNPAIR, Present(peer=peer) if _is_as_told(side, peer):
             return _with_id(SiteCall.UNPAIR, peer) or RollbackFailed(side.appliance, _no_id(side))
         case SiteCall.UNPAIR, Different(peer=peer) if _is_made_by(side, peer):
             return _with_id(SiteCall.UNPAIR, peer) or RollbackFailed(side.appliance, _no_id(side))
+        case SiteCall.UNPAIR, Present() if side.peer_id is None:
+            return RollbackFailed(side.appliance, _unknown_maker(side))
         case SiteCall.PAIR, Absent():
             return Call(SiteCall.PAIR)
         case _:
             return None
 
 
+def _is_as_told(side: Side, peer: Peer) -> bool:
+    if side.asked_url is not None:
+        return side.asked_url in peer.known_at or _has_id_of(side, peer)
+    return side.asked_thumbprint is None or _is_made_by(side, peer)
+
+
 def _is_made_by(side: Side, peer: Peer) -> bool:
-    has_its_id = side.peer_id is not None and peer.id == side.peer_id
-    return has_its_id or same_thumbprint(peer.api_thumbprint, side.asked_thumbprint)
+    is_as_told = same_thumbprint(peer.api_thumbprint, side.asked_thumbprint)
+    return is_as_told or _has_id_of(side, peer)
+
+
+def _has_id_of(side: Side, peer: Peer) -> bool:
+    return side.peer_id is not None and peer.id == side.peer_id
 
 
 def _to_pair(side: Side, sighting: Sighting) -> Step:
@@ -136,8 +149,11 @@ def _to_unpair(side: Side, sighting: Sighting) -> Step:
 
 
 def _listed(side: Side, peer: Peer) -> SideEvent:
-    found = PeerFound if side.call is None else SidePaired
-    return found(side.appliance, peer.sent)
+    if side.call is None:
+        return PeerFound(side.appliance, peer.sent)
+    if not _is_as_told(side, peer):
+        return SideFailed(side.appliance, _unknown_maker(side))
+    return SidePaired(side.appliance, peer.sent)
 
 
 def _with_id(call: SiteCall, peer: Peer) -> Call | None:
@@ -149,6 +165,29 @@ def _no_id(side: Side) -> ApiError:
         "PeerWithoutId",
         f"'{side.appliance}' lists '{side.peer}' without an id, which the call needs.",
         (side.peer,),
+    )
+
+
+def _unknown_maker(side: Side) -> ApiError:
+    return ApiError(
+        "PeerRegisteredAnew",
+        f"'{side.appliance}' lists '{side.peer}' as it is registered now, which is not what this "
+        "pairing told it: whether the record was there before is not known, so it stays.",
+        (side.peer,),
+    )
+
+
+def moved(side: Side, url: str) -> ApiError | None:
+    """Why what a call did on `side` is not to be looked for at `url` (normalized), where its
+    appliance is registered now: another machine may have nothing of it, or the like from before.
+    None if the call was made there, or it is not known where, or none has done anything."""
+    if side.call is None or side.called_url is None or side.called_url == url:
+        return None
+    return ApiError(
+        "ApplianceMoved",
+        f"'{side.appliance}' was called at {side.called_url}, and is registered at {url} by now, "
+        "which may be another machine: what was done there is not looked for here.",
+        (side.appliance, side.called_url, url),
     )
 
 

@@ -101,11 +101,12 @@ class PeerGone(OnSide, frozen=True):
 
 
 class PairRequested(OnSide, frozen=True):
-    """The intent to call `POST /sites`, on record before the call, and what it will tell."""
+    """The intent to call `POST /sites`, on record before the call, where, and what it will tell."""
 
     attempt: int
     thumbprint: Thumbprint | None = None
     api_url: str | None = None
+    management_url: str | None = None
 
 
 class RepairRequested(OnSide, frozen=True):
@@ -114,12 +115,14 @@ class RepairRequested(OnSide, frozen=True):
     attempt: int
     thumbprint: Thumbprint | None = None
     api_url: str | None = None
+    management_url: str | None = None
 
 
 class UnpairRequested(OnSide, frozen=True):
-    """The intent to call `DELETE /sites/{id}`, on record before the call."""
+    """The intent to call `DELETE /sites/{id}`, on record before the call, and where."""
 
     attempt: int
+    management_url: str | None = None
 
 
 class AnswerLost(OnSide, frozen=True):

@@ -92,7 +92,8 @@ class Side(Struct, frozen=True):
     none may have. `losses` counts the calls of which it was never learnt what they did.
     `asked_thumbprint` and `asked_url` (normalized) are what the appliance was last told about its
     peer: by then others may be registered, and a record that has them is of this job's making all
-    the same.
+    the same. `called_url` (normalized) is where it was called itself: its name may mean another
+    machine by then.
     `is_verified` is not stored: what was seen counts only for who saw it.
     """
 
@@ -109,6 +110,7 @@ class Side(Struct, frozen=True):
     losses: int = 0
     asked_thumbprint: Thumbprint | None = None
     asked_url: str | None = None
+    called_url: str | None = None
     is_verified: bool = False
 
     @property

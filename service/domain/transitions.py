@@ -278,7 +278,14 @@ def _asked(side: Side, event: e.SideEvent) -> Side | None:
 def _called(side: Side, event: e.CallRequested) -> Side:
     # What was created stays ours to remove, whatever is asked about it later.
     call = SiteCall.PAIR if side.call is SiteCall.PAIR else _CALLS[type(event)]
-    after = replace(side, attempts=event.attempt, call=call, task_id=None, error=None)
+    after = replace(
+        side,
+        attempts=event.attempt,
+        call=call,
+        task_id=None,
+        error=None,
+        called_url=event.management_url,
+    )
     if isinstance(event, e.UnpairRequested):
         return after
     url = normalized_url(event.api_url) if event.api_url is not None else None

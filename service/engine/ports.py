@@ -95,6 +95,8 @@ class Appliance(Protocol):
     """
 
     name: ApplianceName
+    url: str
+    """Where it is called, normalized."""
 
     async def peers(self, since: float = inf, until: float = inf) -> Sequence[Peer]:
         """Its peers as of a moment after this call began or, if that was earlier, after `since`

@@ -75,6 +75,8 @@ class SideSaga:
         Returns early if the appliance is closed, and before a call if the pairing is not promising
         any more. Raises LeaseLost, StoreUnavailable.
         """
+        if not self._side.is_over and (elsewhere := self._site.moved()) is not None:
+            await self._fail(elsewhere)
         while not self._side.is_over and not self._is_pointless():
             if self._case.left_s <= 0:
                 timeout_s = self._case.pairing.timeout_s
@@ -175,15 +177,15 @@ class SideSaga:
         return await self._record(TaskAccepted(self._name, task.id))
 
     def _intent(self, call: SiteCall) -> CallRequested:
-        attempt, peer = self._side.attempts + 1, self._site.peer
-        told = peer.api_thumbprint, peer.api_url
+        attempt, peer, url = self._side.attempts + 1, self._site.peer, self._site.url
+        told = peer.api_thumbprint, peer.api_url, url
         match call:
             case SiteCall.PAIR:
                 return PairRequested(self._name, attempt, *told)
             case SiteCall.REPAIR:
                 return RepairRequested(self._name, attempt, *told)
             case SiteCall.UNPAIR:
-                return UnpairRequested(self._name, attempt)
+                return UnpairRequested(self._name, attempt, url)
 
     async def _poll(self) -> Seconds:
         task_id = self._side.task_id

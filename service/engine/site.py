@@ -3,8 +3,8 @@
 from collections.abc import Awaitable
 from math import inf
 
-from service.domain.appliance import Endpoint, Task
-from service.domain.decisions import Call, Sighting, sight
+from service.domain.appliance import ApiError, Endpoint, Task
+from service.domain.decisions import Call, Sighting, moved, sight
 from service.domain.ids import TaskId
 from service.domain.pairing import Side, SiteCall
 from service.engine.case import Case
@@ -41,6 +41,16 @@ class Site:
     def peer(self) -> Endpoint:
         """Whom it is about."""
         return self._case.peer_of(self.name)
+
+    @property
+    def url(self) -> str:
+        """Where it is called."""
+        return self._appliance.url
+
+    def moved(self) -> ApiError | None:
+        """Why what the side's last call did is not to be looked for there; None unless the name
+        means something else by now."""
+        return moved(self.side, self._appliance.url)
 
     async def look(self, since: float = inf) -> Sighting:
         """What the appliance lists about the peer now, or listed after `since`."""

@@ -58,6 +58,8 @@ class Undoing:
 
         Returns early if the appliance is closed. Raises LeaseLost, StoreUnavailable.
         """
+        if self._side.undo is not None and (elsewhere := self._site.moved()) is not None:
+            await self._give_up(elsewhere)
         while (undo := self._side.undo) is not None and not self._gave_up:
             if self._case.left_s <= 0:
                 await self._give_up(self._out_of_time())

@@ -154,6 +154,7 @@ def _of_sides(folds: Sequence[Fold]) -> dict[str, object]:
         "side_losses": array([side.losses for side in sides]),
         "side_thumbprints": array([side.asked_thumbprint for side in sides]),
         "side_urls": array([side.asked_url for side in sides]),
+        "side_called": array([side.called_url for side in sides]),
     }
 
 

@@ -128,6 +128,7 @@ def _side_from(fields: Mapping[Any, Any], prefix: str) -> Side:
         losses=fields[prefix + "losses"],
         asked_thumbprint=Thumbprint(thumbprint) if thumbprint is not None else None,
         asked_url=fields[prefix + "asked_url"],
+        called_url=fields[prefix + "called_url"],
     )
 
 

@@ -316,6 +316,7 @@ side = Table(
     Column("losses", BigInteger, nullable=False, server_default=text("0")),
     Column("asked_thumbprint", Text),
     Column("asked_url", Text),
+    Column("called_url", Text),
     PrimaryKeyConstraint("pairing_id", "ordinal"),
     _check("ordinal", "ordinal in (0, 1)"),
     _check("names", "appliance <> peer"),

@@ -14,6 +14,8 @@ from tests.support.service import (
     are_paired,
     fleet_of,
     holds,
+    posts,
+    registration_of,
     service_over,
 )
 
@@ -169,6 +171,61 @@ async def test_a_half_is_undone_however_often_its_peer_was_registered_anew_since
     resumed = await service.over(pairing)
     assert [side["state"] for side in resumed["sides"]] == ["ROLLED_BACK", "ROLLED_BACK"]
     assert not holds(service.fleet, one, other)
+
+
+async def test_nothing_is_undone_on_another_machine_that_took_the_name(
+    service: ServiceUnderTest,
+) -> None:
+    one, other, third = await service.register()
+    fleet = service.fleet
+    assert (await ended(service, third, other))["state"] == "SUCCEEDED"
+    fleet[other].add_fault(TASK_FAILS)
+    fleet[one].add_fault(REFUSED)
+    pairing = await ended(service, one, other)
+    assert pairing["sides"][0]["state"] == "ROLLBACK_FAILED"
+    assert (await service.call("DELETE", f"/v1/appliances/{third}")).status == 204
+    own = registration_of(fleet[one])
+    anew = f"/v1/appliances/{one}"
+    await service.call("PUT", anew, registration_of(fleet[third]))
+
+    retry = f"/v1/pairings/{pairing['id']}/retry"
+    assert (await service.call("POST", retry)).status == 202
+    resumed = await service.over(pairing)
+    assert resumed["sides"][0]["state"] == "ROLLBACK_FAILED"
+    assert resumed["sides"][0]["error"]["code"] == "ApplianceMoved"
+    assert [warning["code"] for warning in resumed["warnings"]] == ["RollbackFailed"]
+    assert are_paired(fleet, third, other)
+
+    await service.call("PUT", anew, own)
+    assert (await service.call("POST", retry)).status == 202
+    undone = await service.over(pairing)
+    assert [side["state"] for side in undone["sides"]] == ["ROLLED_BACK", "FAILED"]
+    assert not holds(fleet, one, other)
+    assert are_paired(fleet, third, other)
+
+
+async def test_who_takes_up_a_pairing_takes_no_other_machine_for_the_one_that_was_called(
+    settings: Settings,
+) -> None:
+    async with fleet_of(3) as fleet:
+        async with service_over(settings, fleet, IMPATIENT) as before:
+            one, other, third = await before.register()
+            assert (await ended(before, third, other))["state"] == "SUCCEEDED"
+            assert (await before.call("DELETE", f"/v1/appliances/{third}")).status == 204
+            for name in (one, other):
+                fleet[name].turn(task_ms=[1_500, 1_500])
+            pairing = await asked(before, one, other)
+            while len(posts(fleet)) < 4:
+                await before.call("GET", f"/v1/pairings/{pairing['id']}")
+            await before.call("PUT", f"/v1/appliances/{one}", registration_of(fleet[third]))
+        async with service_over(settings, fleet, IMPATIENT) as after:
+            end = await after.over(pairing)
+
+        assert end["error"]["code"] == "ApplianceMoved"
+        assert [side["state"] for side in end["sides"]] == ["ROLLBACK_FAILED", "ROLLED_BACK"]
+        assert are_paired(fleet, third, other)
+        assert holds(fleet, one, other)
+        assert not holds(fleet, other, one)
 
 
 async def test_a_task_that_outlives_the_deadline_is_waited_for_and_undone(

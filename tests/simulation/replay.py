@@ -57,6 +57,7 @@ _COMPARED_OF_SIDES = (
     "losses",
     "asked_thumbprint",
     "asked_url",
+    "called_url",
     "peer_id",
 )
 

@@ -491,6 +491,7 @@ def _sides(pairing: Pairing, given: Mapping[str, Any], place: int) -> tuple[Side
             losses=given["side_losses"][at],
             asked_thumbprint=given["side_thumbprints"][at],
             asked_url=given["side_urls"][at],
+            called_url=given["side_called"][at],
         )
     return sides[0], sides[1]
 

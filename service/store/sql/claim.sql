@@ -149,6 +149,7 @@ select
       select from appliance as o where o.api_url_normalized = a.asked_url and o.name <> a.peer
     ) then a.asked_url
   end as a_asked_url,
+  a.called_url as a_called_url,
   b.appliance as b_appliance, b.peer as b_peer, b.state as b_state, b.task_id as b_task_id,
   b.start_time as b_start_time, b.end_time as b_end_time, cast(b.result as text) as b_result,
   b.error as b_error, b.attempts as b_attempts, b.call as b_call, b.losses as b_losses,
@@ -158,6 +159,7 @@ select
       select from appliance as o where o.api_url_normalized = b.asked_url and o.name <> b.peer
     ) then b.asked_url
   end as b_asked_url,
+  b.called_url as b_called_url,
   x.id as a_registration, x.api_url as a_api_url, x.api_thumbprint as a_api_thumbprint,
   x.version as a_version,
   -- Likewise.

@@ -90,7 +90,8 @@ moved as (
       call = c.call,
       losses = c.losses,
       asked_thumbprint = c.asked_thumbprint,
-      asked_url = c.asked_url
+      asked_url = c.asked_url,
+      called_url = c.called_url
   from unnest(
     cast(cast(:side_places as text) as bigint[]),
     cast(cast(:side_ordinals as text) as bigint[]),
@@ -104,10 +105,11 @@ moved as (
     cast(cast(:side_calls as text) as text[]),
     cast(cast(:side_losses as text) as bigint[]),
     cast(cast(:side_thumbprints as text) as text[]),
-    cast(cast(:side_urls as text) as text[])
+    cast(cast(:side_urls as text) as text[]),
+    cast(cast(:side_called as text) as text[])
   ) as c (
     place, ordinal, state, task_id, attempts, start_time, end_time, result, error, call, losses,
-    asked_thumbprint, asked_url
+    asked_thumbprint, asked_url, called_url
   )
   join granted as g on g.place = c.place
   where s.pairing_id = g.id and s.ordinal = c.ordinal

@@ -177,6 +177,7 @@ async def test_null_is_refused_where_it_would_mean_nothing(
         ("side", "call"),
         ("side", "asked_thumbprint"),
         ("side", "asked_url"),
+        ("side", "called_url"),
         ("side", "error"),
         ("event", "appliance"),
     }

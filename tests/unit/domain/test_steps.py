@@ -13,12 +13,13 @@ from service.domain.decisions import (
     Sighting,
     Step,
     lingering,
+    moved,
     next_step,
     next_undoing,
     sight,
 )
 from service.domain.pairing import Operation, Side, SideState, SiteCall
-from tests.unit.domain.values import ENDPOINT_B, ERROR, A, B, a_peer, with_errors
+from tests.unit.domain.values import ENDPOINT_B, ERROR, PRINT_A, A, B, a_peer, with_errors
 
 PEER = replace(a_peer(), sent=b'{"id": "as-sent"}')
 ID = str(PEER.id)
@@ -108,6 +109,61 @@ def test_only_what_this_job_did_is_undone(
     side: Side, sighting: Sighting, step: Step | None
 ) -> None:
     assert next_undoing(side, sighting) == step
+
+
+ASKED_OF_OLD = replace(asked(SiteCall.PAIR), asked_url=normalized_url(OLD_URL))
+WITH_ID = replace(ASKED_OF_OLD, result=b'{"id": "of-our-own"}')
+TAKEN_BY_ANOTHER = replace(asked(SiteCall.PAIR), asked_thumbprint=PRINT_A)
+"""The URL that was told is another appliance's by now."""
+
+
+@pytest.mark.parametrize(
+    ("side", "code"),
+    [
+        (ASKED_OF_OLD, "PeerRegisteredAnew"),
+        (WITH_ID, None),
+        (TAKEN_BY_ANOTHER, "PeerRegisteredAnew"),
+    ],
+)
+def test_a_record_that_is_not_as_this_job_told_stays_and_is_said_unless_ours_is_known(
+    side: Side, code: str | None
+) -> None:
+    step = next_undoing(side, Present(PEER))
+    assert (step.error.code if isinstance(step, e.RollbackFailed) else step) == code
+
+
+@pytest.mark.parametrize("side", [ASKED_OF_OLD, WITH_ID, TAKEN_BY_ANOTHER])
+def test_a_record_that_is_not_as_this_job_told_is_not_taken_for_its_work(side: Side) -> None:
+    step = next_step(Operation.PAIR, side, Present(PEER))
+    assert isinstance(step, e.SideFailed)
+    assert step.error.code == "PeerRegisteredAnew"
+
+
+def test_of_two_records_the_one_that_this_job_told_is_its_own() -> None:
+    ours = replace(listed(OLD_URL), id="ours")
+    peers = [listed(ENDPOINT_B.api_url), ours]
+    assert find_peer(peers, ENDPOINT_B, None, ASKED_OF_OLD.asked_url) is ours
+    assert find_peer(peers, ENDPOINT_B) is peers[0]
+
+
+@pytest.mark.parametrize(
+    ("side", "url", "is_moved"),
+    [
+        (replace(asked(SiteCall.PAIR), called_url="https://h:1"), "https://h:1", False),
+        (replace(asked(SiteCall.PAIR), called_url="https://h:1"), "https://other:1", True),
+        (replace(asked(SiteCall.UNPAIR), called_url="https://h:1"), "https://other:1", True),
+        (asked(SiteCall.PAIR), "https://other:1", False),
+        (replace(FRESH, called_url="https://h:1"), "https://other:1", False),
+    ],
+)
+def test_an_appliance_has_moved_if_what_was_done_was_done_elsewhere(
+    side: Side, url: str, *, is_moved: bool
+) -> None:
+    error = moved(side, url)
+    assert (error is not None) is is_moved
+    if error is not None:
+        assert error.code == "ApplianceMoved"
+        assert error.args == (A, "https://h:1", url)
 
 
 def test_a_record_that_this_jobs_own_task_told_of_is_its_to_remove_whatever_became_of_it() -> None:

@@ -26,6 +26,7 @@ class Refusing:
     but for the times that are `good`. Nothing is asked of it but that."""
 
     name = A
+    url = ENDPOINT_A.api_url
 
     def __init__(self, refusal: ApplianceError, good: Collection[int] = ()) -> None:
         self._refusal = refusal
