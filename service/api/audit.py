@@ -44,7 +44,7 @@ async def stream_audit_events(request: web.Request) -> web.StreamResponse:
     narrowed, parts = requests.audit_filter(wanted), request.app[PARTS]
     # Before the headers: whoever has them misses nothing from then on.
     after = await _place(request, wanted) or await parts.audit.now()
-    stream = EventStream(request)
+    stream = EventStream(request, request.app[CURSORS].event_id(after))
     await stream.open()
     if request.method != "HEAD":
         following = _follow(parts, narrowed, after, stream, request.app[CURSORS])

@@ -46,12 +46,15 @@ class ServerSentEvent:
 class EventStream:
     """The response to one request."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, after: str) -> None:
+        """`after` is the id that it begins behind: who is cut off before the first event has no
+        other to go on from."""
         self.response = web.StreamResponse(
             # What stands between must not gather what is meant to arrive at once.
             headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
         )
         self._request = request
+        self._after = after
         self._last_sent: float | None = None
 
     async def open(self) -> None:
@@ -66,7 +69,8 @@ class EventStream:
             raise ClientGone
         content = b"".join([event.encoded() for event in events])
         if self._last_sent is None:
-            await self._write(f"retry: {RETRY_MS}\n\n".encode() + content)
+            # An id without data is no event, but clients keep it.
+            await self._write(f"id: {self._after}\nretry: {RETRY_MS}\n\n".encode() + content)
         elif content:
             await self._write(content)
         elif _now() - self._last_sent >= QUIET_S:

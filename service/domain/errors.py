@@ -111,6 +111,14 @@ class LeaseLost(SitepairError):
         self.pairing_id = pairing_id
 
 
+class Unwanted(LeaseLost):
+    """An end was to be written after somebody had been told that the pairing will be canceled."""
+
+    def __init__(self, pairing_id: PairingId) -> None:
+        super().__init__(pairing_id)
+        self.args = (f"pairing {pairing_id} is to be canceled, which its worker had not heard yet",)
+
+
 class DeclaredDead(LeaseLost):
     """This worker's heartbeat came too late: its pairings were given to others."""
 

@@ -36,7 +36,8 @@ class Journal(Protocol):
 
         Changes of one pairing take effect in the order in which they were handed over. A commit
         whose outcome is not known is looked up. Raises LeaseLost when the pairing's epoch is no
-        longer the change's, StoreUnavailable when the outcome could not be learnt.
+        longer the change's, or it is to be canceled and this is another end; StoreUnavailable when
+        the outcome could not be learnt.
         """
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import TextClause
 
-from service.domain.errors import LeaseLost
+from service.domain.errors import LeaseLost, Unwanted
 from service.observe.events import JournalUnsure
 from service.observe.figures import JournalFigures
 from service.observe.logging import emit
@@ -94,7 +94,8 @@ class Journal:
         that is pressing waits less for others to share its transaction.
 
         Raises LeaseLost when the pairing's epoch is no longer the change's, or the change does not
-        follow on its chain; StoreUnavailable when the outcome could not be learnt.
+        follow on its chain; Unwanted when it is its end, and there is a wish to cancel that is not
+        in its chain; StoreUnavailable when the outcome could not be learnt.
         """
         await self._group.submit(change, is_pressing=is_pressing)
 
@@ -108,18 +109,23 @@ class Journal:
 
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Exception | None]:
         folds, fold_of = folded(changes)
-        durable = await self._patience.see_through(
+        durable, unwanted = await self._patience.see_through(
             lambda: self._write(folds), lambda error: emit(JournalUnsure(len(folds), error))
         )
         self._groups += 1
         self._changes += len(changes)
         return [
-            None if fold is not None and fold.key in durable else LeaseLost(change.pairing.id)
+            None
+            if fold is not None and fold.key in durable
+            else (Unwanted if fold is not None and fold.key in unwanted else LeaseLost)(
+                change.pairing.id
+            )
             for change, fold in zip(changes, fold_of, strict=True)
         ]
 
-    async def _write(self, folds: Sequence[Fold]) -> set[FoldKey]:
-        durable: set[FoldKey] = set()
+    async def _write(self, folds: Sequence[Fold]) -> tuple[set[FoldKey], set[FoldKey]]:
+        """Those that are durable, and those that were refused because they are unwanted."""
+        durable, unwanted = set[FoldKey](), set[FoldKey]()
         for _ in range(_TRIES):
             rows = await self._lane.run(statement("journal"), parameters(folds))
             durable.update((row.id, row.epoch) for row in rows)
@@ -132,9 +138,11 @@ class Journal:
             found = {(row.id, row.asked_epoch): row for row in standing}
             durable.update(fold.key for fold in refused if _is_durable(fold, found.get(fold.key)))
             folds = [fold for fold in refused if _may_be_written(fold, found.get(fold.key))]
+            unwanted.update(fold.key for fold in folds if _is_unwanted(fold, found[fold.key]))
+            folds = [fold for fold in folds if fold.key not in unwanted]
             if not folds:
                 break
-        return durable
+        return durable, unwanted
 
 
 def _is_durable(fold: Fold, row: Any) -> bool:
@@ -149,3 +157,7 @@ def _may_be_written(fold: Fold, row: Any) -> bool:
     if row is None or row.is_recorded:
         return False
     return bool(row.epoch == fold.pairing.epoch and row.seq == fold.followed)
+
+
+def _is_unwanted(fold: Fold, row: Any) -> bool:
+    return bool(fold.pairing.is_over and not fold.pairing.is_canceling and row.is_unwanted)

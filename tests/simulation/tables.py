@@ -419,6 +419,9 @@ class Tables:
                 continue
             if row.pairing.position.seq != given["followed"][at]:
                 continue
+            is_end = given["end_times"][at] is not None and not given["cancelings"][at]
+            if is_end and row.cancel is not None:
+                continue
             self._write(row, given, at)
             granted.append(SimpleNamespace(id=id_, epoch=epoch))
         return granted
@@ -432,6 +435,7 @@ class Tables:
                 asked_epoch=epoch,
                 epoch=self.pairings[id_].pairing.epoch,
                 seq=self.pairings[id_].pairing.position.seq,
+                is_unwanted=self.pairings[id_].wish is not None,
                 is_recorded=any(
                     entry.seq == seq and entry.hash == head for entry in self.pairings[id_].entries
                 ),

@@ -67,6 +67,8 @@ with granted as (
     and p.epoch = c.epoch
     -- Without it, a change after one that failed would leave a hole in the chain.
     and p.seq = c.followed
+    -- Who wanted it canceled before it was over has been told that it will be.
+    and (c.end_time is null or c.is_canceling or p.cancel_user is null)
   returning
     c.place,
     p.id,

@@ -13,6 +13,7 @@ select
   c.epoch as asked_epoch,
   p.epoch,
   p.seq,
+  p.cancel_user is not null and not p.is_canceling as is_unwanted,
   exists (
     select from event as e
     where e.chain = c.id and e.seq = c.seq and e.at = c.at and e.hash = c.head

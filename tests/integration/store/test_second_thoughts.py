@@ -19,14 +19,18 @@ from service.domain.errors import (
     Superseded,
     UnknownAppliance,
     UnknownPairing,
+    Unwanted,
 )
 from service.domain.events import (
+    CancelRequested,
+    PairingCanceled,
     PairingFailed,
     PairingStarted,
     PairRequested,
     RollbackFailed,
     RollbackStarted,
     SideFailed,
+    SideRolledBack,
 )
 from service.domain.ids import OperationId, PairingId
 from service.domain.pairing import CancelWish, Pairing, PairingState, SideState
@@ -83,6 +87,30 @@ async def test_asking_again_changes_nothing(database: Database, sql: "Connection
     await Cancels(database).request(pairing.id, CALLER)
     await Cancels(database).request(pairing.id, AUTHOR)
     assert await sql.fetchval("select cancel_user from pairing") == "caller"
+
+
+async def test_who_was_told_that_it_will_be_canceled_meets_no_other_end(database: Database) -> None:
+    first, other = await claimed(database, ("a", "b"), ("c", "d"))
+    *way, end = way_to_success(first)
+    async with journal_on(database) as journal:
+        for change in way:
+            await journal.append(change)
+        await Cancels(database).request(first.id, CALLER)
+        with pytest.raises(Unwanted):
+            await journal.append(end)
+        await journal.append(started(other))  # Nobody else suffers.
+        wanted = await Pairings(database).get(first.id)
+        assert (wanted.state, wanted.is_being_canceled) == (PairingState.RUNNING, True)
+
+        heeded = step(way[-1].pairing, CancelRequested(CALLER.user, CALLER.operation_id))
+        await journal.append(heeded)
+        undone = step(heeded.pairing, RollbackStarted(ERROR, 60))
+        for side in first.sides:
+            await journal.append(undone)
+            undone = step(undone.pairing, SideRolledBack(side.appliance))
+        await journal.append(undone)
+        await journal.append(step(undone.pairing, PairingCanceled()))
+    assert (await Pairings(database).get(first.id)).state is PairingState.CANCELED
 
 
 async def test_what_is_over_cannot_be_canceled(database: Database) -> None:

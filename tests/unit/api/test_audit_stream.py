@@ -117,6 +117,19 @@ async def test_whoever_was_cut_off_goes_on_where_it_was(
         assert await taken(events, 3) == recorded[3:]
 
 
+async def test_whoever_was_cut_off_before_the_first_event_misses_none(
+    served: Served, sql: "Connection"
+) -> None:
+    async with served.client.session.get(served.client.url + STREAM) as response:
+        opening = await anext(frames(response))
+    missed = await record(sql)
+    assert not opening.is_message
+    where = opening.fields["id"]
+
+    async with served.client.stream(STREAM, Last_Event_ID=where) as events:
+        assert await taken(events, 1) == [missed]
+
+
 async def test_it_is_narrowed_by_the_filters_of_the_listing(
     served: Served, sql: "Connection"
 ) -> None:
@@ -323,7 +336,8 @@ async def test_while_nothing_happens_the_client_hears_that_the_connection_stands
         heard = frames(response)
         first, *quiet = [await anext(heard) for _ in range(3)]
 
-    assert first.fields == {"retry": str(streaming.RETRY_MS)}
+    assert first.fields.keys() == {"id", "retry"}
+    assert first.fields["retry"] == str(streaming.RETRY_MS)
     assert [frame.comments for frame in quiet] == [("nothing new",)] * 2
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["X-Accel-Buffering"] == "no"

@@ -12,8 +12,8 @@ from msgspec import structs
 from sqlalchemy import TextClause
 
 from service.domain.advance import advance
-from service.domain.errors import LeaseLost, StoreUnavailable
-from service.domain.events import Entry, PairingHandedBack, PairingStarted
+from service.domain.errors import LeaseLost, StoreUnavailable, Unwanted
+from service.domain.events import Entry, PairingFailed, PairingHandedBack, PairingStarted
 from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import Pairing
 from service.store.errors import Locked, RolledBack
@@ -21,7 +21,7 @@ from service.store.journal import Journal
 from service.store.statements import statement
 from tests.support.arrays import elements
 from tests.support.virtual_time import now, run
-from tests.unit.domain.values import a_pairing
+from tests.unit.domain.values import ERROR, a_pairing
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Row:
     seq: int = 0
     asked_epoch: int = 0
     is_recorded: bool = False
+    is_unwanted: bool = False
 
 
 @dataclass
@@ -82,7 +83,7 @@ class Table:
         ):
             pairing_id = PairingId(UUID(spelt_id))
             row = self.rows[pairing_id]
-            if (row.epoch, row.seq) == (epoch, followed):
+            if (row.epoch, row.seq) == (epoch, followed) and not row.is_unwanted:
                 self.rows[pairing_id] = replace(row, seq=seq)
                 self.hashes.add(heads[place])
                 granted.append(row)
@@ -122,6 +123,12 @@ def handed_back(before: Handed) -> Handed:
     """A worker gave it up."""
     after, entry = advance(before.pairing, PairingHandedBack("w"), at=6, actor="w")
     return Handed(after, (entry,), release=True)
+
+
+def failed(before: Pairing) -> Handed:
+    """Its end."""
+    after, entry = advance(before, PairingFailed(ERROR), at=6, actor="w")
+    return Handed(after, (entry,))
 
 
 def table(*pairings: Pairing) -> Table:
@@ -193,6 +200,15 @@ def test_trouble_is_told_of_while_it_lasts() -> None:
         return told
 
     assert run(story()) == [None, "gone", None]
+
+
+def test_an_end_that_somebody_did_not_want_is_refused_at_once() -> None:
+    began = started(numbered(1)).pairing
+    lane = table(began, numbered(2))
+    lane.rows[began.id] = replace(lane.rows[began.id], is_unwanted=True)
+    answers = run(written(lane, [failed(began), started(numbered(2))]))
+    assert [type(each) for each in answers] == [Unwanted, type(None)]
+    assert lane.asked == ["write", "look"]
 
 
 def test_a_lost_answer_is_looked_up() -> None:

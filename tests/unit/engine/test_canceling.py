@@ -1,0 +1,32 @@
+"""A wish to cancel that comes in the last moment."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from service.domain.ids import OperationId
+from service.domain.pairing import CancelWish, PairingState
+from tests.unit.engine.scene import ONE, OTHER, scene
+
+WISH = CancelWish("caller", OperationId("late-1"))
+
+
+def test_who_was_told_that_it_will_be_canceled_is_heard_before_its_end_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with scene() as here:
+        usual = here.tables.journal
+        wishes: list[float] = []
+
+        def journal(given: Mapping[str, Any]) -> Sequence[Any]:
+            if here.tables.pairings and "PairingSucceeded" in given["types"] and not wishes:
+                wishes.append(here.loop.instant)
+                here.tables.cancel(here.pairing.id, WISH)
+            return usual(given)
+
+        monkeypatch.setattr(here.tables, "journal", journal)
+        assert here.until_over().state is PairingState.CANCELED
+        assert wishes
+        assert here.events.count("CancelRequested") == 1
+        assert [here.calls(name, "DELETE") for name in (ONE, OTHER)] == [1, 1]
