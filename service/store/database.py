@@ -23,7 +23,7 @@ CONNECT_TIMEOUT_S = 10
 GOOD_BYE_S = 1.0
 """Whoever hears no answer to it leaves all the same."""
 
-_ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
+ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
 """Ours is longer than the server's, which tells what it was."""
 
 Parameters = Mapping[str, object]
@@ -72,7 +72,7 @@ class Database:
         """A transaction, committed when the block ends well; cut off if it lasts longer than a
         statement may, for a host that is gone tells nobody, unless it `takes_long` by its nature.
         Raises StoreUnavailable; Locked when it has waited so long for a lock."""
-        within_s = None if takes_long else _ANSWER_TIMEOUT_S
+        within_s = None if takes_long else ANSWER_TIMEOUT_S
         with translated("a transaction"):
             async with asyncio.timeout(within_s), self._pooled.begin() as connection:
                 if lock_timeout_s is not None:
@@ -196,7 +196,7 @@ async def _execute(
 ) -> Rows:
     """Behind a PgBouncer `settings` are set for the transaction, for the next one may be on another
     server; elsewhere the connection has them."""
-    async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
         if url.pgbouncer:
             async with connection.begin():
                 if settings is not None:

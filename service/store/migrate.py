@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.domain.errors import StoreUnavailable
 from service.resources import resource
-from service.store.database import CONNECT_TIMEOUT_S, connections, part
+from service.store.database import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, connections, part
 from service.store.errors import NotOurs, translated
 from service.store.partitions import make_partitions
 from service.store.tables import metadata
@@ -62,7 +62,11 @@ async def current_state(url: str) -> SchemaState:
     Raises StoreUnavailable; NotOurs if they are not.
     """
     with translated("looking at the schema"):
-        async with connections(DatabaseUrl.parse(url)) as engine, engine.connect() as connection:
+        async with (
+            asyncio.timeout(ANSWER_TIMEOUT_S),
+            connections(DatabaseUrl.parse(url)) as engine,
+            engine.connect() as connection,
+        ):
             return await connection.run_sync(_state)
 
 

@@ -14,7 +14,7 @@ from service.app import running
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import WorkerId
 from service.engine.policy import Policy
-from service.store import bulk, notify
+from service.store import bulk, migrate, notify
 from service.store import database as database_module
 from service.store.bulk import BatchRequest, BulkIntake
 from service.store.claims import Claims
@@ -53,13 +53,26 @@ async def test_no_question_waits_for_ever(
     proxy, url = way
     async with Database.connect(url) as database:
         await Heartbeat(database, WORKER).join(20)
-        monkeypatch.setattr(database_module, "_ANSWER_TIMEOUT_S", PATIENCE_S)
+        monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_S", PATIENCE_S)
         proxy.is_silent = True
         async with asyncio.timeout(MUCH_LATER_S):
             with pytest.raises(StoreUnavailable):
                 await ASKED[asked](database)
         proxy.is_silent = False
         assert await database.run(text("select 1"))
+
+
+async def test_nobody_waits_for_ever_to_hear_of_the_schema(
+    way: tuple[Proxy, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All readiness probes share one look: were that one stuck, none would be answered again."""
+    proxy, url = way
+    monkeypatch.setattr(migrate, "ANSWER_TIMEOUT_S", PATIENCE_S)
+    proxy.fall_silent_at(b"alembic_version")
+    async with asyncio.timeout(MUCH_LATER_S):
+        with pytest.raises(StoreUnavailable):
+            await migrate.current_state(url)
+    assert proxy.fell_silent.is_set()
 
 
 async def test_no_batch_waits_for_ever_to_be_committed(
