@@ -6,20 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat
-from sqlalchemy import (
-    Row,
-    Text,
-    any_,
-    delete,
-    exists,
-    insert,
-    literal,
-    or_,
-    select,
-    text,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Row, delete, exists, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,6 +18,7 @@ from service.domain.ids import ApplianceName
 from service.domain.pairing import ChainPosition
 from service.domain.registration import ApplianceSpec, Author, Credentials, LocalUser, Registration
 from service.domain.thumbprint import Thumbprint
+from service.store.columns import is_one_of
 from service.store.database import Database
 from service.store.errors import violated_constraint
 from service.store.rows import to_text, to_time
@@ -85,8 +73,7 @@ class Appliances:
 
     async def named(self, names: Collection[ApplianceName]) -> Mapping[ApplianceName, Registration]:
         """Those of `names` that are registered, sealed or not. Raises StoreUnavailable."""
-        is_named = appliance.c.name == any_(literal(list(names), ARRAY(Text)))
-        rows = await self._database.run(select(appliance).where(is_named))
+        rows = await self._database.run(select(appliance).where(is_one_of(appliance.c.name, names)))
         return {ApplianceName(row.name): self._registration(row) for row in rows}
 
     async def page(self) -> Sequence[Registration]:

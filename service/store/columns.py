@@ -1,6 +1,9 @@
-"""Types of columns that SQLAlchemy does not have."""
+"""Types of columns, and questions about them, that SQLAlchemy does not have."""
 
-from sqlalchemy import ColumnElement, Text, cast
+from collections.abc import Collection
+
+from sqlalchemy import Column, ColumnElement, Text, any_, cast, literal
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.types import UserDefinedType
 
@@ -31,3 +34,9 @@ class JsonText(UserDefinedType[str]):
     def column_expression(self, column: ColumnElement[str]) -> ColumnElement[str]:
         """Selected as text: `json` would be read by the connection."""
         return cast(column, Text)
+
+
+def is_one_of(column: Column[str], texts: Collection[str]) -> ColumnElement[bool]:
+    """Whether `column` is one of `texts`, however many: `in_` makes a parameter of each, of which a
+    statement may have 32,767, and another statement of each number of them."""
+    return column == any_(literal(list(texts), ARRAY(Text)))

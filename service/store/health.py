@@ -8,6 +8,7 @@ from sqlalchemy import Row, select
 from service.domain.appliance import ApiError
 from service.domain.ids import ApplianceName
 from service.domain.registration import ApplianceHealth, LoginRefusal
+from service.store.columns import is_one_of
 from service.store.database import Database
 from service.store.rows import error_from, error_to_json
 from service.store.statements import statement
@@ -52,7 +53,7 @@ class Health:
         rows = await self._database.run(
             select(appliance.c.name, appliance.c.credentials_version, appliance_health)
             .outerjoin(appliance_health)
-            .where(appliance.c.name.in_(names))
+            .where(is_one_of(appliance.c.name, names))
         )
         return {ApplianceName(row.name): _health(row) for row in rows}
 

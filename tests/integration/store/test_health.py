@@ -222,6 +222,12 @@ async def test_a_new_registration_opens_the_appliance_and_the_same_one_does_not(
     assert await waiting(sql) == [""]
 
 
+async def test_any_number_of_appliances_may_be_asked_about(database: Database) -> None:
+    await register(database, "a")
+    many = [A, *(name(f"n{number}") for number in range(40_000))]
+    assert await Health(database).health_of(many) == {A: ApplianceHealth()}
+
+
 async def test_what_is_known_of_an_appliance_can_be_read(
     database: Database, sql: "Connection"
 ) -> None:
