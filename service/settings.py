@@ -5,17 +5,16 @@ import binascii
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import platformdirs
 
+from service.appliance.egress import Network, parse_networks
 from service.domain.errors import SitepairError
 from service.store.urls import DatabaseUrl
 
-Network = IPv4Network | IPv6Network
 Value = TypeVar("Value")
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -57,8 +56,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         database_url=reader.read("DATABASE_URL", _database_url, None, is_secret=True),
         admin_token=reader.read("ADMIN_TOKEN", _token, None, is_secret=True),
         secret_keys=reader.read("SECRET_KEY", parse_keys, (), is_secret=True),
-        egress_allow=reader.read("EGRESS_ALLOW", _networks, ()),
-        egress_deny=reader.read("EGRESS_DENY", _networks, ()),
+        egress_allow=reader.read("EGRESS_ALLOW", parse_networks, ()),
+        egress_deny=reader.read("EGRESS_DENY", parse_networks, ()),
         log_level=reader.read("LOG_LEVEL", _log_level, "INFO"),
         verify_timeout_s=reader.read("VERIFY_TIMEOUT", _seconds, 60.0),
     )
@@ -151,10 +150,6 @@ def _token(text: str) -> str:
     if len(text) < 16 or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("expected at least 16 printable ASCII characters without spaces")
     return text
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple([ip_network(word) for word in text.replace(",", " ").split()])
 
 
 def _log_level(text: str) -> str:

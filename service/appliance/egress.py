@@ -109,13 +109,8 @@ async def addresses_of(host: str, policy: EgressPolicy) -> tuple[str, ...]:
     found = await resolved(host)
     permitted = tuple([address for address in found if policy.permits(address)])
     if found and not permitted:
-        raise forbidden(host, found)
+        raise EgressForbidden(_objection(host, found))
     return permitted
-
-
-def forbidden(host: str, addresses: tuple[str, ...]) -> EgressForbidden:
-    """The refusal of a host, with what it leads to."""
-    return EgressForbidden(_objection(host, addresses))
 
 
 def _objection(host: str, addresses: tuple[str, ...]) -> str:
