@@ -17,7 +17,7 @@ from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal, Re
 from service.store.database import Database, Parameters
 from service.store.errors import RolledBack
 from service.store.group import GroupCommit
-from service.store.rows import error_to_json
+from service.store.rows import error_from, error_to_json
 from service.store.statements import statement
 from service.store.vault import Sealed
 
@@ -146,7 +146,8 @@ class LoginGate:
                 if answer["is_taken"]:
                     return None
                 if answer["refused_error"] is not None:
-                    return LoginRefusal(_error(answer["refused_error"]), answer["refused_status"])
+                    refused = error_from(answer["refused_error"])
+                    return LoginRefusal(refused, answer["refused_status"])
             await asyncio.sleep(random.uniform(*_ASK_AGAIN_S))  # noqa: S311 - only to spread them
 
     async def tell(self, outcome: LoginOutcome) -> None:
@@ -193,7 +194,3 @@ def _of_told(told: Sequence[_Told]) -> Mapping[str, object]:
 def _refusal_of_sealed(name: ApplianceName) -> LoginRefusal:
     """Told to nobody else: others may have the key."""
     return LoginRefusal(ApiError("CredentialsSealed", str(Sealed(repr(name))), (name,)), 401)
-
-
-def _error(stored: Mapping[str, Any]) -> ApiError:
-    return ApiError(stored["code"], stored["msg"], tuple(stored["args"]), stored.get("stacktrace"))
