@@ -329,8 +329,8 @@ class _Writing:
 
     async def _rivals(self, candidates: Sequence[Candidate]) -> dict[int, Row[Any]]:
         couples = {
-            "lows": [low for low, _ in (each.couple for each in candidates)],
-            "highs": [high for _, high in (each.couple for each in candidates)],
+            "lows": [each.couple[0] for each in candidates],
+            "highs": [each.couple[1] for each in candidates],
         }
         rows = await self._connection.execute(statement("rivals"), couples)
         return {row.place: row for row in rows}

@@ -33,7 +33,8 @@ class Candidate:
     """An item that can be accepted unless something in the database is against it."""
 
     index: int
-    names: Couple
+    names: tuple[ApplianceName, ApplianceName]
+    """In the order in which the caller named them."""
     couple: Couple
     records: tuple[Record, Record, Record, Record]
     """Of the pairing, of its sides, of its first event."""
