@@ -1,6 +1,6 @@
 """Trying a pairing again that did not succeed: the one change of state that no worker makes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -34,7 +34,7 @@ ROLLBACK_S = 300
 
 @dataclass(frozen=True, slots=True)
 class Reopening:
-    """A pairing that is over no more. Implements `journal.Change`."""
+    """A pairing that is over no more. Implements `folds.Change`."""
 
     pairing: Pairing
     entries: tuple[Entry, ...]
@@ -114,14 +114,8 @@ def _reopened(before: Pairing, author: Author, now: int) -> tuple[Pairing, tuple
     ]
     if not before.left_behind:
         events += [SideReopened(side.appliance) for side in before.sides]
-    return _through(before, events, author, now)
-
-
-def _through(
-    pairing: Pairing, events: Sequence[PairingEvent | SideEvent], author: Author, now: int
-) -> tuple[Pairing, tuple[Entry, ...]]:
-    entries = []
+    after, entries = before, []
     for event in events:
-        pairing, entry = advance(pairing, event, at=now, actor=author.user)
+        after, entry = advance(after, event, at=now, actor=author.user)
         entries.append(entry)
-    return pairing, tuple(entries)
+    return after, tuple(entries)
