@@ -22,10 +22,6 @@ _LOCK = 7_268_340_152
 _NAMED = re.compile(r"event_(\d{4})_(\d{2})")
 
 # Not to_regclass: that may remember from before the lock that there is none.
-_EXISTS = text(
-    "select exists (select from pg_inherits join pg_class on pg_class.oid = inhrelid"
-    " where inhparent = cast('event' as regclass) and relname = :name)"
-)
 _PARTS = text(
     "select relname from pg_inherits join pg_class on pg_class.oid = inhrelid"
     " where inhparent = cast('event' as regclass) order by relname"
@@ -79,7 +75,7 @@ async def make_partitions(connection: AsyncConnection, now: datetime | None = No
 
 async def months(connection: AsyncConnection) -> Sequence[Month]:
     """Those that there are, oldest first."""
-    names = (await connection.execute(_PARTS)).scalars()
+    names = await _parts(connection)
     named = [found for name in names if (found := _NAMED.fullmatch(name)) is not None]
     return [Month(each[0], _end(int(each[1]), int(each[2]))) for each in named]
 
@@ -96,11 +92,11 @@ def start_of_month(moment: datetime) -> datetime:
 
 async def _make(connection: AsyncConnection, start: datetime, end: datetime) -> bool:
     name = _name(start)
-    if (await connection.execute(_EXISTS, {"name": name})).scalar_one():
+    if name in await _parts(connection):
         return False
     # Workers start together: the second one waits here, and then finds it made.
     await lock_months(connection)
-    if (await connection.execute(_EXISTS, {"name": name})).scalar_one():
+    if name in await _parts(connection):
         return False
     if (await connection.execute(_STRAYS, {"start": start, "end": end})).scalar_one():
         return False
@@ -116,6 +112,10 @@ async def _make(connection: AsyncConnection, start: datetime, end: datetime) -> 
     except IntegrityError:
         return False  # The month had events that were not committed yet when we looked.
     return True
+
+
+async def _parts(connection: AsyncConnection) -> Sequence[str]:
+    return (await connection.execute(_PARTS)).scalars().all()
 
 
 def _end(year: int, month: int) -> datetime:
