@@ -105,14 +105,7 @@ def problem_of(error: Exception) -> Problem:
     """What to answer when `error` ended a request; a defect (500) if it was none of ours."""
     match error:
         case web.HTTPMethodNotAllowed(headers=headers):
-            problem = _HTTP[405]
-            return Problem(
-                problem.status,
-                problem.code,
-                problem.title,
-                problem.detail,
-                headers={"Allow": headers["Allow"]},
-            )
+            return replace(_HTTP[405], headers={"Allow": headers["Allow"]})
         case web.HTTPNotFound():
             return _HTTP[404]
         case e.StoreUnavailable():
