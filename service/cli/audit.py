@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -15,11 +14,11 @@ from service.domain.chain import Verdict, Wrong
 from service.domain.events import Entry
 from service.observe.logging import configure
 from service.settings import from_environment
+from service.store.rows import to_time
 from service.upkeep import verify_chains
 
 app = App(name="audit", help="Look into the record of what was done.")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORDS = {
     Wrong.CHANGED: "changed or inserted, or the event before it was",
     Wrong.MISSING_BEFORE: "events are missing before it",
@@ -114,6 +113,6 @@ def _time(at: int) -> str:
     if at < 0:
         return "an impossible time"
     try:
-        return (_EPOCH + timedelta(milliseconds=at)).isoformat(timespec="milliseconds")
+        return to_time(at).isoformat(timespec="milliseconds")
     except OverflowError:
         return f"{at} ms"

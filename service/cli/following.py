@@ -43,11 +43,6 @@ async def followed(service: Remote, pairing: Any, how: Following) -> Any:
     return pairing
 
 
-def is_left_behind(pairing: Any) -> bool:
-    """Whether a rollback of it could not be completed."""
-    return any(side["state"] == "ROLLBACK_FAILED" for side in pairing["sides"])
-
-
 async def _watched(service: Remote, pairing: Any, console: Terminal) -> Any:
     async with watching(console) as watch:
         watch.show([pairing])

@@ -8,9 +8,10 @@ from uuid import UUID
 
 from cyclopts import Parameter
 
-from service.cli.following import Following, followed, is_left_behind, patiently
+from service.cli.following import Following, followed, patiently
 from service.cli.remote import Remote, answered, remote
 from service.cli.status import Exit, run
+from service.cli.watching import is_left_behind
 
 _FOLLOW = Following()
 

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,11 +13,11 @@ from service.cli.status import Exit, run, say, tell
 from service.observe.logging import configure
 from service.settings import from_environment
 from service.store.pruning import Pruned
+from service.store.rows import to_time
 from service.upkeep import prune as prune_database
 
 _AGE = re.compile(r"([1-9][0-9]{0,3})([dw])")
 _UNITS = {"d": timedelta(days=1), "w": timedelta(weeks=1)}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ def _report(summed: _Sum, cut_off: int, *, dry_run: bool, as_json: bool) -> None
         }
         say(json.dumps(content, indent=2))
         return
-    before = (_EPOCH + timedelta(milliseconds=cut_off)).isoformat(timespec="seconds")
+    before = to_time(cut_off).isoformat(timespec="seconds")
     verb = "Would remove" if dry_run else "Removed"
     say(
         f"{verb} {gone.pairings} pairings that were over before {before}, with {gone.events} "

@@ -96,6 +96,11 @@ def _line(pairing: Pairing) -> str:
     return f"{' - '.join(pairing['appliances'])}: {state} {pairing['progress']} % ({sides})"
 
 
+def is_left_behind(pairing: Pairing) -> bool:
+    """Whether a rollback of it could not be completed."""
+    return any(side["state"] == "ROLLBACK_FAILED" for side in pairing["sides"])
+
+
 def told_end(pairing: Pairing) -> list[str]:
     """How a pairing ended, for people: what it came to, and what is left where."""
     lines = [f"{pairing['id']} {pairing['operation']} {pairing['state']}"]
@@ -104,7 +109,7 @@ def told_end(pairing: Pairing) -> list[str]:
     if pairing["state"] in {"FAILED", "CANCELED"}:
         lines += [_told_side(pairing, side) for side in pairing["sides"]]
     lines += [f"  warning: {_words(warning)}" for warning in pairing["warnings"]]
-    if any(side["state"] == "ROLLBACK_FAILED" for side in pairing["sides"]):
+    if is_left_behind(pairing):
         lines.append(f"  Resume the rollback: sitepair retry {pairing['id']}")
     lines.append(f"  operationID {pairing['operationID']}")
     return lines
