@@ -5,7 +5,6 @@ import base64
 import hashlib
 import hmac
 import signal
-import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from service.api.parts import ApiParts, ProcessParts, Readiness
 from service.api.routes import build, build_without_api
 from service.api.serving import ApiRunner
 from service.appliance.check import CheckReport, check
-from service.appliance.conditions import Conditions
+from service.appliance.conditions import Conditions, wall_ms
 from service.appliance.egress import EgressPolicy
 from service.appliance.fleet import ApplianceFleet
 from service.appliance.limits import CallTimeouts
@@ -177,7 +176,7 @@ async def _open_store(stack: AsyncExitStack, settings: Settings, metrics: Metric
         url=url,
         kind=kind,
         database=database,
-        appliances=Appliances(database, Vault(keys), _now_ms),
+        appliances=Appliances(database, Vault(keys), wall_ms),
         listener=listener,
         egress=EgressPolicy(settings.egress_allow, settings.egress_deny),
         keys=keys,
@@ -191,7 +190,7 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
     conditions, openings = Conditions(store.egress, timeouts), Signal()
     registrations = Registrations(store.appliances)
     await stack.enter_async_context(_background(registrations.run()))
-    logins = LoginGates(store.database, _now_ms, lambda: workers.current.id)
+    logins = LoginGates(store.database, wall_ms, lambda: workers.current.id)
     await stack.enter_async_context(_background(logins.run()))
     fleet = ApplianceFleet(registrations.of, conditions, logins.of, on_open=openings.announce)
     await stack.enter_async_context(fleet)
@@ -211,7 +210,7 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
             cancels=store.listener.cancels,
             openings=openings,
         )
-        return Worker(worker_id, ports, clock=_now_ms, policy=policy)
+        return Worker(worker_id, ports, clock=wall_ms, policy=policy)
 
     workers = Succession(born)
     store.metrics.watch_worker(lambda: workers.current.figures)
@@ -249,12 +248,12 @@ async def _start_http(
 
 
 async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
-    intake = Intake(store.database, _now_ms)
+    intake = Intake(store.database, wall_ms)
     await stack.enter_async_context(_drained(intake, store.drain))
     # Its own: a retry that is refused undoes its group, which is not to be one of a worker.
     journal = await _journal(stack, store)
 
-    logins = LoginGates(store.database, _now_ms)
+    logins = LoginGates(store.database, wall_ms)
     await stack.enter_async_context(_background(logins.run()))
 
     async def check_one(registration: Registration) -> CheckReport:
@@ -265,11 +264,11 @@ async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
         appliances=store.appliances,
         health=Health(store.database),
         intake=intake,
-        bulk=BulkIntake(store.database, _now_ms),
+        bulk=BulkIntake(store.database, wall_ms),
         batches=Batches(store.database),
         pairings=Pairings(store.database),
         cancels=Cancels(store.database),
-        retries=Retries(store.database, journal, _now_ms),
+        retries=Retries(store.database, journal, wall_ms),
         over=store.listener.over,
         audit=Audit(store.database),
         anything=store.listener.anything,
@@ -357,7 +356,3 @@ def _token_path(settings: Settings) -> Path:
 
 def _key_path(settings: Settings) -> Path:
     return settings.data_dir / "secret.key"
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from service.appliance.client import ApplianceClient
-from service.appliance.conditions import Conditions, wall_ms
+from service.appliance.conditions import Conditions
 from service.appliance.egress import EgressPolicy
 from service.appliance.examination import Examination, Step, failed
 from service.appliance.gate import OwnGate
@@ -61,7 +61,7 @@ async def check(
     async with asyncio.TaskGroup() as group:
         client = ApplianceClient(registration, conditions, group, gate)
         try:
-            examination = Examination(registration.spec, conditions, client, wall_ms)
+            examination = Examination(registration.spec, conditions, client)
             return await _run(examination.steps(), timeout_s)
         finally:
             await client.close()

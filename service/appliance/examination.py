@@ -61,11 +61,7 @@ class Examination:
     """The checks of one appliance, and what they learn for one another."""
 
     def __init__(
-        self,
-        spec: ApplianceSpec,
-        conditions: Conditions,
-        client: ApplianceClient,
-        clock: Callable[[], int],
+        self, spec: ApplianceSpec, conditions: Conditions, client: ApplianceClient
     ) -> None:
         parts = urlsplit(spec.management_url)
         self._host = parts.hostname or ""
@@ -73,7 +69,7 @@ class Examination:
         self._expected = spec.thumbprint
         self._conditions = conditions
         self._client = client
-        self._clock = clock
+        self._clock = conditions.clock
         self._address = ""
         self._addresses: tuple[str, ...] = ()
         self._presented: bytes | Exception = b""
