@@ -55,8 +55,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._work = asyncio.Event()
         self._pressing = asyncio.Event()
         self._pressing_since = inf
-        self._closed = False
-        self._closing = asyncio.Event()
+        self._closed = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
 
@@ -65,7 +64,7 @@ class GroupCommit(Generic[Item, Answer]):
 
         Raises StoreUnavailable when the outcome is not known, or when the loop has been stopped.
         """
-        if self._closed:
+        if self._closed.is_set():
             raise StoreUnavailable("the service is shutting down")
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
@@ -89,7 +88,7 @@ class GroupCommit(Generic[Item, Answer]):
                 if self._lately.many >= CROWD and len(self._waiting) < LARGEST_GROUP:
                     await self._rest_until(began + self._rest_s)
         finally:
-            self._closed = True
+            self._closed.set()
             _give_up([answer for _, answer in self._waiting])
             self._waiting.clear()
             try:
@@ -100,14 +99,13 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def stop(self) -> None:
         """Take nothing more, and return when all that was handed over is through and `run` is."""
-        self._closed = True
-        self._closing.set()
+        self._closed.set()
         self._pressing.set()
         self._work.set()
         await self._ended.wait()
 
     async def _has_work(self) -> bool:
-        while not self._waiting and not self._closed:
+        while not self._waiting and not self._closed.is_set():
             self._work.clear()
             await self._work.wait()
         return bool(self._waiting)
@@ -117,12 +115,12 @@ class GroupCommit(Generic[Item, Answer]):
             async with asyncio.timeout_at(instant) as resting:
                 await self._pressing.wait()
                 resting.reschedule(min(instant, self._pressing_since + self._pressing_s))
-                await self._closing.wait()
+                await self._closed.wait()
 
     async def _commit_next(self) -> int:
         size = min(len(self._waiting), LARGEST_GROUP)
         group = [self._waiting.popleft() for _ in range(size)]
-        if not (self._waiting or self._closed):
+        if not (self._waiting or self._closed.is_set()):
             self._pressing.clear()
         try:
             answers = await self._answers([item for item, _ in group])
