@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.domain.errors import SitepairError, StoreUnavailable
+from service.domain.errors import StoreUnavailable, UnknownAppliance
 from service.domain.ids import ApplianceName
 from service.engine.policy import Policy
 from service.engine.ports import Ports
@@ -66,7 +66,9 @@ class BreakerKeeper:
                 emit(BreakerClosed(name))
             else:
                 await self._health.report({name: error})
-        except SitepairError as trouble:
+        except UnknownAppliance:
+            pass  # It was removed just now.
+        except StoreUnavailable as trouble:
             # Nobody is worse off: the next turn to probe comes by itself.
             emit(StoreTroubled(doing=f"probing '{name}'", error=str(trouble)))
         except Exception as defect:  # noqa: BLE001 - one appliance's answer must not end the worker

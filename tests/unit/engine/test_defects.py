@@ -6,6 +6,7 @@ import pytest
 
 from service.appliance.client import ApplianceClient
 from service.domain.appliance import ApiError
+from service.domain.errors import UnknownAppliance
 from service.domain.events import PairingEvent, SideEvent
 from service.domain.ids import ApplianceName
 from service.domain.pairing import PairingState
@@ -15,7 +16,7 @@ from service.engine.policy import Policy
 from service.engine.ports import Fleet
 from service.engine.saga import drive
 from service.engine.surrender import surrender
-from service.observe.events import LogEvent, UpkeepCrashed
+from service.observe.events import LogEvent, StoreTroubled, UpkeepCrashed
 from service.observe.logging import listening
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import OTHER, POLICY, THIRD, a_pairing, scene
@@ -97,3 +98,25 @@ def test_a_probe_that_meets_a_defect_is_tried_again_and_the_worker_goes_on(
         assert len(worker.workers) == 1
     assert len(probes) == 2
     assert told == [UpkeepCrashed(f"probing '{OTHER}'")]
+
+
+def test_an_appliance_that_is_gone_as_it_is_probed_is_no_trouble_of_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probes: list[float] = []
+    told: list[LogEvent] = []
+
+    async def gone_at_first(client: ApplianceClient) -> ApiError | None:
+        probes.append(here.loop.instant)
+        if len(probes) == 1:
+            raise UnknownAppliance(client.name)
+        return await probe(client)
+
+    probe = ApplianceClient.probe
+    monkeypatch.setattr(ApplianceClient, "probe", gone_at_first)
+    with scene() as here, listening(told.append):
+        here.befall(OTHER, "GET", ".*", CallFault.UNREACHABLE, when=lambda: not probes)
+        here.befall(OTHER, "POST", ".*", CallFault.UNREACHABLE, when=lambda: not probes)
+        assert here.until_over().state is PairingState.SUCCEEDED
+    assert len(probes) == 2
+    assert not [event for event in told if isinstance(event, StoreTroubled | UpkeepCrashed)]
