@@ -1,7 +1,7 @@
 """Which event may follow which state, and what it makes of it. The one place states change."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar, assert_never
+from typing import NamedTuple, TypeVar, assert_never, get_args
 
 from msgspec.structs import replace
 
@@ -75,13 +75,7 @@ SIDE: Mapping[type[e.SideEvent], Mapping[SideState, SideState]] = {
     e.SideReopened: {state: S.PENDING for state in S if state not in UNDER_WAY},
 }
 
-_ROLLBACK = (
-    e.RollbackRequested,
-    e.RollbackDelayed,
-    e.SideRolledBack,
-    e.NothingToUndo,
-    e.RollbackFailed,
-)
+_ROLLBACK: tuple[type[e.SideEvent], ...] = get_args(e.RollbackEvent)
 _PHASES: Mapping[type[e.SideEvent], Phase] = {
     **dict.fromkeys(SIDE.keys() - {e.AnswerLost, e.TaskAccepted, e.SideReopened}, Phase.PAIRING),
     **dict.fromkeys((e.PeerVerified, e.AbsenceVerified), Phase.VERIFYING),
@@ -106,6 +100,12 @@ _OPERATIONS: Mapping[type[e.SideEvent], frozenset[Operation]] = {
 }
 """Whose business an event is; those that are not here may be any operation's."""
 
+_CALLS: Mapping[type[e.SideEvent], SiteCall] = {
+    e.PairRequested: SiteCall.PAIR,
+    e.RepairRequested: SiteCall.REPAIR,
+    e.UnpairRequested: SiteCall.UNPAIR,
+}
+
 
 class _Ground(NamedTuple):
     is_given: Callable[[Pairing, Side], bool]
@@ -114,8 +114,7 @@ class _Ground(NamedTuple):
 
 _GROUNDS: Mapping[type[e.SideEvent], _Ground] = {
     **dict.fromkeys(
-        (e.PairRequested, e.RepairRequested, e.UnpairRequested),
-        _Ground(lambda pairing, _: not pairing.is_canceling, "nobody who wants it canceled"),
+        _CALLS, _Ground(lambda pairing, _: not pairing.is_canceling, "nobody who wants it canceled")
     ),
     **dict.fromkeys(
         (e.PeerFound, e.PeerGone),
@@ -131,12 +130,6 @@ _GROUNDS: Mapping[type[e.SideEvent], _Ground] = {
     ),
 }
 """What has to have gone before, where the state does not tell."""
-
-_CALLS = {
-    e.PairRequested: SiteCall.PAIR,
-    e.RepairRequested: SiteCall.REPAIR,
-    e.UnpairRequested: SiteCall.UNPAIR,
-}
 
 
 def apply(pairing: Pairing, event: e.PairingEvent | e.SideEvent, at: int) -> Pairing:
