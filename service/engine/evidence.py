@@ -10,10 +10,8 @@ from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
 from service.engine.case import Case
-from service.engine.policy import Policy
+from service.engine.policy import Policy, Seconds
 from service.engine.ports import Appliance
-
-Seconds = float
 
 _NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
 """Answers that mean that an appliance has no list of tasks for us (h4-api 3.4)."""

@@ -8,6 +8,9 @@ from service.domain.appliance import ApiError
 from service.domain.backoff import backoff_s
 from service.domain.decisions import says_gone
 
+Seconds = float
+AT_ONCE: Seconds = 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -39,13 +39,10 @@ from service.domain.events import (
 )
 from service.domain.pairing import Operation, Side, SideState, SiteCall
 from service.engine.case import Case
-from service.engine.policy import Policy
+from service.engine.policy import AT_ONCE, Policy, Seconds
 from service.engine.ports import Appliance
 from service.engine.site import Site
 from service.engine.uninterrupted import uninterrupted
-
-Seconds = float
-AT_ONCE: Seconds = 0.0
 
 _SEEN = (SidePaired, SideUnpaired, PeerFound, PeerGone)
 """What the task or the list would say again: noted, and durable with what comes of it."""
@@ -67,7 +64,7 @@ class SideSaga:
 
     @property
     def _side(self) -> Side:
-        return self._case.pairing.side(self._name)
+        return self._site.side
 
     async def run(self) -> None:
         """Bring this side where its operation wants it, or fail it.

@@ -9,10 +9,8 @@ from service.domain.ids import TaskId
 from service.domain.pairing import Side, SiteCall
 from service.engine.case import Case
 from service.engine.evidence import Evidence
-from service.engine.policy import Policy
+from service.engine.policy import Policy, Seconds
 from service.engine.ports import Appliance
-
-Seconds = float
 
 
 class Site:
@@ -35,7 +33,7 @@ class Site:
     @property
     def side(self) -> Side:
         """The side, as it is now."""
-        return self._case.pairing.side(self.name)
+        return self._case.side(self.name)
 
     @property
     def peer(self) -> Endpoint:

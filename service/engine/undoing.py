@@ -28,13 +28,10 @@ from service.domain.events import (
 )
 from service.domain.pairing import Side, SideState, SiteCall
 from service.engine.case import Case
-from service.engine.policy import Policy
+from service.engine.policy import AT_ONCE, Policy, Seconds
 from service.engine.ports import Appliance
 from service.engine.site import Site
 from service.engine.uninterrupted import uninterrupted
-
-Seconds = float
-AT_ONCE: Seconds = 0.0
 
 
 class Undoing:
