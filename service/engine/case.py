@@ -36,9 +36,9 @@ FRESH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Author:
-    """On whose behalf a case is changed: the worker's name, its clock (ms), and what it has to
-    ask before it changes anything on an appliance."""
+class Driver:
+    """Who drives a case: the worker's name, its clock (ms), and what it has to ask before it
+    changes anything on an appliance."""
 
     name: str
     clock: Callable[[], int]
@@ -63,7 +63,7 @@ class Case:
 
     # Tens of thousands are in flight, each with two of `SideSaga` and of `Site`.
     __slots__ = (
-        "_author",
+        "_driver",
         "_endpoints",
         "_journal",
         "_noted_at",
@@ -78,15 +78,15 @@ class Case:
         "permit",
     )
 
-    def __init__(self, assignment: Assignment, journal: Journal, author: Author) -> None:
+    def __init__(self, assignment: Assignment, journal: Journal, driver: Driver) -> None:
         self.pairing: Pairing = assignment.pairing
         self._owned_since = asyncio.get_running_loop().time()
         self.deadline: float = self._owned_since + assignment.remaining_s
         self.closed: dict[ApplianceName, ApiError] = {}
-        self.permit = author.permit
+        self.permit = driver.permit
         self._endpoints = assignment.endpoints
         self._journal = journal
-        self._author = author
+        self._driver = driver
         self._written = self.pairing
         self._notes: list[Note] = []
         self._noted_at = float("inf")
@@ -222,8 +222,8 @@ class Case:
             emit(ended(after))
 
     def _enter(self, event: PairingEvent | SideEvent) -> Note:
-        author = self._author
-        self.pairing, entry = advance(self.pairing, event, at=author.clock(), actor=author.name)
+        driver = self._driver
+        self.pairing, entry = advance(self.pairing, event, at=driver.clock(), actor=driver.name)
         if isinstance(event, RollbackStarted):
             self.deadline = asyncio.get_running_loop().time() + event.timeout_s
         name = entry.appliance

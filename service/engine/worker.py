@@ -14,7 +14,7 @@ from service.domain.events import PairingHandedBack
 from service.domain.ids import PairingId, WorkerId
 from service.domain.pairing import CancelWish, Claimed
 from service.engine.breakers import BreakerKeeper
-from service.engine.case import Author, Case
+from service.engine.case import Case, Driver
 from service.engine.lease import Lease
 from service.engine.policy import Policy
 from service.engine.ports import Ports
@@ -55,7 +55,7 @@ class Worker:
         self.trouble: str | None = None
         self.lease = Lease(ports.heartbeat, policy, self._heard_of)
         self.id = worker_id
-        self._author = Author(f"worker-{worker_id}", clock, self.lease.permit)
+        self._driver = Driver(f"worker-{worker_id}", clock, self.lease.permit)
         self._ports = ports
         self._policy = policy
         self._breakers = BreakerKeeper(ports, policy)
@@ -168,7 +168,7 @@ class Worker:
         while self._room > 0:
             claimed = await self._claim(min(self._room, self._policy.claim_size))
             for assignment in claimed.assignments:
-                case = Case(assignment, self._ports.journal, self._author)
+                case = Case(assignment, self._ports.journal, self._driver)
                 self._cases[case.pairing.id] = case
                 cases.append(case)
             if not claimed.has_more:
@@ -216,7 +216,7 @@ class Worker:
             async with self._slots:  # Who is cancelled before that is freed with the worker.
                 self._driven += 1
                 try:
-                    await drive(case, self._ports.fleet, self._policy, self._author.name)
+                    await drive(case, self._ports.fleet, self._policy, self._driver.name)
                 except asyncio.CancelledError:
                     await self._hand_back(case)
                     raise
@@ -257,7 +257,7 @@ class Worker:
             return
         try:
             async with asyncio.timeout(self._policy.grace_s):
-                await case.record(PairingHandedBack(self._author.name), release=True)
+                await case.record(PairingHandedBack(self._driver.name), release=True)
             self.handed_back += 1
         except (SitepairError, TimeoutError) as trouble:
             reason = str(trouble) or "no answer in time"

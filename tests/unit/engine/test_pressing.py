@@ -13,7 +13,7 @@ from service.domain.events import (
 )
 from service.domain.ids import TaskId
 from service.domain.pairing import Assignment, Operation
-from service.engine.case import Author, Case
+from service.engine.case import Case, Driver
 from service.engine.ports import Change
 from tests.support.virtual_time import now, run
 from tests.unit.domain.values import ENDPOINT_A, ENDPOINT_B, ERROR, A, B, a_pairing
@@ -50,7 +50,7 @@ def asked_for(operation: Operation, *events: SideEvent) -> list[bool]:
         assignment = Assignment(
             replace(a_pairing(), operation=operation), (ENDPOINT_A, ENDPOINT_B), 900.0
         )
-        case = Case(assignment, heard, Author("worker", lambda: int(now()), lambda: None))
+        case = Case(assignment, heard, Driver("worker", lambda: int(now()), lambda: None))
         for event in events:
             await case.record(event)
         return heard.pressing

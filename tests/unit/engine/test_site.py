@@ -10,7 +10,7 @@ from service.domain.decisions import Absent
 from service.domain.errors import ApplianceError, LoginRefused, NotSent, Rejected, TaskForgotten
 from service.domain.ids import TaskId
 from service.domain.pairing import Assignment, SiteCall
-from service.engine.case import Author, Case
+from service.engine.case import Case, Driver
 from service.engine.policy import Policy
 from service.engine.site import Site
 from tests.support.virtual_time import now, run
@@ -71,7 +71,7 @@ def look_at_it(appliance: Refusing, times: int = 1) -> list[object]:
 
     async def look() -> list[object]:
         assignment = Assignment(a_pairing(), (ENDPOINT_A, ENDPOINT_B), 900.0)
-        case = Case(assignment, Unused(), Author("worker", lambda: int(now()), lambda: None))
+        case = Case(assignment, Unused(), Driver("worker", lambda: int(now()), lambda: None))
         site, seen = Site(case, appliance, POLICY), list[object]()
         for _ in range(times):
             try:
