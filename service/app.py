@@ -14,7 +14,7 @@ from typing import Any
 import uuid_utils.compat
 from aiohttp import web
 
-from service.api.parts import ApiParts, ProcessParts, Readiness
+from service.api.parts import ApiParts, ProcessParts
 from service.api.routes import build, build_without_api
 from service.api.serving import ApiRunner
 from service.appliance.check import CheckReport, check
@@ -237,11 +237,11 @@ async def _start_http(
 
     schema = SharedLook(lambda: current_state(store.url))
 
-    async def readiness() -> Readiness:
-        return await _readiness(schema, workers)
+    async def objection() -> str | None:
+        return await _objection(schema, workers)
 
     token = _admin_token(store.settings)
-    process = ProcessParts(ready=readiness, metrics=store.metrics, admin_token=token)
+    process = ProcessParts(objection=objection, metrics=store.metrics, admin_token=token)
     if not api:
         return await _listen(stack, build_without_api(process), address)
     return await _listen(stack, build(process, await _api_parts(stack, store)), address)
@@ -293,18 +293,19 @@ async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[st
     return f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
 
 
-async def _readiness(schema: SharedLook[SchemaState], workers: Succession | None) -> Readiness:
+async def _objection(schema: SharedLook[SchemaState], workers: Succession | None) -> str | None:
+    """Why requests cannot be served; None if they can."""
     try:
         state = await schema.get()
     except NotOurs:
-        return Readiness(ok=False, reasons=("The database is another application's.",))
+        return "The database is another application's."
     except StoreUnavailable:
-        return Readiness(ok=False, reasons=("The database does not answer.",))
+        return "The database does not answer."
     if state.standing is Standing.BEHIND:
-        return Readiness(ok=False, reasons=("The database's schema is behind.",))
+        return "The database's schema is behind."
     if workers is not None and workers.current.trouble is not None:
-        return Readiness(ok=False, reasons=("No pairings can be claimed.",))
-    return Readiness(ok=True)
+        return "No pairings can be claimed."
+    return None
 
 
 @asynccontextmanager

@@ -16,9 +16,9 @@ async def get_health(_request: web.Request) -> web.Response:
 
 async def get_readiness(request: web.Request) -> web.Response:
     """Whether requests can be served."""
-    readiness = await request.app[PROCESS].ready()
-    if not readiness.ok:
-        raise NotReady(readiness.reasons)
+    objection = await request.app[PROCESS].objection()
+    if objection is not None:
+        raise NotReady(objection)
     return responses.respond({"status": "ok"})
 
 

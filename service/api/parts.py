@@ -23,19 +23,15 @@ from service.store.pairings import Pairings
 from service.store.retries import Retries
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether requests can be served, and if not, why: shown to whoever asks, without a token."""
-
-    ok: bool
-    reasons: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessParts:
-    """What the calls need that are about this process, whatever it does."""
+    """What the calls need that are about this process, whatever it does.
 
-    ready: Callable[[], Awaitable[Readiness]]
+    `objection` tells why requests cannot be served, None if they can; it is shown to whoever asks,
+    without a token.
+    """
+
+    objection: Callable[[], Awaitable[str | None]]
     metrics: Metrics
     admin_token: str = field(repr=False)
 

@@ -114,7 +114,4 @@ class UnknownPath(RequestError):
 
 
 class NotReady(RequestError):
-    """The service cannot serve requests now."""
-
-    def __init__(self, reasons: Sequence[str]) -> None:
-        super().__init__("; ".join(reasons) or "The service is not ready.")
+    """The service cannot serve requests now; the text says why."""

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from service.api.parts import ApiParts, ProcessParts, Readiness
+from service.api.parts import ApiParts, ProcessParts
 from service.api.routes import build
 from service.api.serving import ApiRunner
 from service.appliance.check import CheckReport
@@ -54,10 +54,10 @@ class Preflight:
 class Ready:
     """Says what it is told to."""
 
-    reasons: tuple[str, ...] = ()
+    objection: str | None = None
 
-    async def __call__(self) -> Readiness:
-        return Readiness(not self.reasons, self.reasons)
+    async def __call__(self) -> str | None:
+        return self.objection
 
 
 class WatchedAnnouncements(Announcements):
@@ -152,7 +152,7 @@ async def served_over(database_url: str) -> AsyncIterator[Served]:
         spool_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         store = await stack.enter_async_context(stored(database_url, over))
         process = ProcessParts(
-            ready=readiness, metrics=stack.enter_context(counted()), admin_token=TOKEN
+            objection=readiness, metrics=stack.enter_context(counted()), admin_token=TOKEN
         )
         runner = ApiRunner(
             build(

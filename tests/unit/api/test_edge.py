@@ -71,7 +71,7 @@ async def test_everything_else_needs_the_token_and_does_not_say_what_was_wrong(
 
 
 async def test_an_unready_service_says_why(served: Served) -> None:
-    served.readiness.reasons = ("the schema is behind",)
+    served.readiness.objection = "the schema is behind"
 
     answer = await served.stranger.call("GET", "/readyz")
 
