@@ -7,7 +7,7 @@ pairing or the appliance's registration.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii as quoted
@@ -168,17 +168,6 @@ class Walk:
         if head is None or entry.seq < head.seq or ChainPosition(entry.seq, entry.hash) == head:
             return None
         return Wrong.HEAD_DIFFERS
-
-
-def first_misfit(entries: Iterable[Entry], head: ChainPosition | None = None) -> Misfit | None:
-    """The first of a chain's entries, in stored order, that does not fit; None if all do.
-
-    With `head`, where the chain has to end; without, its end is not looked at.
-    """
-    walk = Walk(head)
-    for entry in entries:
-        walk.step(entry)
-    return walk.misfit if head is None else walk.end()
 
 
 @dataclass(frozen=True, slots=True)

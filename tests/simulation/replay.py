@@ -6,17 +6,18 @@ from typing import Any, get_args
 
 from msgspec.structs import replace
 
-from service.domain import chain, events, transitions
+from service.domain import events, transitions
 from service.domain.appliance import ApiError
 from service.domain.events import Entry, Event, PairingAccepted
 from service.domain.pairing import ChainPosition, OnFailure, Operation, Pairing, Side
+from tests.support.chain import first_misfit
 
 _EVENTS = {kind.__name__: kind for kind in get_args(Event)}
 
 
 def misfits(stored: Pairing, entries: Sequence[Entry]) -> list[str]:
     """What of `stored` does not follow from its events; and the first event that does not fit."""
-    broken = chain.first_misfit(entries, stored.position)
+    broken = first_misfit(entries, stored.position)
     if broken is not None:
         return [f"its chain breaks: {broken}"]
     replayed = _first(stored, entries[0])

@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 from sqlalchemy import select
 
-from service.domain.chain import first_misfit
 from service.domain.errors import (
     ApplianceBusy,
     ApplianceExists,
@@ -44,6 +43,7 @@ from tests.integration.store.values import (
     thumbprint,
 )
 from tests.integration.store.watching import insert_rival, until_blocked
+from tests.support.chain import first_misfit
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

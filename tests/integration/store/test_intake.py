@@ -12,7 +12,6 @@ import asyncpg
 import pytest
 from sqlalchemy import Engine, event
 
-from service.domain.chain import first_misfit
 from service.domain.errors import (
     IdempotencyKeyReused,
     PairingActive,
@@ -38,6 +37,7 @@ from tests.integration.store.values import (
     request,
 )
 from tests.integration.store.watching import insert_rival, transactions, until_blocked
+from tests.support.chain import first_misfit
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

@@ -10,7 +10,6 @@ import asyncpg
 from msgspec.structs import replace
 
 from service.domain.appliance import read_sent
-from service.domain.chain import first_misfit
 from service.domain.errors import LeaseLost, SitepairError, StoreUnavailable
 from service.domain.events import PairingHandedBack, PairRequested, PeerFound, TaskAccepted
 from service.domain.ids import TaskId
@@ -32,6 +31,7 @@ from tests.integration.store.values import (
     way_to_success,
 )
 from tests.integration.store.watching import connections, transactions, until_blocked
+from tests.support.chain import first_misfit
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

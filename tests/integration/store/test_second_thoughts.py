@@ -10,7 +10,6 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from service.domain.chain import first_misfit
 from service.domain.errors import (
     NotRetryable,
     PairingActive,
@@ -59,6 +58,7 @@ from tests.integration.store.values import (
     way_to_success,
 )
 from tests.integration.store.watching import until_blocked
+from tests.support.chain import first_misfit
 from tests.unit.domain.values import ERROR
 
 if TYPE_CHECKING:

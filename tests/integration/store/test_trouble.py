@@ -13,7 +13,6 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from service.domain.chain import first_misfit
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import PairingId
 from service.domain.pairing import Assignment, PairingState
@@ -36,6 +35,7 @@ from tests.integration.store.values import (
     way_to_success,
     worker,
 )
+from tests.support.chain import first_misfit
 from tests.support.database import with_database
 
 SETTINGS = {"fsync": "off", "full_page_writes": "off"}

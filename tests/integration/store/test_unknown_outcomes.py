@@ -11,7 +11,6 @@ import asyncpg
 import pytest
 
 from service.domain.advance import advance
-from service.domain.chain import first_misfit
 from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.events import PairingHandedBack, PairingStarted, PairRequested
 from service.domain.pairing import Pairing
@@ -41,6 +40,7 @@ from tests.integration.store.values import (
     way_to_success,
 )
 from tests.integration.store.watching import until, until_blocked
+from tests.support.chain import first_misfit
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

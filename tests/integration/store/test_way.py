@@ -1,10 +1,10 @@
 """A pairing's way through the store, from acceptance to its end."""
 
-from service.domain.chain import first_misfit
 from service.domain.pairing import PairingState
 from service.store.database import Database
 from service.store.pairings import Pairings
 from tests.integration.store.values import accepted, as_stored, claim, journal_on, way_to_success
+from tests.support.chain import first_misfit
 
 
 async def test_a_pairing_goes_from_acceptance_to_success_and_reads_back_as_it_was_written(

@@ -9,7 +9,6 @@ import asyncpg
 from msgspec import structs
 
 from service.domain.appliance import ApiError
-from service.domain.chain import first_misfit
 from service.domain.events import (
     CallLost,
     CancelRequested,
@@ -50,6 +49,7 @@ from tests.integration.store.values import (
     step,
     thumbprint,
 )
+from tests.support.chain import first_misfit
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

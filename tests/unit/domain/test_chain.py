@@ -25,6 +25,7 @@ from service.domain.events import (
 )
 from service.domain.ids import OperationId
 from service.domain.pairing import ChainPosition
+from tests.support.chain import first_misfit
 from tests.unit.domain.values import A, B
 
 CHAIN = UUID("01890000-0000-7000-8000-000000000002")
@@ -71,7 +72,7 @@ def chained(events: Sequence[Event | ApplianceEvent]) -> list[Entry]:
 
 @given(st.lists(EVENTS, max_size=8))
 def test_what_was_appended_fits(events: list[Event]) -> None:
-    assert chain.first_misfit(chained(events)) is None
+    assert first_misfit(chained(events)) is None
 
 
 @given(st.lists(EVENTS, min_size=1, max_size=8))
@@ -79,7 +80,7 @@ def test_what_was_appended_still_fits_after_a_trip_through_json(events: list[Eve
     stored = [
         replace(entry, detail=chain.spelt(json.loads(entry.detail))) for entry in chained(events)
     ]
-    assert chain.first_misfit(stored) is None
+    assert first_misfit(stored) is None
 
 
 CHAINS = st.lists(EVENTS, min_size=1, max_size=8).map(chained)
@@ -122,7 +123,7 @@ def test_a_changed_event_is_named(
     changed = replace(entries[index], **change)
     stored = [*entries[:index], changed, *entries[index + 1 :]]
 
-    assert chain.first_misfit(stored, head_of(entries)) == Misfit(Wrong.CHANGED, changed)
+    assert first_misfit(stored, head_of(entries)) == Misfit(Wrong.CHANGED, changed)
 
 
 @given(CHAINS, st.data())
@@ -132,7 +133,7 @@ def test_behind_a_removed_event_the_next_one_is_named_or_the_new_end(
     index = index_in(data, entries)
     stored = entries[:index] + entries[index + 1 :]
 
-    misfit = chain.first_misfit(stored, head_of(entries))
+    misfit = first_misfit(stored, head_of(entries))
 
     if index < len(entries) - 1:
         assert misfit == Misfit(Wrong.MISSING_BEFORE, entries[index + 1])
@@ -148,7 +149,7 @@ def test_of_a_chain_that_was_cut_off_the_last_event_left_is_named(
 ) -> None:
     stored = entries[: index_in(data, entries)]
 
-    misfit = chain.first_misfit(stored, head_of(entries))
+    misfit = first_misfit(stored, head_of(entries))
 
     assert misfit is not None
     assert misfit.entry == (stored[-1] if stored else None)
@@ -165,7 +166,7 @@ def test_a_removed_event_is_missed_even_if_those_behind_it_are_numbered_anew(
         *(replace(entry, seq=entry.seq - 1) for entry in entries[index + 1 :]),
     ]
 
-    misfit = chain.first_misfit(stored, head_of(entries))
+    misfit = first_misfit(stored, head_of(entries))
 
     assert misfit is not None
     if index < len(entries) - 1:
@@ -183,9 +184,9 @@ def test_an_inserted_event_is_named_or_the_one_whose_place_it_took(
     renumbered = [replace(entry, seq=entry.seq + 1) for entry in behind]
     head = head_of(entries)
 
-    twice = chain.first_misfit([*before, inserted, *behind], head)
-    pushed = chain.first_misfit([*before, inserted, *renumbered], head)
-    rough = chain.first_misfit([*before, unhashed, *behind], head)
+    twice = first_misfit([*before, inserted, *behind], head)
+    pushed = first_misfit([*before, inserted, *renumbered], head)
+    rough = first_misfit([*before, unhashed, *behind], head)
 
     if index < len(entries) - 1:
         assert twice == Misfit(Wrong.CHANGED, behind[0])
@@ -199,7 +200,7 @@ def test_an_inserted_event_is_named_or_the_one_whose_place_it_took(
 def test_an_event_behind_the_head_is_named(entries: list[Entry]) -> None:
     appended = forged(entries, len(entries) + 1)
 
-    misfit = chain.first_misfit([*entries, appended], head_of(entries))
+    misfit = first_misfit([*entries, appended], head_of(entries))
 
     assert misfit == Misfit(Wrong.HEAD_DIFFERS, appended)
 
@@ -214,7 +215,7 @@ def test_of_two_events_that_changed_places_the_first_is_named(
     stored[one] = replace(entries[other], seq=entries[one].seq)
     stored[other] = replace(entries[one], seq=entries[other].seq)
 
-    misfit = chain.first_misfit(stored, head_of(entries))
+    misfit = first_misfit(stored, head_of(entries))
 
     assert misfit == Misfit(Wrong.CHANGED, stored[one])
 
@@ -227,7 +228,7 @@ def test_a_forgery_with_a_hash_that_fits_no_longer_fits_its_successor(
     forgery = rehashed(replace(entries[index], **change), entries[:index])
     stored = [*entries[:index], forgery, *entries[index + 1 :]]
 
-    misfit = chain.first_misfit(stored, head_of(entries))
+    misfit = first_misfit(stored, head_of(entries))
 
     if index < len(entries) - 1:
         assert misfit == Misfit(Wrong.CHANGED, entries[index + 1])
@@ -241,7 +242,7 @@ def test_whatever_of_a_chain_is_taken_in_whatever_order_only_the_whole_is_sound(
 ) -> None:
     stored = [entries[index] for index in picked if index < len(entries)]
 
-    misfit = chain.first_misfit(stored, head_of(entries))
+    misfit = first_misfit(stored, head_of(entries))
 
     assert (misfit is None) == (stored == entries)
 
@@ -286,7 +287,7 @@ def test_each_field_of_an_entry_is_part_of_its_hash() -> None:
         replace(entry, detail={"worker": "worker-2", "epoch": 1}),
     ]
     for other in others:
-        assert chain.first_misfit([other]) == Misfit(Wrong.CHANGED, other)
+        assert first_misfit([other]) == Misfit(Wrong.CHANGED, other)
 
 
 def test_certificates_and_stack_traces_of_appliances_are_not_in_the_trail() -> None:
