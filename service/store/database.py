@@ -100,10 +100,6 @@ class Database:
             async with self._pooled_alone.connect() as connection:
                 return await _execute(connection, statement, parameters, self.url)
 
-    async def check(self) -> None:
-        """Raises StoreUnavailable unless the database answers."""
-        await self.run(text("select 1"))
-
     def lane(self, lock_timeout_s: float | None = None) -> "Lane":
         """A connection of its own, outside the pool. Its statements raise Locked when they have
         waited so long for a lock."""

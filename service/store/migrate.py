@@ -49,11 +49,6 @@ class SchemaState:
     found: str | None
     expected: str
 
-    @property
-    def is_current(self) -> bool:
-        """Whether this release may run on it."""
-        return self.standing is Standing.CURRENT
-
 
 async def current_state(url: str) -> SchemaState:
     """Where the schema stands. A revision this release has never heard of is AHEAD of it if our

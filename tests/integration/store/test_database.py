@@ -37,14 +37,14 @@ async def locked(database: Database, sql: "Connection") -> AsyncIterator["Connec
 
 
 async def test_a_database_that_answers_passes_the_check(database: Database) -> None:
-    await database.check()
+    await database.run(text("select 1"))
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
 async def test_every_spelling_of_an_address_connects(database_url: str, scheme: str) -> None:
     url = database_url.replace("postgresql", scheme, 1)
     async with Database.connect(url) as database:
-        await database.check()
+        await database.run(text("select 1"))
 
 
 async def test_what_is_no_address_is_refused() -> None:
@@ -70,7 +70,7 @@ async def test_a_database_that_cannot_be_reached_is_unavailable(
 ) -> None:
     async with Database.connect(database_url.replace(before, after)) as database:
         with pytest.raises(StoreUnavailable) as trouble:
-            await database.check()
+            await database.run(text("select 1"))
         with pytest.raises(StoreUnavailable):
             async with database.transaction() as connection:
                 await connection.execute(ONE)
@@ -164,8 +164,8 @@ async def test_a_database_that_is_closed_to_all_or_to_us_is_unavailability(
         lane = database.lane()
         async with closed_to_all(server_url, database_url):
             with pytest.raises(StoreUnavailable, match="not currently accepting connections"):
-                await database.check()
-        await database.check()
+                await database.run(text("select 1"))
+        await database.run(text("select 1"))
         await lane.run(text("set role pg_monitor"))
         with pytest.raises(StoreUnavailable, match="permission denied"):
             await lane.run(text("select from pairing"))
@@ -177,15 +177,15 @@ async def test_after_a_restart_one_call_fails_and_the_next_connects_anew(
     database: Database, sql: "Connection"
 ) -> None:
     lane = database.lane()
-    await asyncio.gather(*[database.check() for _ in range(5)])
+    await asyncio.gather(*[database.run(text("select 1")) for _ in range(5)])
     await lane.run(ONE)
     await sql.execute(CUT)
     await until(sql, CUT.replace("pg_terminate_backend(pid)", "count(*) = 0"))
     with pytest.raises(StoreUnavailable):
-        await database.check()
+        await database.run(text("select 1"))
     with pytest.raises(StoreUnavailable):
         await lane.run(ONE)
-    await asyncio.gather(*[database.check() for _ in range(10)])
+    await asyncio.gather(*[database.run(text("select 1")) for _ in range(10)])
     await lane.run(ONE)
     await lane.close()
 
@@ -198,7 +198,7 @@ async def test_who_was_led_to_a_replica_is_led_elsewhere_the_next_time(
     lane, write = database.lane(), text("insert into thing values (1)")
     mine = await sql.fetchval("select quote_ident(current_database())")
     await sql.execute(f"alter database {mine} set default_transaction_read_only = on")
-    await asyncio.gather(*[database.check() for _ in range(3)])
+    await asyncio.gather(*[database.run(text("select 1")) for _ in range(3)])
     for run in (database.run, lane.run):
         with pytest.raises(StoreUnavailable, match="read-only"):
             await run(write)
@@ -222,7 +222,7 @@ async def test_a_statement_that_could_not_wait_leaves_the_connection_to_the_next
 
 async def test_more_callers_than_connections_take_turns(database_url: str) -> None:
     async with Database.connect(database_url, pool_size=2) as database:
-        await asyncio.gather(*[database.check() for _ in range(50)])
+        await asyncio.gather(*[database.run(text("select 1")) for _ in range(50)])
 
 
 async def test_readers_cancelled_in_the_middle_leave_no_connection_behind(
@@ -241,7 +241,7 @@ async def test_readers_cancelled_in_the_middle_leave_no_connection_behind(
         "select count(*) = 0 from pg_stat_activity where application_name = 'sitepair'"
         " and datname = current_database() and state <> 'idle'",
     )
-    await asyncio.gather(*[database.check() for _ in range(50)])
+    await asyncio.gather(*[database.run(text("select 1")) for _ in range(50)])
     assert sum((await connections(locked)).values()) <= 10
 
 

@@ -14,7 +14,7 @@ from alembic import command
 from sqlalchemy.exc import IntegrityError
 
 from service.store.installation import Account, programs
-from service.store.migrate import SchemaState, current_state, downgrade, upgrade
+from service.store.migrate import SchemaState, Standing, current_state, downgrade, upgrade
 from tests.integration.store.test_migrations import catalogue, offline_sql, written_down
 from tests.support.database import database_like
 
@@ -65,7 +65,7 @@ async def test_what_is_under_way_gets_to_know_the_calls_that_it_made(
     sql = await asyncpg.connect(empty_database_url)
     await furnish(sql)
     await sql.close(timeout=10)
-    assert (await upgrade(empty_database_url)).is_current
+    assert (await upgrade(empty_database_url)).standing is Standing.CURRENT
     sql = await asyncpg.connect(empty_database_url)
     rows = await sql.fetch("select appliance, call, losses from side order by appliance, peer")
     pairings = await sql.fetch("select on_failure, warnings, is_canceling, deadline from pairing")
@@ -114,7 +114,7 @@ async def test_there_is_none_for_what_they_cannot_say_and_nothing_is_lost(
     with pytest.raises(IntegrityError):
         await downgrade(empty_database_url, FIRST)
     assert (await current_state(empty_database_url)).found == LEASES
-    assert (await upgrade(empty_database_url)).is_current
+    assert (await upgrade(empty_database_url)).standing is Standing.CURRENT
     assert await sql.fetch("select * from side order by pairing_id, ordinal") == before
     await sql.close(timeout=10)
 
@@ -132,7 +132,7 @@ async def test_indexes_whose_making_was_interrupted_are_made_anew(
     await half.execute(
         "create index event_default_appliance_xid_chain_seq_idx on event_default (at)"
     )
-    assert (await upgrade(empty_database_url)).is_current
+    assert (await upgrade(empty_database_url)).standing is Standing.CURRENT
     assert await catalogue(half) == await catalogue(sql)
     assert await half.fetchval(ALL_ARE_VALID) is True
     await half.close(timeout=10)
@@ -246,7 +246,7 @@ async def test_while_they_are_made_pairings_go_on(empty_database_url: str) -> No
         await young.execute("update pairing set priority = 2 where couple_low = 'c'")
         assert not upgrading.done()
         await transaction.commit()
-        assert (await upgrading).is_current
+        assert (await upgrading).standing is Standing.CURRENT
     for connection in (old, young):
         await connection.close(timeout=10)
 

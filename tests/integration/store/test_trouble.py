@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import PairingId
@@ -208,7 +209,9 @@ async def test_what_is_accepted_and_written_survives(
             await disturb(house)
         await at_work
     # That a pooled connection is dead shows to who asks next; then the whole pool is made anew.
-    await asyncio.gather(*[database.check() for _ in range(10)], return_exceptions=True)
+    await asyncio.gather(
+        *[database.run(text("select 1")) for _ in range(10)], return_exceptions=True
+    )
     await verify(database, crowd)
 
 
