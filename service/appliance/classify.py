@@ -1,4 +1,4 @@
-"""What a call's outcome means for whoever made it: design 5 "Errors" and h4-api 7 as one table.
+"""What a call's outcome means for whoever made it, as one table (h4-api 7).
 
 =============================================  ===============  ====================
 outcome                                        mutating call    call that only looks

@@ -25,8 +25,8 @@ class CallTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Per appliance. `keep_alive_s` has to be less than the appliance's own, which is unknown
-    (libraries 2.1): a connection that it closes under a call makes a mutating call ambiguous.
+    """Per appliance. `keep_alive_s` has to be less than the appliance's own, which is unknown: a
+    connection that it closes under a call makes a mutating call ambiguous.
 
     `idle_s` after its last user has left an appliance is logged out, and its credentials are
     forgotten: it may have been removed.

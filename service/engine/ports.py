@@ -149,7 +149,7 @@ class Breakers(Protocol):
     """One breaker for each appliance of a fleet; while it is open, nothing is sent."""
 
     def opened(self) -> Mapping[ApplianceName, ApiError]:
-        """Those that are open here, and why."""
+        """Those that opened here and that `impose` has not named since, and why."""
 
     def impose(self, open_elsewhere: Mapping[ApplianceName, ApiError]) -> None:
         """Open these, and close all others but those that opened here a moment ago."""

@@ -32,7 +32,7 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
     Returns what is still wrong when the time for that is over; None also if it has to wait for a
     closed appliance, or is not wanted any more. The appliances may need a moment to clear their
     communication errors (h4-api 2.3). Only what was seen wrong counts against that moment; who
-    could not look has seen nothing, and tries until the deadline. That one is everybody's.
+    could not look has seen nothing, and tries until the deadline, at which all of it ends.
     """
     if case.pairing.phase is not Phase.VERIFYING:
         case.note(VerificationStarted())

@@ -124,6 +124,7 @@ appliance_health = Table(
     Column("closed_since", BigInteger),
     Column("closed_error", JSON(none_as_null=True)),
     Column("probe_time", DateTime(timezone=True)),
+    # The turn, one for each login, whatever the name says; `login_owner` is the worker that has it.
     Column("login_worker", Uuid),
     Column("login_until", DateTime(timezone=True)),
     Column("login_owner", Uuid),

@@ -1,4 +1,4 @@
-"""The service on virtual time, against all that can go wrong (design 10).
+"""The service on virtual time, against all that can go wrong.
 
 ``python -m tests.simulation --help`` plays seeds; ``python -m tests.simulation.mutants`` shows
 that broken promises are seen. A bug named in ``SIMULATION_MUTANT`` is planted before anything is

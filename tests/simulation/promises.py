@@ -1,4 +1,4 @@
-"""What must hold in every run (design 2), each with the words in which its breach is told.
+"""What must hold in every run, each with the words in which its breach is told.
 
 Some is checked the moment it happens, against the truth of that moment; the rest at the end.
 """

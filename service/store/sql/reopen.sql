@@ -3,7 +3,8 @@
 -- Why it is right: what is set aside at this very moment, by who saw it closed before, is not seen
 -- here; whoever buries looks for that (unpark.sql). With :contact it answered just now.
 --
--- Locks: its row of health, then the rows freed, in the order of their ids.
+-- Locks: the rows freed, in the order of their ids, then its row of health: PostgreSQL carries out
+-- last what nothing else reads. Whoever holds such a row of health wants no pairing any more.
 -- Lives on: ix_pairing_waiting, pk_pairing, uq_appliance_name, pk_appliance_health.
 with opened as (
   update appliance_health as h
