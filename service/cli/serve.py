@@ -27,7 +27,7 @@ def serve(
     api_only
         Accept and answer requests, but drive no pairings.
     worker_only
-        Drive pairings, but listen on no port.
+        Drive pairings, but serve no API: health and metrics at SITEPAIR_METRICS_LISTEN, if set.
     """
     if api_only and worker_only:
         tell("--api-only and --worker-only exclude each other.")

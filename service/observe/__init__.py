@@ -1,1 +1,1 @@
-"""What operators see: the operationID that ties everything together, and the logs."""
+"""What operators see: the operationID that ties everything together, the logs, the metrics."""

@@ -78,7 +78,12 @@ class M:
 
 MEASURES: Sequence[Measure] = (
     Measure(M.BUILD, "gauge", "1, with the version that runs", ("version",)),
-    Measure(M.EVENTS, "counter", "events on record, by type", ("type",)),
+    Measure(
+        M.EVENTS,
+        "counter",
+        "events of pairings that this process's worker put on record, by type",
+        ("type",),
+    ),
     Measure(
         M.ENDED,
         "counter",
