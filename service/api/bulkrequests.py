@@ -1,7 +1,9 @@
 """From the body of a batch to the requests in it."""
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -11,7 +13,7 @@ from service.api.asked import Asked, read_body
 from service.api.bodies import LIMIT, decode
 from service.api.contract import Operation
 from service.api.faults import Fault
-from service.api.items import Judge
+from service.api.items import Judge, unfit
 from service.api.refusals import BodyTooLarge, InvalidRequest, MalformedBody
 from service.api.requests import pairing_request
 from service.api.uploads import MOST_ITEMS, Spool
@@ -19,6 +21,7 @@ from service.store.bulk import BatchRequest, Item, Unacceptable
 from service.store.intake import PairingRequest
 
 _LARGEST_OTHERS = 1024 * 1024
+_OF_AN_ITEM = re.compile(r"/items/([0-9]+)(/.*)?")
 _TOO_LONG = Unacceptable(BodyTooLarge.__name__, str(BodyTooLarge(LIMIT, "A line")))
 
 
@@ -43,14 +46,21 @@ def of_json(content: bytes, operation: Operation, judge: Judge, *, is_atomic: bo
         return BatchRequest(lambda: (judge.judge(bytes(each)) for each in raw), len(raw), is_atomic)
     if len(content) > _LARGEST_OTHERS:
         raise MalformedBody(
-            f'A body of more than {_LARGEST_OTHERS} bytes has to be {{"items": [...]}}, in JSON.'
+            f'A body of more than {_LARGEST_OTHERS} bytes has to be {{"items": [...]}}, in JSON, '
+            "without unpaired surrogates."
         )
     body, faults = read_body(operation, decode(content))
     asked_for: Mapping[str, Any] = body if isinstance(body, dict) else {}
-    Asked({}, body, tuple(faults)).insist(*_hub_faults(asked_for.get("topology")))
+    unjudged, faulty = _by_item(faults)
+    Asked({}, body, tuple(unjudged)).insist(*_hub_faults(asked_for.get("topology")))
     if "items" in asked_for:
         texts = [json.dumps(item).encode() for item in asked_for["items"]]
-        return BatchRequest(lambda: map(judge.judge, texts), len(texts), is_atomic)
+
+        def listed() -> Iterator[Item]:
+            for index, text in enumerate(texts):
+                yield faulty.get(index) or judge.judge(text)
+
+        return BatchRequest(listed, len(texts), is_atomic)
     couples = _couples(asked_for["topology"])
     rest = {name: value for name, value in asked_for.items() if name != "topology"}
 
@@ -74,6 +84,19 @@ def _items_alone(content: bytes) -> list[msgspec.Raw] | None:
         limit = f"at most {MOST_ITEMS}" if items else "at least 1"
         raise InvalidRequest([Fault(f"must have {limit} items", "/items")])
     return items
+
+
+def _by_item(faults: Sequence[Fault]) -> tuple[list[Fault], Mapping[int, Unacceptable]]:
+    """Those that are not about an item, and what is wrong with each item that others are about."""
+    others: list[Fault] = []
+    of_items: defaultdict[int, list[Fault]] = defaultdict(list)
+    for fault in faults:
+        found = _OF_AN_ITEM.fullmatch(fault.pointer or "")
+        if found is None:
+            others.append(fault)
+        else:
+            of_items[int(found[1])].append(Fault(fault.detail, found[2] or ""))
+    return others, {index: unfit(about) for index, about in of_items.items()}
 
 
 def _couples(topology: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The items of a batch: each judged by itself, as a request for a pairing."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -88,7 +89,7 @@ class Judge:
             told = str(error).replace("The body", "The item", 1)
             return Unacceptable(MalformedBody.__name__, told)
         except InvalidRequest as error:
-            return Unacceptable("InvalidBody", _told(error.faults))
+            return unfit(error.faults)
 
 
 def _request(item: _QuickItem) -> PairingRequest:
@@ -103,9 +104,13 @@ def _request(item: _QuickItem) -> PairingRequest:
     )
 
 
-def _told(faults: tuple[Fault, ...]) -> str:
+def unfit(faults: Sequence[Fault]) -> Unacceptable:
+    """An item that has these."""
     told = "; ".join(
         f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail for fault in faults
     )
     is_short = len(told) <= _LONGEST_DETAIL
-    return told if is_short else told[: _LONGEST_DETAIL - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return Unacceptable(
+        "InvalidBody",
+        told if is_short else told[: _LONGEST_DETAIL - 1] + "\N{HORIZONTAL ELLIPSIS}",
+    )

@@ -108,6 +108,20 @@ async def test_one_bad_item_never_sinks_the_rest(served: Served, as_json: bool) 
     assert told[6] == ("InvalidBody", "must be an object")
 
 
+@pytest.mark.parametrize("as_json", [True, False], ids=["JSON", "lines"])
+async def test_an_item_that_cannot_be_kept_is_rejected_by_itself(
+    served: Served, as_json: bool
+) -> None:
+    await registered(served, "a", "b", "c")
+    items = [couple("a", "b"), couple("b", "c", description="\ud800"), couple("a", "c", colour=1)]
+    answer = await ask(served, {"items": items} if as_json else lines(*items))
+    assert (answer.status, answer.json["accepted"]) == (202, 1), answer
+    assert [(each["index"], each["code"], each["detail"]) for each in answer.json["rejected"]] == [
+        (1, "InvalidBody", "/description: must not have unpaired surrogates"),
+        (2, "InvalidBody", "/colour: is not a known field"),
+    ]
+
+
 async def test_a_line_that_is_no_json_is_rejected_by_itself(served: Served) -> None:
     await registered(served, "a", "b")
     answer = await ask(served, lines("{oops", couple("a", "b"), '{"appliances": ["a"'))

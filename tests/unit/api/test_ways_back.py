@@ -181,7 +181,8 @@ async def test_an_old_pairing_begins_anew_whatever_succeeded_since(
 
 async def test_a_wish_from_before_is_forgotten_by_a_retry(served: Served, pairing: Any) -> None:
     await ask(served, pairing, "cancel")
-    await served.store.drive(pairing["id"], PairingFailed(ERROR))
+    heeded = CancelRequested("admin", OperationId("unwanted-1"))
+    await served.store.drive(pairing["id"], heeded, PairingCanceled())
 
     answer = await ask(served, pairing, "retry")
 
