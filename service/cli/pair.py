@@ -100,7 +100,7 @@ async def _pair(body: object, how: Following) -> Exit:
 
 async def _cancel(path: str, how: Following) -> Exit:
     async with remote() as service:
-        pairing = await service.call("POST", path)
+        pairing = await patiently(service.call, "POST", path)
         return await _end(service, pairing, how, _canceled)
 
 

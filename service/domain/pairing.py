@@ -74,6 +74,9 @@ UNDER_WAY = frozenset({SideState.REQUESTED, SideState.ACCEPTED})
 
 SIDE_OVER = frozenset(SideState) - UNDER_WAY - {SideState.PENDING}
 
+ROLLBACK_S = 300
+"""How long undoing what was done may take, by default; each time that it is taken up."""
+
 _INVERSE = {SiteCall.PAIR: SiteCall.UNPAIR, SiteCall.UNPAIR: SiteCall.PAIR}
 """What undoes a call. A record that was repaired was there before, and stays."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.domain.appliance import ApiError
 from service.domain.backoff import backoff_s
 from service.domain.decisions import says_gone
+from service.domain.pairing import ROLLBACK_S
 
 Seconds = float
 AT_ONCE: Seconds = 0.0
@@ -45,7 +46,7 @@ class Policy:
     list_patience_s: float = 60.0
     clock_margin_s: float = 3600.0
     grace_s: float = 4.0
-    rollback_s: int = 300
+    rollback_s: int = ROLLBACK_S
     max_losses: int = 3
     note_s: float = 0.5
     lease_s: float = 20.0

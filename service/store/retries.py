@@ -16,7 +16,7 @@ from service.domain.errors import (
 )
 from service.domain.events import Entry, PairingEvent, PairingRetried, SideEvent, SideReopened
 from service.domain.ids import ApplianceName, PairingId
-from service.domain.pairing import Pairing, PairingState
+from service.domain.pairing import ROLLBACK_S, Pairing, PairingState
 from service.domain.registration import Author
 from service.store.database import Database
 from service.store.errors import UNIQUE_VIOLATION, following, sqlstate
@@ -27,9 +27,6 @@ from service.store.pairings import Pairings, active, succeeded_since
 from service.store.patience import Patience
 from service.store.statements import statement
 from service.store.tables import appliance
-
-ROLLBACK_S = 300
-"""How long what is left of a rollback gets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,18 @@ async def test_a_lost_answer_is_asked_for_again_and_starts_nothing_twice(
     assert pairings[0]["id"] in ended.out
 
 
+async def test_a_wish_to_cancel_whose_answer_is_lost_is_told_again(
+    registered: ServiceUnderTest, remote: Remote
+) -> None:
+    for name in ("site-1", "site-2"):
+        registered.fleet[name].turn(task_ms=[3_000, 3_000])
+    pairing = await registered.pair("site-1", "site-2")
+    async with losing_the_first_answer(registered.url) as (url, posts):
+        ended = await sitepair("cancel", pairing["id"], **{**remote, "SITEPAIR_URL": url})
+    assert posts == [f"/v1/pairings/{pairing['id']}/cancel"] * 2
+    assert (ended.status, (await registered.over(pairing))["state"]) == (0, "CANCELED"), ended
+
+
 @pytest.mark.parametrize("command", [["pair", "site-1", "site-2"], ["batch", "sites.csv"]])
 async def test_a_database_that_is_away_when_a_command_begins_is_waited_for(
     registered: ServiceUnderTest,
@@ -98,7 +110,7 @@ async def test_a_database_that_is_away_when_a_command_begins_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    "command", [["appliance", "list"], ["cancel", "0197a3d0-0000-7000-8000-000000000000"]]
+    "command", [["appliance", "list"], ["retry", "0197a3d0-0000-7000-8000-000000000000"]]
 )
 async def test_what_may_have_been_done_is_not_called_refused(
     registered: ServiceUnderTest,
