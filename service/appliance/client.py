@@ -96,7 +96,7 @@ class ApplianceClient:
         self._max_in_flight = spec.max_in_flight
         self._line = Turns(_ABOUT_TO * spec.max_in_flight)
         self._mutating = Turns(spec.max_in_flight)
-        self._peer_list = PeerList()
+        self._peer_list = PeerList(lambda: asyncio.get_running_loop().time())
         self._peers = SharedRead(self._read_peers, self._tasks, limits.spacing_s)
         self._rounds = TaskRounds(
             TaskInquiry(self.ask, limits), self._tasks, conditions.pace(), conditions.jitter
@@ -124,6 +124,11 @@ class ApplianceClient:
         for after `since`. Raises TimeoutError at `until`."""
         self.breaker.check()
         return await self._peers.get(since, until)
+
+    def listed_since(self, peer_id: str) -> float:
+        """Since when at least (loop time) its list has had a peer with this id; infinite if the
+        last one had none."""
+        return self._peer_list.since(peer_id)
 
     def line_up(self, until: float, *, first: bool = False) -> Awaitable[None]:
         """Wait until few are before the caller to change something, `first` before who is in line

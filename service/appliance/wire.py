@@ -4,8 +4,9 @@ Missing fields, nulls, unknown fields and wrong types of what does not matter ne
 reading; what cannot be read at all raises Unreadable.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from sys import intern
 
 import msgspec
@@ -117,8 +118,14 @@ class PeerList:
     the work where an appliance has many peers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._last: tuple[Peer, ...] = ()
+        self._since: dict[str | None, float] = {}
+
+    def since(self, peer_id: str) -> float:
+        """By the clock, since when at least a peer with this id is listed; infinite if none is."""
+        return self._since.get(peer_id, inf)
 
     def read(self, body: bytes) -> tuple[Peer, ...]:
         """The peers, in their order. Raises Unreadable."""
@@ -126,13 +133,18 @@ class PeerList:
         try:
             rows = _ROWS.decode(b"[{}" + body[end:] if end else body)
         except (msgspec.MsgspecError, RecursionError):
+            self._since = {}
             return read_peers(body)  # A page, or what nobody can read.
+        now = self._clock()
         if end:
-            self._last += tuple([_peer_in(bytes(row)) for row in rows[1:]])
+            new = tuple([_peer_in(bytes(row)) for row in rows[1:]])
+            self._last += new
+            self._since |= {peer.id: self._since.get(peer.id, now) for peer in new}
         else:
             known = {peer.sent: peer for peer in self._last}
             each = [bytes(row) for row in rows]
             self._last = tuple([known.get(row) or _peer_in(row) for row in each])
+            self._since = {peer.id: self._since.get(peer.id, now) for peer in self._last}
         return self._last
 
     def _end_of_known(self, body: bytes) -> int:

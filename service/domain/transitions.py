@@ -42,8 +42,13 @@ PAIRING: Mapping[type[e.PairingEvent], Mapping[PairingState, PairingState]] = {
 _UNDONE = {S.PENDING, S.SUCCEEDED, S.FAILED, S.ROLLBACK_FAILED, S.REQUESTED, S.ACCEPTED}
 
 SIDE: Mapping[type[e.SideEvent], Mapping[SideState, SideState]] = {
-    # From REQUESTED too: somebody else was quicker, and the appliance refused our call.
-    e.PeerFound: {S.PENDING: S.ALREADY_PAIRED, S.REQUESTED: S.ALREADY_PAIRED},
+    # From REQUESTED too: somebody else was quicker, and the appliance refused our call. From
+    # ACCEPTED too: our call only brought up to date what was there, unrecognized.
+    e.PeerFound: {
+        S.PENDING: S.ALREADY_PAIRED,
+        S.REQUESTED: S.ALREADY_PAIRED,
+        S.ACCEPTED: S.ALREADY_PAIRED,
+    },
     e.PeerGone: {S.PENDING: S.SUCCEEDED, S.REQUESTED: S.SUCCEEDED},
     e.PairRequested: {S.PENDING: S.REQUESTED},
     e.RepairRequested: {S.PENDING: S.REQUESTED},

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 
 from msgspec import Struct
 
@@ -63,6 +64,7 @@ class Case:
 
     # Tens of thousands are in flight, each with two of `SideSaga` and of `Site`.
     __slots__ = (
+        "_called_at",
         "_driver",
         "_endpoints",
         "_journal",
@@ -85,6 +87,7 @@ class Case:
         self.closed: dict[ApplianceName, ApiError] = {}
         self.permit = driver.permit
         self._endpoints = assignment.endpoints
+        self._called_at = (-inf, -inf)
         self._journal = journal
         self._driver = driver
         self._written = self.pairing
@@ -123,6 +126,12 @@ class Case:
         is_wanted = self._wish is None and not self.pairing.is_canceling
         return is_wanted and self.pairing.failed_side is None
 
+    def first_called_at(self, appliance: ApplianceName) -> float:
+        """When (loop time) the first call of this job was made there that may have done something;
+        minus infinity if none was, or not in these hands."""
+        here, there = self._called_at
+        return here if self.pairing.sides[0].appliance == appliance else there
+
     def want_canceled(self, wish: CancelWish) -> None:
         """Begin no new step any more; whoever pauses before one goes on at once."""
         self._wish = wish
@@ -154,9 +163,11 @@ class Case:
 
         Raises LeaseLost, StoreUnavailable, IllegalTransition.
         """
+        intents = [event for event in events if isinstance(event, CallRequested)]
+        for intent in intents:
+            self._remember(intent)
         self.note(*events)
-        is_intent = any(isinstance(event, CallRequested) for event in events)
-        await self._write(release=release, is_pressing=is_intent)
+        await self._write(release=release, is_pressing=bool(intents))
 
     async def let_go(self) -> None:
         """Write the end of the pairing; give it up, if it is not over, until the appliance that is
@@ -220,6 +231,12 @@ class Case:
         _tell(notes)
         if after.is_over:
             emit(ended(after))
+
+    def _remember(self, intent: CallRequested) -> None:
+        if self.side(intent.side).call is None:
+            now, (here, there) = asyncio.get_running_loop().time(), self._called_at
+            is_here = self.pairing.sides[0].appliance == intent.side
+            self._called_at = (now, there) if is_here else (here, now)
 
     def _enter(self, event: PairingEvent | SideEvent) -> Note:
         driver = self._driver

@@ -103,6 +103,10 @@ class Appliance(Protocol):
         """Its peers as of a moment after this call began or, if that was earlier, after `since`
         (loop time). Shared by all who ask at once. Raises TimeoutError at `until` (loop time)."""
 
+    def listed_since(self, peer_id: str) -> float:
+        """Since when at least (loop time) its list has had a peer with this id; infinite if the
+        last one had none."""
+
     def line_up(self, until: float, *, first: bool = False) -> Awaitable[None]:
         """Wait until few are before the caller to change something, so that the intent to is not on
         record long before the call; `first` before who is in line otherwise. The place is to be

@@ -10,7 +10,7 @@ from math import inf
 
 from msgspec.structs import replace
 
-from service.domain.appliance import ApiError, Task
+from service.domain.appliance import ApiError, Task, id_sent
 from service.domain.decisions import Call, Step, deadline_exceeded, next_step, says_gone
 from service.domain.errors import (
     Ambiguous,
@@ -279,11 +279,19 @@ class SideSaga:
         return await self._record(SideFailed(self._name, error, refused))
 
     async def _record(self, event: SideEvent) -> Seconds:
+        if isinstance(event, SidePaired) and self._was_there(event):
+            event = PeerFound(self._name, event.result)
         if isinstance(event, _SEEN):
             self._case.note(event)
         else:
             await self._case.record(event)
         return AT_ONCE
+
+    def _was_there(self, paired: SidePaired) -> bool:
+        """Appliances know a peer by its id (h4-api 2.1): one that nobody found, for it was under
+        another URL, may have been brought up to date."""
+        is_first_call = self._side.call is SiteCall.PAIR and not self._side.losses
+        return is_first_call and self._site.was_there(id_sent(paired.result))
 
 
 def _is_unpairing(step: Step) -> bool:

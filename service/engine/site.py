@@ -50,6 +50,13 @@ class Site:
         means something else by now."""
         return moved(self.side, self._appliance.url)
 
+    def was_there(self, peer_id: str | None) -> bool:
+        """Whether a record with this id is known to have been there before anything was called: it
+        is of nobody's doing here, whatever the call made of it."""
+        if peer_id is None:
+            return False
+        return self._appliance.listed_since(peer_id) <= self._case.first_called_at(self.name)
+
     async def look(self, since: float = inf) -> Sighting:
         """What the appliance lists about the peer now, or listed after `since`."""
         peers = await self._appliance.peers(since, self._case.deadline)

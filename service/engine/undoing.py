@@ -7,7 +7,7 @@ been changed all the same, by a call or a task that nobody waited for any longer
 import asyncio
 
 from service.domain.appliance import ApiError, Task
-from service.domain.decisions import Call, next_undoing, says_gone
+from service.domain.decisions import Absent, Call, Sighting, next_undoing, says_gone
 from service.domain.errors import (
     Ambiguous,
     ApplianceClosed,
@@ -120,6 +120,12 @@ class Undoing:
         # A task that was given up, on the way forward or back, may run still.
         own = None if self._side.state is SideState.SUCCEEDED else self._side.task_id
         sighting = await self._site.look_after_tasks(*self._asked(undo), own=own)
+        return self._left(sighting)
+
+    def _left(self, sighting: Sighting) -> Call | SideEvent | None:
+        """What is left to be undone, after the list was seen."""
+        if not isinstance(sighting, Absent) and self._site.was_there(sighting.peer.id):
+            return None
         return next_undoing(self._side, sighting)
 
     def _asked(self, undo: SiteCall) -> tuple[SiteCall, ...]:
@@ -188,7 +194,7 @@ class Undoing:
         if task.failed and task.error is not None:
             return await self._try_again(undo, task.error)
         late_s = self._policy.verify_timeout_s
-        if next_undoing(self._side, await self._site.look_after_tasks()) is None:
+        if self._left(await self._site.look_after_tasks()) is None:
             return await self._record(SideRolledBack(self._name))
         if not self._site.is_missed(late_s, late_s):
             return self._policy.settle_s
@@ -208,7 +214,7 @@ class Undoing:
         until = asyncio.get_running_loop().time()
         if undo is SiteCall.UNPAIR:  # What the list does not know to be gone yet.
             until += self._policy.late_s(error)
-        while next_undoing(self._side, await self._site.look()) is not None:
+        while self._left(await self._site.look()) is not None:
             if asyncio.get_running_loop().time() >= until:
                 return await self._give_up(error)
             await self._case.pause(self._policy.settle_s)

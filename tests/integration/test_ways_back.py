@@ -228,6 +228,35 @@ async def test_who_takes_up_a_pairing_takes_no_other_machine_for_the_one_that_wa
         assert not holds(fleet, other, one)
 
 
+@pytest.mark.parametrize("how", ["canceled", "the other side fails"])
+async def test_what_was_there_unrecognized_and_was_only_brought_up_to_date_stays(
+    service: ServiceUnderTest, how: str
+) -> None:
+    one, other, _ = await service.register()
+    assert (await ended(service, one, other))["state"] == "SUCCEEDED"
+    for name, peer in ((one, other), (other, one)):
+        # By hand, at an address that nobody registered: no look finds it. Appliances know each
+        # other by their ids.
+        service.fleet[name].turn(already_paired="succeeds", task_ms=[800, 900])
+        record = service.fleet.world.appliances[name].peers[service.fleet[peer].site_id]
+        record.url, record.shown = f"https://10.0.0.1/{peer}", None
+    if how == "canceled":
+        pairing = await asked(service, one, other)
+        while len(posts(service.fleet)) < 4:
+            await service.call("GET", f"/v1/pairings/{pairing['id']}")
+        await service.call("POST", f"/v1/pairings/{pairing['id']}/cancel")
+        pairing = await service.over(pairing)
+        assert pairing["state"] == "CANCELED"
+        assert {side["state"] for side in pairing["sides"]} == {"ALREADY_PAIRED"}
+    else:
+        service.fleet[other].add_fault(TASK_FAILS)
+        pairing = await ended(service, one, other)
+        assert [side["state"] for side in pairing["sides"]] == ["ALREADY_PAIRED", "FAILED"]
+    assert holds(service.fleet, one, other)
+    assert holds(service.fleet, other, one)
+    assert "RollbackRequested" not in await event_types(service, pairing)
+
+
 async def test_a_task_that_outlives_the_deadline_is_waited_for_and_undone(
     service: ServiceUnderTest,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from math import inf
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -73,14 +74,14 @@ def agrees(peers: PeerList, body: bytes) -> None:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(BODIES, max_size=4))
 def test_each_answer_is_read_as_if_it_were_the_first(bodies: list[bytes]) -> None:
-    peers = PeerList()
+    peers = PeerList(lambda: 0.0)
     for body in [*bodies, *bodies]:
         agrees(peers, body)
 
 
 @pytest.mark.parametrize("body", STRANGE)
 def test_strange_answers_too(body: bytes) -> None:
-    peers = PeerList()
+    peers = PeerList(lambda: 0.0)
     agrees(peers, b'[{"id": "1"}, {"id": "2"}]')
     agrees(peers, body)
     agrees(peers, b'[{"id": "1"}]')
@@ -92,14 +93,14 @@ def test_strange_answers_too(body: bytes) -> None:
 def test_an_answer_that_begins_like_the_one_before(
     known: bytes, between: bytes, rest: bytes
 ) -> None:
-    peers = PeerList()
+    peers = PeerList(lambda: 0.0)
     agrees(peers, b"[" + known.replace(b"%s", b",") + b"]")
     agrees(peers, b"[" + known.replace(b"%s", between) + rest)
     agrees(peers, b"[" + known.replace(b"%s", b",") + b"]")
 
 
 def test_a_row_that_was_there_before_is_not_read_again_and_one_that_is_gone_not_kept() -> None:
-    peers = PeerList()
+    peers = PeerList(lambda: 0.0)
     stays, goes = peers.read(b'[{"id": "1"}, {"id": "2"}]')
     (again,) = peers.read(b'[{"id": "1"}]')
     assert again is stays
@@ -108,9 +109,24 @@ def test_a_row_that_was_there_before_is_not_read_again_and_one_that_is_gone_not_
     assert back is not goes
 
 
+def test_it_is_known_since_when_an_id_is_listed_whatever_else_its_row_says() -> None:
+    times = iter(range(1, 9))
+    peers = PeerList(lambda: float(next(times)))
+    assert peers.since("1") == inf
+    peers.read(b'[{"id": "1"}]')
+    peers.read(b'[{"id": "1"}, {"id": "2"}]')
+    peers.read(b'[{"id": "1", "site": "anew"}, {"id": "2"}]')
+    assert (peers.since("1"), peers.since("2")) == (1.0, 2.0)
+    peers.read(b'[{"id": "2"}]')
+    peers.read(b'[{"id": "2"}, {"id": "1"}]')
+    assert (peers.since("1"), peers.since("2")) == (5.0, 2.0)
+    peers.read(b'{"items": [{"id": "2"}]}')  # Whatever that is, it is compared with nothing.
+    assert peers.since("2") == inf
+
+
 def test_a_row_is_held_once_however_often_it_is_read() -> None:
     bodies = [as_json([{"id": str(each), "site": "x" * 9_000} for each in range(50)])] * 4
-    peers = PeerList()
+    peers = PeerList(lambda: 0.0)
     tracemalloc.start()
     try:
         for body in bodies:
@@ -122,7 +138,7 @@ def test_a_row_is_held_once_however_often_it_is_read() -> None:
 
 
 def test_a_row_whose_state_has_changed_is_another_one() -> None:
-    peers = PeerList()
+    peers = PeerList(lambda: 0.0)
     (before,) = peers.read(b'[{"id": "1", "state": {"outgoingCommError": {"code": "Down"}}}]')
     (after,) = peers.read(b'[{"id": "1", "state": {"outgoingCommError": null}}]')
     assert before.outgoing_error is not None

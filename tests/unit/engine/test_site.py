@@ -33,6 +33,9 @@ class Refusing:
         self._good = good
         self._times = 0
 
+    def listed_since(self, _: str) -> float:
+        raise AssertionError
+
     async def peers(self, *_: object, **__: object) -> Sequence[Peer]:
         return ()
 
@@ -131,6 +134,9 @@ class Secretive(Refusing):
     def __init__(self) -> None:
         super().__init__(TaskForgotten(TaskId("t")))
         self.asked: list[str] = []
+
+    def listed_since(self, _: str) -> float:
+        raise AssertionError
 
     async def peers(self, *_: object, **__: object) -> Sequence[Peer]:
         self.asked.append("peers")
