@@ -54,8 +54,8 @@ class Endpoint(Struct, frozen=True):
 
     `version` grows whenever the registration is replaced; with `registration`, which is another
     one after the name was removed and registered again, it tells a kept client from a current one.
-    `former_api_url` is what was registered before, normalized, under which its peers may still
-    know it.
+    `former_api_urls` are what was registered before, normalized, the last one first: under each of
+    them its peers may still know it.
     """
 
     name: ApplianceName
@@ -63,7 +63,7 @@ class Endpoint(Struct, frozen=True):
     api_thumbprint: Thumbprint
     version: int = 1
     registration: UUID | None = None
-    former_api_url: str | None = None
+    former_api_urls: tuple[str, ...] = ()
 
 
 class Peer(Struct, frozen=True):
@@ -151,14 +151,14 @@ def find_peer(
     """The record that an appliance holds of `endpoint`, or None.
 
     Known by its id where an earlier answer told it, else by the URL that the appliance was told,
-    normalized, else by its public one, else by the one that was registered before. The local site
+    normalized, else by its public one, else by those that were registered before. The local site
     may be listed and is never a peer (h4-api 2.2).
     """
     if peer_id is not None:
         for peer in peers:
             if peer.id == peer_id and not peer.is_local:
                 return peer
-    for spelt in (asked_url, normalized_url(endpoint.api_url), endpoint.former_api_url):
+    for spelt in (asked_url, normalized_url(endpoint.api_url), *endpoint.former_api_urls):
         if spelt is None:
             continue
         for peer in peers:

@@ -204,7 +204,7 @@ def sight(
         return Absent()
     if not peer.trusts(endpoint):
         return Different(peer, _other_thumbprint(peer, endpoint))
-    for former in (endpoint.former_api_url, asked_url):
+    for former in (*endpoint.former_api_urls, asked_url):
         if former in peer.known_at and not peer.is_known_at(endpoint.api_url):
             return Different(peer, _other_url(endpoint, former))
     return Present(peer)

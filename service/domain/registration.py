@@ -57,7 +57,7 @@ class Registration:
     created: int
     last_updated: int
     credentials_version: int = 1
-    former_api_url: str | None = None
+    former_api_urls: tuple[str, ...] = ()
     is_sealed: bool = False
 
     @property
@@ -70,7 +70,7 @@ class Registration:
             spec.api_thumbprint,
             self.version,
             self.id,
-            self.former_api_url,
+            self.former_api_urls,
         )
 
 

@@ -29,6 +29,7 @@ from service.store.vault import Sealed, Vault
 _SAME_NAME = "uq_appliance_name"
 _SAME_URL = "uq_appliance_api_url_normalized"
 _NOBODY = LocalUser("", "")
+_MOST_FORMERS = 16
 _LOCK_S = 2.0
 """How long a change waits for a row. A batch may have it for longer, and who waits has one of the
 few connections that all requests share."""
@@ -117,7 +118,7 @@ class Appliances:
             row.created,
             entry.at,
             row.credentials_version + is_changed,
-            _former_api_url(row, spec),
+            _former_api_urls(row, spec),
         )
         changed = update(appliance).where(appliance.c.id == row.id)
         await connection.execute(changed, self._columns(after, entry))
@@ -193,7 +194,8 @@ class Appliances:
             "max_in_flight": spec.max_in_flight,
             "version": registration.version,
             "credentials_version": registration.credentials_version,
-            "former_api_url": registration.former_api_url,
+            "former_api_url": next(iter(registration.former_api_urls), None),
+            "older_api_urls": list(registration.former_api_urls[1:]),
             "created": registration.created,
             "last_updated": registration.last_updated,
             "seq": entry.seq,
@@ -246,15 +248,19 @@ def _registration(row: Row[Any], credentials: Credentials) -> Registration:
         row.created,
         row.last_updated,
         row.credentials_version,
-        row.former_api_url,
+        _known_formers(row),
     )
 
 
-def _former_api_url(row: Row[Any], spec: ApplianceSpec) -> str | None:
-    """What the peers that were told before still know, normalized."""
-    before: str = row.api_url_normalized
-    former: str | None = row.former_api_url
-    return former if before == normalized_url(spec.api_url) else before
+def _former_api_urls(row: Row[Any], spec: ApplianceSpec) -> tuple[str, ...]:
+    """What the peers that were told before may still know, normalized, the last one first."""
+    now = normalized_url(spec.api_url)
+    before = dict.fromkeys((row.api_url_normalized, *_known_formers(row)))
+    return tuple([url for url in before if url != now])[:_MOST_FORMERS]
+
+
+def _known_formers(row: Row[Any]) -> tuple[str, ...]:
+    return () if row.former_api_url is None else (row.former_api_url, *row.older_api_urls)
 
 
 def _registered(

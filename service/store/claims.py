@@ -109,7 +109,7 @@ def _endpoint(side: Side, fields: Mapping[Any, Any], prefix: str) -> Endpoint:
             Thumbprint(fields[prefix + "api_thumbprint"] or ""),
             fields[prefix + "version"] or 0,
             registration,
-            fields[prefix + "former_api_url"],
+            tuple(fields[prefix + "former_api_urls"] or ()),
         )
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from sqlalchemy import (
+    ARRAY,
     JSON,
     BigInteger,
     Boolean,
@@ -100,8 +101,10 @@ appliance = Table(
     Column("head", LargeBinary, nullable=False),
     # Grows when the credentials change, and only then: refused ones are not tried again.
     Column("credentials_version", BigInteger, nullable=False, server_default=text("1")),
-    # The one before this, normalized: some peers know it by no other.
+    # The one before this, normalized, and those before that one, the last one first: some peers
+    # know it by no other.
     Column("former_api_url", Text),
+    Column("older_api_urls", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     UniqueConstraint("name"),
     UniqueConstraint("api_url_normalized"),
     _check("name", _is_name("name")),

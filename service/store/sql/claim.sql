@@ -164,17 +164,25 @@ select
   x.version as a_version,
   -- Likewise.
   case
-    when x.former_api_url is not null and not exists (
-      select from appliance as o where o.api_url_normalized = x.former_api_url
-    ) then x.former_api_url
-  end as a_former_api_url,
+    when x.former_api_url is not null then array(
+      select f.url
+      from unnest(array_prepend(x.former_api_url, x.older_api_urls))
+        with ordinality as f (url, place)
+      where not exists (select from appliance as o where o.api_url_normalized = f.url)
+      order by f.place
+    )
+  end as a_former_api_urls,
   y.id as b_registration, y.api_url as b_api_url, y.api_thumbprint as b_api_thumbprint,
   y.version as b_version,
   case
-    when y.former_api_url is not null and not exists (
-      select from appliance as o where o.api_url_normalized = y.former_api_url
-    ) then y.former_api_url
-  end as b_former_api_url,
+    when y.former_api_url is not null then array(
+      select f.url
+      from unnest(array_prepend(y.former_api_url, y.older_api_urls))
+        with ordinality as f (url, place)
+      where not exists (select from appliance as o where o.api_url_normalized = f.url)
+      order by f.place
+    )
+  end as b_former_api_urls,
   -- By the database's clock, which is the same for all workers.
   (coalesce(t.deadline, t.start_time + t.timeout_s * 1000) - clock.now) / 1000.0 as remaining_s
 from clock

@@ -101,7 +101,7 @@ async def test_whatever_changes_makes_a_new_version_of_the_same_registration(
         spec=changed,
         version=2,
         credentials_version=1 + ("credentials" in change),
-        former_api_url="https://a.example:8048" if "api_url" in change else None,
+        former_api_urls=("https://a.example:8048",) if "api_url" in change else (),
     )
     assert await appliances.get(name("a")) == second
 
@@ -343,7 +343,7 @@ async def chain_of(database: Database, registration: Any) -> list[Any]:
     return [entry_from(row) for row in await database.run(chain)]
 
 
-async def test_the_former_url_is_the_one_before_however_often_it_is_spelt_anew(
+async def test_former_urls_are_those_before_however_often_they_are_spelt_anew(
     database: Database,
 ) -> None:
     appliances = registry(database)
@@ -354,9 +354,18 @@ async def test_the_former_url_is_the_one_before_however_often_it_is_spelt_anew(
         "https://two.example",
         "https://two.example/",
         "https://one.example",
+        "https://three.example",
     ):
         registration, _ = await appliances.put(spec("a", api_url=api_url), AUTHOR)
         assert await appliances.get(name("a")) == registration
-        formers.append(registration.former_api_url)
+        formers.append(registration.former_api_urls)
     one, two = "https://one.example:443", "https://two.example:443"
-    assert formers == [None, None, one, one, two]
+    assert formers == [(), (), (one,), (one,), (two,), (one, two)]
+
+
+async def test_only_so_many_former_urls_are_kept(database: Database) -> None:
+    appliances = registry(database)
+    for number in range(20):
+        await appliances.put(spec("a", api_url=f"https://n{number}.example"), AUTHOR)
+    formers = (await appliances.get(name("a"))).former_api_urls
+    assert formers == tuple(f"https://n{18 - each}.example:443" for each in range(16))

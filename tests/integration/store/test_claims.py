@@ -177,17 +177,19 @@ async def test_endpoints_are_those_registered_at_the_moment_of_the_claim(
     await registry(database).put(changed, AUTHOR)
     [assignment] = await claim(database, 1)
     one, other = assignment.endpoints
-    assert (one.name, one.version, one.former_api_url) == ("a", 1, None)
+    assert (one.name, one.version, one.former_api_urls) == ("a", 1, ())
     assert (other.api_url, other.api_thumbprint) == ("https://elsewhere.example", thumbprint(0xCD))
-    assert (other.version, other.former_api_url) == (2, "https://b.example:8048")
+    assert (other.version, other.former_api_urls) == (2, ("https://b.example:8048",))
 
 
 async def test_a_former_url_that_is_anothers_by_now_is_not_told(database: Database) -> None:
     await accepted(database, ("a", "b"))
-    await registry(database).put(spec("b", api_url="https://elsewhere.example"), AUTHOR)
+    for url in ("https://second.example", "https://third.example", "https://elsewhere.example"):
+        await registry(database).put(spec("b", api_url=url), AUTHOR)
     await registry(database).put(spec("c", api_url="HTTPS://B.example:8048/"), AUTHOR)
     [assignment] = await claim(database, 1)
-    assert assignment.endpoints[1].former_api_url is None
+    former = ("https://third.example:443", "https://second.example:443")
+    assert assignment.endpoints[1].former_api_urls == former
 
 
 @pytest.mark.parametrize("whose", ["b", "c"])

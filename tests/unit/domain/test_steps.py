@@ -28,7 +28,7 @@ BROKEN = with_errors(PEER, outgoing=ERROR)
 DEAF = with_errors(PEER, incoming=ERROR)
 FRESH = Side(A, B)
 OLD_URL = "https://old.example.test:8048/"
-FORMER = replace(ENDPOINT_B, former_api_url=normalized_url(OLD_URL))
+FORMER = replace(ENDPOINT_B, former_api_urls=("https://older:1", normalized_url(OLD_URL)))
 
 
 def asked(call: SiteCall, state: SideState = SideState.REQUESTED) -> Side:
@@ -221,4 +221,4 @@ def test_nobody_is_found_where_nobody_is_listed_whatever_the_url_was_before(
     peers: tuple[Peer, ...],
 ) -> None:
     former = normalized_url("https://[fd00::1]:8443/x")
-    assert find_peer(peers, replace(ENDPOINT_B, former_api_url=former)) is None
+    assert find_peer(peers, replace(ENDPOINT_B, former_api_urls=(former,))) is None
