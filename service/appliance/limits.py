@@ -33,6 +33,7 @@ class Limits:
     `spacing_s` is the least pause between two reads of the list of peers after one that was
     shared, a quarter of it after another; a quarter is also what the next one after a shared one
     waits for more to share it.
+    `max_body` has to hold the list of peers of a large hub, which has no pages (h4-api 2.1).
     The breaker opens after `breaker_failures` in a row that took at least `breaker_over_s`, so that
     a short storm does not open it; for `breaker_grace_s` it stays open by itself, until the other
     workers know of it.
@@ -41,7 +42,7 @@ class Limits:
     connections: int = 2
     keep_alive_s: float = 10.0
     idle_s: float = 600.0
-    max_body: int = 8 * 1024 * 1024
+    max_body: int = 32 * 1024 * 1024
     spacing_s: float = 0.08
     bulk_ids: int = 500
     bulk_retry_s: float = 600.0

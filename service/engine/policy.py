@@ -11,6 +11,8 @@ from service.domain.pairing import ROLLBACK_S
 
 Seconds = float
 AT_ONCE: Seconds = 0.0
+LAST_LOOK_S: Seconds = 5.0
+"""Who comes to look when the time is over, because its worker died, gets so long all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,10 @@ class Site:
             return False
         return self._appliance.listed_since(peer_id) <= self._case.first_called_at(self.name)
 
-    async def look(self, since: float = inf) -> Sighting:
-        """What the appliance lists about the peer now, or listed after `since`."""
-        peers = await self._appliance.peers(since, self._case.deadline)
+    async def look(self, since: float = inf, until: float = -inf) -> Sighting:
+        """What the appliance lists about the peer now, or listed after `since`; until then (loop
+        time), where that is later than the deadline."""
+        peers = await self._appliance.peers(since, max(until, self._case.deadline))
         side = self.side
         return sight(peers, self.peer, side.peer_id, side.asked_url)
 

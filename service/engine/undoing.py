@@ -26,9 +26,9 @@ from service.domain.events import (
     SideRolledBack,
     TaskAccepted,
 )
-from service.domain.pairing import Side, SideState, SiteCall
+from service.domain.pairing import UNDER_WAY, Side, SideState, SiteCall
 from service.engine.case import Case
-from service.engine.policy import AT_ONCE, Policy, Seconds
+from service.engine.policy import AT_ONCE, LAST_LOOK_S, Policy, Seconds
 from service.engine.ports import Appliance
 from service.engine.site import Site
 from service.engine.uninterrupted import uninterrupted
@@ -59,7 +59,7 @@ class Undoing:
             await self._give_up(elsewhere)
         while (undo := self._side.undo) is not None and not self._gave_up:
             if self._case.left_s <= 0:
-                await self._give_up(self._out_of_time())
+                await self._end(undo)
                 return
             try:
                 pause_s = await self._step(undo)
@@ -67,6 +67,22 @@ class Undoing:
                 self._case.closed[self._name] = closed.error
                 return
             await self._case.pause(pause_s)
+
+    async def _end(self, undo: SiteCall) -> None:
+        """The time is over. What was asked to go, and is gone, is undone, though its task runs
+        still: that cannot bring it back."""
+        is_asked = undo is SiteCall.UNPAIR and self._side.state in UNDER_WAY
+        if is_asked and await self._is_gone():
+            await self._record(SideRolledBack(self._name))
+        else:
+            await self._give_up(self._out_of_time())
+
+    async def _is_gone(self) -> bool:
+        until = asyncio.get_running_loop().time() + LAST_LOOK_S
+        try:
+            return isinstance(await self._site.look(until=until), Absent)
+        except (ApplianceError, TimeoutError):
+            return False
 
     def _out_of_time(self) -> ApiError:
         return ApiError(

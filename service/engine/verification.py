@@ -17,13 +17,10 @@ from service.domain.events import (
 from service.domain.ids import ApplianceName
 from service.domain.pairing import Operation, Phase
 from service.engine.case import Case
-from service.engine.policy import Policy
+from service.engine.policy import LAST_LOOK_S, Policy
 from service.engine.ports import Appliance
 
 Verified = PeerVerified | AbsenceVerified
-
-LAST_LOOK_S = 5.0
-"""Who comes to look when the time is over, because its worker died, gets so long all the same."""
 
 
 async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) -> ApiError | None:

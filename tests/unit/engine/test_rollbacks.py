@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from service.domain.pairing import PairingState, SideState
 from simulator import fault
 from tests.simulation.weather import CallFault
@@ -46,6 +48,22 @@ def test_what_a_failed_undo_task_undid_all_the_same_is_not_undone_again() -> Non
         here.world.appliances[ONE].peers.clear()
         side, _ = here.until_over().sides
         assert side.state is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_what_is_gone_when_the_time_is_over_is_undone_though_its_task_never_ends(
+    *, is_gone: bool
+) -> None:
+    with scene() as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.turn(ONE, task_ms=[10**9, 10**9])
+        here.until(lambda: here.events[-1] == "TaskAccepted")
+        if is_gone:
+            here.world.appliances[ONE].peers.clear()
+        side, _ = here.until_over().sides
+        assert side.state is (SideState.ROLLED_BACK if is_gone else SideState.ROLLBACK_FAILED)
         assert here.calls(ONE, "DELETE") == 1
 
 
