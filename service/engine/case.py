@@ -127,8 +127,8 @@ class Case:
         return is_wanted and self.pairing.failed_side is None
 
     def first_called_at(self, appliance: ApplianceName) -> float:
-        """When (loop time) the first call of this job was made there that may have done something;
-        minus infinity if none was, or not in these hands."""
+        """When (loop time) the first call of this job was made there; minus infinity if none was,
+        or not in these hands."""
         here, there = self._called_at
         return here if self.pairing.sides[0].appliance == appliance else there
 
@@ -233,7 +233,7 @@ class Case:
             emit(ended(after))
 
     def _remember(self, intent: CallRequested) -> None:
-        if self.side(intent.side).call is None:
+        if self.side(intent.side).attempts == 0:
             now, (here, there) = asyncio.get_running_loop().time(), self._called_at
             is_here = self.pairing.sides[0].appliance == intent.side
             self._called_at = (now, there) if is_here else (here, now)
