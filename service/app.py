@@ -22,7 +22,7 @@ from service.appliance.conditions import Conditions, wall_ms
 from service.appliance.egress import EgressPolicy
 from service.appliance.fleet import ApplianceFleet
 from service.appliance.limits import CallTimeouts
-from service.domain.errors import SitepairError, StoreUnavailable
+from service.domain.errors import NotOurs, SitepairError, StoreUnavailable
 from service.domain.ids import WorkerId
 from service.domain.registration import Registration
 from service.engine.policy import Policy
@@ -44,7 +44,6 @@ from service.store.bulk import BulkIntake
 from service.store.cancels import Cancels
 from service.store.claims import Claims
 from service.store.database import Database
-from service.store.errors import NotOurs
 from service.store.health import Health
 from service.store.intake import Intake
 from service.store.journal import Journal

@@ -9,14 +9,13 @@ from pathlib import Path
 from uuid import UUID
 
 from service.domain.chain import Verdict
-from service.domain.errors import SitepairError, StoreUnavailable, UnknownPairing
+from service.domain.errors import NotOurs, SitepairError, StoreUnavailable, UnknownPairing
 from service.observe.events import DatabaseStarting
 from service.observe.logging import emit
 from service.settings import InvalidSettings, Settings
 from service.store.chains import Chains
 from service.store.database import Database
 from service.store.embedded import embedded_postgres, keep_serving
-from service.store.errors import NotOurs
 from service.store.migrate import SchemaState, Standing, current_state, upgrade
 from service.store.pruning import Pruned, Pruner
 from service.store.urls import DatabaseUrl

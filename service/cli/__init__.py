@@ -7,7 +7,6 @@ from pathlib import Path
 from cyclopts import App
 
 from service import __version__
-from service.cli import appliances, audit, batch, demo, pair, prune, serve, simulate
 
 app = App(
     name="sitepair",
@@ -15,17 +14,24 @@ app = App(
     version=__version__,
     result_action="return_value",
 )
-app.command(serve.serve)
-app.command(serve.migrate)
-app.command(demo.demo)
-app.command(simulate.simulate)
-app.command(appliances.app)
-app.command(pair.pair)
-app.command(pair.cancel)
-app.command(pair.retry)
-app.command(batch.batch)
-app.command(audit.app)
-app.command(prune.prune)
+# Imported when they are called: most are clients, and need nothing of the service but its words.
+app.command("service.cli.serve:serve")
+app.command("service.cli.serve:migrate")
+app.command("service.cli.demo:demo")
+app.command("service.cli.simulate:simulate")
+app.command("service.cli.appliances:app", name="appliance")
+app.command("service.cli.pair:pair")
+app.command("service.cli.pair:cancel")
+app.command("service.cli.pair:retry")
+app.command("service.cli.batch:batch")
+app.command("service.cli.audit:app", name="audit")
+app.command("service.cli.prune:prune")
+
+
+def _import_all() -> None:
+    """Whoever asks for help is told of all commands in their own words."""
+    for name in app:
+        app[name]
 
 
 def main() -> int:
@@ -33,5 +39,7 @@ def main() -> int:
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         # Closed from the beginning (`2>&-`): what is said there, and logged, is said to nobody.
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+        if set(sys.argv[1:2]) <= set(app.help_flags):
+            _import_all()
         status = app()
     return status if isinstance(status, int) else 0

@@ -12,9 +12,8 @@ from typing import IO, Any, TextIO
 
 from rich.console import Console
 
-from service.domain.errors import RequestError, SitepairError, StoreUnavailable
+from service.domain.errors import NotOurs, RequestError, SitepairError, StoreUnavailable
 from service.settings import InvalidSettings
-from service.store.errors import NotOurs
 
 
 class Exit(IntEnum):

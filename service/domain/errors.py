@@ -10,8 +10,10 @@ SitepairError
 |   |   `-- LoginRefused        its credentials are refused
 |   `-- TaskForgotten           it no longer knows the task: look, then decide
 |-- LeaseLost                   another worker owns the pairing: stop at once
+|   |-- Unwanted                it is to be canceled: claim it again, and hear that
 |   `-- DeclaredDead            this worker owns nothing any more
 |-- StoreUnavailable            the database could not be asked: try again later
+|   `-- NotOurs                 it is another application's
 |-- DuplicateInBatch            of an item, while its batch goes on without it
 |-- IllegalTransition           an event that does not fit the state: a defect
 `-- RequestError                the caller's request, with its HTTP meaning in api/problems
@@ -125,6 +127,10 @@ class DeclaredDead(LeaseLost):
 
 class StoreUnavailable(SitepairError):
     """The database did not answer. Whether the last write took effect is not known."""
+
+
+class NotOurs(StoreUnavailable):
+    """The database is another application's: nothing is read from it, and nothing written."""
 
 
 class IllegalTransition(SitepairError):

@@ -40,10 +40,6 @@ _NEVER_ANSWERED = (
 )
 
 
-class NotOurs(StoreUnavailable):
-    """The database is another application's: nothing is read from it, and nothing written."""
-
-
 class RolledBack(StoreUnavailable):
     """The database chose to undo all of it, to help another transaction: it may be asked again.
 

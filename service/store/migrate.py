@@ -15,10 +15,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.domain.errors import StoreUnavailable
+from service.domain.errors import NotOurs, StoreUnavailable
 from service.resources import resource
 from service.store.database import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, connections, part
-from service.store.errors import NotOurs, translated
+from service.store.errors import translated
 from service.store.partitions import make_partitions
 from service.store.tables import metadata
 from service.store.urls import DatabaseUrl

@@ -49,6 +49,27 @@ def test_whom_we_compare_ourselves_with_nobody_else_installs() -> None:
     assert {"pgqueuer", "procrastinate", "dbos"} <= set(bench) - set(runtime) - set(dev)
 
 
+def said(*command: str) -> str:
+    """What a process says that ends well."""
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    return done.stdout.decode()
+
+
+def test_a_command_that_is_a_client_does_not_wait_for_the_service_to_be_imported() -> None:
+    clients = "appliances, batch, pair"
+    script = f"import sys; from service.cli import {clients}; print(*sys.modules)"
+    assert not {"sqlalchemy", "alembic", "simulator"} & set(said("-c", script).split())
+
+
+@pytest.mark.parametrize("asked", [(), ("--help",)])
+def test_help_tells_of_every_command_what_it_does(asked: tuple[str, ...]) -> None:
+    helped = said("-m", "service", *asked)
+    for name in app:
+        if not name.startswith("-"):
+            (told,) = re.findall(rf"^│ {name} +(\w.*?) +│$", helped, re.MULTILINE)
+            assert app[name].help.startswith(told[:30]), helped
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel that a user would install."""

@@ -22,10 +22,9 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from service.domain.errors import StoreUnavailable
+from service.domain.errors import NotOurs, StoreUnavailable
 from service.resources import resource
 from service.store.database import Database
-from service.store.errors import NotOurs
 from service.store.migrate import (
     SchemaState,
     Standing,
