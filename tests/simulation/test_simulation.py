@@ -15,7 +15,7 @@ import pytest
 from tests.simulation.kept import KEPT
 from tests.simulation.mutants import MUTANTS, caught
 
-RUNS = int(os.environ.get("SIMULATION_RUNS", "2000"))
+RUNS = int(os.environ.get("SIMULATION_RUNS", "1200"))
 FIRST = int(os.environ.get("SIMULATION_SEED", "1"))
 JOBS = os.cpu_count() or 1
 NEARBY = 400
