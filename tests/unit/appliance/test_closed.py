@@ -350,7 +350,13 @@ def an_error() -> ApiError:
 
 
 def test_a_good_bye_that_meets_a_defect_harms_nobody_else() -> None:
-    told: list[LogEvent] = []
+    crashes: list[LogEvent] = []
+    crashed = asyncio.Event()
+
+    def see(event: LogEvent) -> None:
+        if isinstance(event, UpkeepCrashed):
+            crashes.append(event)
+            crashed.set()
 
     async def crash_at_good_bye(request: Request) -> Outcome:
         if request.method == "DELETE":
@@ -364,13 +370,10 @@ def test_a_good_bye_that_meets_a_defect_harms_nobody_else() -> None:
                 await old.log_in()
             here.registration = a_registration(2)
             async with here.fleet.use(here.registration.endpoint) as new:
-                await asyncio.sleep(1.0)  # Virtual: the good-bye is over then.
-                assert len(crashes()) == 1
+                await crashed.wait()
+                assert len(crashes) == 1
                 await new.log_in()
 
-    def crashes() -> list[UpkeepCrashed]:
-        return [event for event in told if isinstance(event, UpkeepCrashed)]
-
-    with listening(told.append):
+    with listening(see):
         run(scene())
-    assert crashes() == [UpkeepCrashed(f"leaving '{NAME}'")] * 2
+    assert crashes == [UpkeepCrashed(f"leaving '{NAME}'")] * 2

@@ -72,51 +72,37 @@ def test_one_that_can_neither_be_driven_nor_ended_is_tried_again_at_its_leisure(
         assert here.until_over().state is PairingState.SUCCEEDED
 
 
-def test_a_probe_that_meets_a_defect_is_tried_again_and_the_worker_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def told_of_two_probes(first: Exception, monkeypatch: pytest.MonkeyPatch) -> list[LogEvent]:
+    """What a worker tells that goes on after its first probe raised this; the next is answered."""
     probes: list[float] = []
-    told: list[UpkeepCrashed] = []
+    told: list[LogEvent] = []
 
-    async def crash_at_first(client: ApplianceClient) -> ApiError | None:
+    async def fail_at_first(client: ApplianceClient) -> ApiError | None:
         probes.append(here.loop.instant)
         if len(probes) == 1:
-            raise Defect
+            raise first
         return await probe(client)
 
-    def hear(event: LogEvent) -> None:
-        if isinstance(event, UpkeepCrashed):
-            told.append(event)
-
     probe = ApplianceClient.probe
-    monkeypatch.setattr(ApplianceClient, "probe", crash_at_first)
-    with scene() as here, listening(hear):
+    monkeypatch.setattr(ApplianceClient, "probe", fail_at_first)
+    with scene() as here, listening(told.append):
         here.befall(OTHER, "GET", ".*", CallFault.UNREACHABLE, when=lambda: not probes)
         here.befall(OTHER, "POST", ".*", CallFault.UNREACHABLE, when=lambda: not probes)
         assert here.until_over().state is PairingState.SUCCEEDED
         (worker,) = here.stage.living
         assert len(worker.workers) == 1
     assert len(probes) == 2
+    return [event for event in told if isinstance(event, StoreTroubled | UpkeepCrashed)]
+
+
+def test_a_probe_that_meets_a_defect_is_tried_again_and_the_worker_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = told_of_two_probes(Defect(), monkeypatch)
     assert told == [UpkeepCrashed(f"probing '{OTHER}'")]
 
 
 def test_an_appliance_that_is_gone_as_it_is_probed_is_no_trouble_of_the_database(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    probes: list[float] = []
-    told: list[LogEvent] = []
-
-    async def gone_at_first(client: ApplianceClient) -> ApiError | None:
-        probes.append(here.loop.instant)
-        if len(probes) == 1:
-            raise UnknownAppliance(client.name)
-        return await probe(client)
-
-    probe = ApplianceClient.probe
-    monkeypatch.setattr(ApplianceClient, "probe", gone_at_first)
-    with scene() as here, listening(told.append):
-        here.befall(OTHER, "GET", ".*", CallFault.UNREACHABLE, when=lambda: not probes)
-        here.befall(OTHER, "POST", ".*", CallFault.UNREACHABLE, when=lambda: not probes)
-        assert here.until_over().state is PairingState.SUCCEEDED
-    assert len(probes) == 2
-    assert not [event for event in told if isinstance(event, StoreTroubled | UpkeepCrashed)]
+    assert told_of_two_probes(UnknownAppliance(ApplianceName(OTHER)), monkeypatch) == []
