@@ -55,14 +55,18 @@ async def _watched(service: Remote, pairing: Any, console: Terminal) -> Any:
 
 async def patiently(ask: Callable[P, Awaitable[Answer]], *what: P.args, **how: P.kwargs) -> Answer:
     """The answer when `ask` is called with the rest, and called again as long as the service, or
-    its database, is away for a moment: so it must be something that is done but once. Raises
-    Unreachable, Refused."""
+    its database, is away for a moment: so it must be something that is done but once. Whoever waits
+    is told why. Raises Unreachable, Refused."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _PATIENCE_S
+    is_told = False
     while True:
         try:
             return await ask(*what, **how)
         except (Unreachable, Refused) as error:
             if not is_passing(error) or loop.time() >= give_up:
                 raise
+            if not is_told:
+                tell(f"{error} (asking again for {_PATIENCE_S:.0f} seconds)")
+                is_told = True
             await asyncio.sleep(1)

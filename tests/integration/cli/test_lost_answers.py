@@ -63,6 +63,7 @@ async def test_a_lost_answer_is_asked_for_again_and_starts_nothing_twice(
     pairings = (await registered.call("GET", "/v1/pairings")).json["items"]
     assert posts == ["/v1/pairings", "/v1/pairings"]
     assert (ended.status, len(pairings), pairings[0]["state"]) == (0, 1, "SUCCEEDED"), ended
+    assert ended.err.startswith("The service does not answer:")
     assert pairings[0]["id"] in ended.out
 
 
@@ -105,7 +106,8 @@ async def test_a_database_that_is_away_when_a_command_begins_is_waited_for(
             await asyncio.wait([ends, seen], return_when=asyncio.FIRST_COMPLETED)
         _, err = await process.communicate()
         await asyncio.gather(ends, seen)
-    assert (process.returncode, err) == (0, b"")
+    assert (process.returncode, err.count(b"asking again")) == (0, 1), err
+    assert err.startswith(b"StoreUnavailable: The database does not answer.")
     assert are_paired(registered.fleet, "site-1", "site-2")
 
 
