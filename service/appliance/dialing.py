@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 
 from service.appliance.connection import Connection
@@ -16,11 +17,15 @@ Make = Callable[[ssl.SSLSocket], Connection]
 class Dialer:
     """Knows the way to one host and port."""
 
-    def __init__(self, host: str, port: int, trust: Trust, egress: EgressPolicy) -> None:
+    def __init__(
+        self, host: str, port: int, trust: Trust, egress: EgressPolicy, unheard_s: float
+    ) -> None:
+        """What the other side does not confirm for `unheard_s` is given up by the kernel."""
         self._host = host
         self._port = port
         self._trust = trust
         self._egress = egress
+        self._unheard_ms = round(unheard_s * 1000)
         self._proven = ""
         """The address that led to a connection last; it is tried first."""
 
@@ -84,6 +89,10 @@ class Dialer:
         try:
             sock.setblocking(False)  # noqa: FBT003 - the library's own
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sys.platform == "linux":
+                # By itself the kernel would send again for minutes what a broken network has kept
+                # from arriving, also when we are stopped, or killed, and can give up nothing.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._unheard_ms)
             await asyncio.get_running_loop().sock_connect(sock, (address, self._port))
         except BaseException:
             sock.close()

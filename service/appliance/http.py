@@ -38,7 +38,7 @@ class HttpsChannel:
         self._refusal = target if isinstance(target, Failure) else None
         place = _NOWHERE if isinstance(target, Failure) else target
         self._letterhead = Letterhead(place)
-        dialer = Dialer(_host(place), place.port or 443, trust, egress)
+        dialer = Dialer(_host(place), place.port or 443, trust, egress, self._change_s)
         self._pool = Pool(dialer, limits, timeouts.connect_s)
 
     async def send(self, request: Request, headers: Mapping[str, str], permit: Permit) -> Outcome:

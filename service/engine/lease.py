@@ -14,7 +14,8 @@ calls only while nobody can have buried it, and until the call is over. It measu
 the moment before it *sent* a beat that was confirmed, by its own monotonic clock; the database
 noted that beat later than that, so the worker's idea of its lease always ends before the
 database's. A call may take `call_s`; it is sent only if the lease outlasts that, which is asked at
-the last moment before the first byte leaves.
+the last moment before the first byte leaves. For as long, and no longer, the kernel sends again
+what was lost on its way, whatever has become of the worker (`appliance/dialing.py`).
 
 What follows from each failure:
 

@@ -291,7 +291,7 @@ async def test_a_call_that_is_cancelled_in_the_handshake_hangs_up_at_once() -> N
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listening = asyncio.create_task(asyncio.to_thread(listen))
         trust = Trust(unverified(), thumbprint_of(b""))
-        dialer = Dialer("127.0.0.1", listener.getsockname()[1], trust, LOOPBACK)
+        dialer = Dialer("127.0.0.1", listener.getsockname()[1], trust, LOOPBACK, 12.0)
         dialing = asyncio.create_task(dialer.dial(loop.time() + 60, never))
         with pytest.raises(asyncio.CancelledError):
             await dialing
@@ -316,7 +316,7 @@ async def test_who_is_not_trusted_is_hung_up_on_at_once() -> None:
     with server_context() as context, socket.create_server(("127.0.0.1", 0)) as listener:
         listening = asyncio.create_task(asyncio.to_thread(shake_hands_and_listen))
         trust = Trust(unverified(), thumbprint_of(b""))
-        dialer = Dialer("127.0.0.1", listener.getsockname()[1], trust, LOOPBACK)
+        dialer = Dialer("127.0.0.1", listener.getsockname()[1], trust, LOOPBACK, 12.0)
         outcome = await dialer.dial(loop.time() + 60, never)
         assert isinstance(outcome, Failure)
         assert outcome.kind is FailureKind.PIN_MISMATCH

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -19,7 +20,7 @@ from service.domain.ids import ApplianceName
 from service.domain.thumbprint import thumbprint_of
 from simulator import fault
 from tests.integration.appliance.raw_server import Arrival, accepted, raw_server, response
-from tests.integration.appliance.rigs import LOOPBACK, client_of, rig, until
+from tests.integration.appliance.rigs import LOOPBACK, channel_to, client_of, rig, until
 
 PEER = Endpoint(ApplianceName("b"), "https://b.example.test:8048/", thumbprint_of(b"b"))
 PEER_ID = "5fd1c8e5/../x y?#%"
@@ -258,6 +259,29 @@ async def test_what_was_given_up_does_not_leave_later() -> None:
         assert server.count("PUT") == 0
         assert server.begun == 3
         assert server.resets == 1  # The kernel has thrown away what it still held.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel is not told elsewhere")
+async def test_what_nobody_gives_up_the_kernel_gives_up() -> None:
+    """Whoever is stopped in the midst of a change can give up nothing, nor can who is killed. Here
+    it is a call that is waited for longer than a change is."""
+    over = asyncio.Event()
+
+    async def stop_reading(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        writer.write(response())
+        await writer.drain()
+        await over.wait()
+
+    timeouts = CallTimeouts(connect_s=5.0, answer_s=9.0, total_s=9.0, change_s=0.5)
+    loop = asyncio.get_running_loop()
+    async with raw_server(stop_reading) as server, channel_to(server, timeouts=timeouts) as channel:
+        await channel.send(Request("GET", "/"), {}, granted)
+        began = loop.time()
+        outcome = await channel.send(Request("PUT", "/", body=bytes(2**25)), {}, granted)
+        over.set()
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.CUT
+    assert loop.time() - began < 5
 
 
 async def test_a_change_that_is_cancelled_before_it_left_does_not_leave() -> None:
