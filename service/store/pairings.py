@@ -12,6 +12,7 @@ from sqlalchemy import (
     and_,
     exists,
     literal_column,
+    or_,
     select,
     text,
     union_all,
@@ -84,14 +85,20 @@ def active(pairing_like: Pairing) -> Select[Any]:
 def succeeded_since(over: Pairing) -> Select[Any]:
     """A pairing of the same two appliances that succeeded after `over` ended, if there is one.
 
+    Their times are of different processes' clocks: after it is what the trail has after it, too. Of
+    a database that was restored the trail is no longer in its order, and the times tell still.
     Reads what there is of one of the two, newest first: for questions that are asked seldom.
     """
     one, _ = over.sides
+    end, last = event.alias("end"), event.alias("last")
+    ended = select(end.c.xid).where(end.c.chain == over.id, end.c.seq == over.position.seq)
+    is_after = or_(pairing.c.end_time >= over.end_time, last.c.xid > ended.scalar_subquery())
     return (
         select(pairing.c.id)
         .join(side, side.c.pairing_id == pairing.c.id)
+        .outerjoin(last, and_(last.c.chain == pairing.c.id, last.c.seq == pairing.c.seq))
         .where(side.c.appliance == one.appliance, side.c.peer == one.peer)
-        .where(pairing.c.state == "SUCCEEDED", pairing.c.end_time >= over.end_time)
+        .where(pairing.c.state == "SUCCEEDED", is_after)
         .order_by(side.c.pairing_id.desc())
         .limit(1)
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from service.domain.errors import (
     NotRetryable,
@@ -211,6 +213,40 @@ async def test_what_was_left_stays_when_another_pairing_succeeds_while_a_retry_i
     assert isinstance(refusal, Superseded)
     assert refusal.by == later.pairing.id
     assert await claim(database) == []
+
+
+async def test_what_was_left_stays_when_another_pairing_succeeded_by_a_clock_that_is_behind(
+    database: Database,
+) -> None:
+    """By the clocks of those who wrote it the other one succeeded a minute before."""
+    [left] = await claimed(database, ("a", "b"))
+    async with journal_on(database) as journal, intake_on(database) as intake:
+        by_a_fast_clock = replace(left, last_updated=int(time.time() * 1000) + 60_000)
+        await journal.append(leaving_something(by_a_fast_clock))
+        await intake.accept(request("a", "b"), AUTHOR)
+        [later] = await claim(database)
+        for change in way_to_success(later.pairing):
+            await journal.append(change)
+        refusal = await refused(Retries(database, journal, now).retry(left.id, CALLER))
+    assert isinstance(refusal, Superseded)
+    assert refusal.by == later.pairing.id
+
+
+async def test_what_was_left_is_resumed_when_another_pairing_succeeded_only_before(
+    database: Database,
+) -> None:
+    [before] = await claimed(database, ("a", "b"))
+    async with journal_on(database) as journal, intake_on(database) as intake:
+        for change in way_to_success(before):
+            await journal.append(change)
+        await intake.accept(request("a", "b"), AUTHOR)
+        [later] = await claim(database)
+        ended = await Pairings(database).get(before.id)
+        by_one_clock = replace(later.pairing, last_updated=(ended.end_time or 0) + 1)
+        await journal.append(leaving_something(by_one_clock))
+        assert (
+            await refused(Retries(database, journal, now).retry(later.pairing.id, CALLER)) is None
+        )
 
 
 async def refused(retrying: Awaitable[Pairing]) -> SitepairError | None:
