@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -118,12 +117,11 @@ class Remote:
 @asynccontextmanager
 async def remote(url: str | None = None, token: str | None = None) -> AsyncIterator[Remote]:
     """The service at `url`, or at SITEPAIR_URL, or the one on this machine; without SITEPAIR_TOKEN,
-    with the token that one keeps in its data directory. Raises InvalidSettings, Unreachable."""
+    with the token that one was given, or keeps in its data directory. Raises InvalidSettings."""
     base = _base(url or os.environ.get("SITEPAIR_URL") or _address_here())
-    known, source = token or os.environ.get("SITEPAIR_TOKEN"), "SITEPAIR_TOKEN"
+    known, source = token or os.environ.get("SITEPAIR_TOKEN", ""), "SITEPAIR_TOKEN"
     if not known:
-        path = from_environment(os.environ).data_dir / "admin.token"
-        known, source = await asyncio.to_thread(_token_in, path), str(path)
+        known, source = await asyncio.to_thread(_token_here)
     if not fits_a_header(known):
         raise InvalidSettings([f"{source}: has a character that no token has"])
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
@@ -164,12 +162,18 @@ def _base(address: str) -> URL:
     )
 
 
-def _token_in(path: Path) -> str:
+def _token_here() -> tuple[str, str]:
+    """The token of the service on this machine, and where that is from."""
+    settings = from_environment(os.environ)
+    if settings.admin_token is not None:
+        return settings.admin_token, "SITEPAIR_ADMIN_TOKEN"
+    path = settings.data_dir / "admin.token"
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip(), str(path)
     except OSError as error:
-        raise Unreachable(
-            f"No token: set SITEPAIR_TOKEN, or run where {path} can be read."
+        # Nothing was asked, so that this is no silence of the service's.
+        raise InvalidSettings(
+            [f"SITEPAIR_TOKEN: set it, or run where {path} can be read ({error.strerror})"]
         ) from error
 
 

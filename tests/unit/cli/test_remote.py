@@ -1,5 +1,7 @@
 """Where a command looks for the service."""
 
+from pathlib import Path
+
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
@@ -47,6 +49,30 @@ async def test_without_an_address_it_is_where_the_service_listens(
 async def test_a_port_that_nobody_knows_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITEPAIR_LISTEN", "127.0.0.1:0")
     with pytest.raises(InvalidSettings, match="SITEPAIR_URL"):
+        await asked_at()
+
+
+async def test_the_services_own_environment_lets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        header = request.headers["Authorization"]
+        return web.json_response(header, headers={"operationID": "x"})
+
+    tmp_path.joinpath("admin.token").write_text("the one of before it was set\n")
+    monkeypatch.delenv("SITEPAIR_TOKEN")
+    monkeypatch.setenv("SITEPAIR_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SITEPAIR_ADMIN_TOKEN", "a-token-of-16-or-more")
+    async with RawTestServer(answer) as server, remote.remote(str(server.make_url("/"))) as service:
+        assert await service.call("GET", "/v1/appliances") == "Bearer a-token-of-16-or-more"
+
+
+async def test_without_a_token_nothing_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SITEPAIR_TOKEN")
+    monkeypatch.setenv("SITEPAIR_DATA_DIR", str(tmp_path))
+    with pytest.raises(InvalidSettings, match=r"SITEPAIR_TOKEN: .*admin\.token"):
         await asked_at()
 
 
