@@ -6,6 +6,8 @@ import secrets
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -34,7 +36,7 @@ class Cluster:
 
         Raises OwnDatabaseFailed.
         """
-        try:
+        with kept_in(data_dir):
             data_dir = prepare_data_dir(data_dir)
             home = data_dir / "postgres"
             account = account_for(home)
@@ -46,11 +48,6 @@ class Cluster:
                 )
             _make_private(home, account)
             return cls(home, account, programs(account, home))
-        except OSError as error:
-            raise OwnDatabaseFailed(
-                f"The database cannot be kept in {data_dir}: {error.strerror}. "
-                "Name another directory with SITEPAIR_DATA_DIR."
-            ) from error
 
     @property
     def data(self) -> Path:
@@ -83,15 +80,20 @@ class Cluster:
         """The superuser's password, made up at the first call, kept in a file of mode 0600."""
         path = self.home / "password"
         if not path.exists():
-            draft = self.home / f"password.{os.getpid()}"
-            with os.fdopen(
-                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
-            ) as file:
-                file.write(secrets.token_hex(32))
-                file.flush()
-                os.fsync(file.fileno())
-            _give(draft, self.account)
-            draft.rename(path)
+            # Not by our process id, which in a container is always the same: what is left of one
+            # that could not be written would be in the way of all that follow.
+            draft = self.home / f"password.{secrets.token_hex(8)}"
+            file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(file, "w") as opened:
+                    opened.write(secrets.token_hex(32))
+                    opened.flush()
+                    os.fsync(file)
+                _give(draft, self.account)
+                draft.rename(path)
+            except OSError:
+                draft.unlink()
+                raise
         return path.read_text()
 
     def socket_dir(self) -> Path:
@@ -156,6 +158,18 @@ class Cluster:
         except FileNotFoundError:
             return ""
         return "\n".join(lines[-8:])
+
+
+@contextmanager
+def kept_in(data_dir: Path) -> Iterator[None]:
+    """Within, a file that cannot be made, written or read raises OwnDatabaseFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise OwnDatabaseFailed(
+            f"The database cannot be kept in {data_dir}: {error}. "
+            "Name another directory with SITEPAIR_DATA_DIR."
+        ) from error
 
 
 def prepare_data_dir(data_dir: Path) -> Path:

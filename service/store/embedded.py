@@ -21,7 +21,7 @@ from pathlib import Path
 
 from service.observe.events import DatabaseDied, DatabaseRestarted, StoreTroubled
 from service.observe.logging import emit
-from service.store.cluster import Cluster
+from service.store.cluster import Cluster, kept_in
 from service.store.installation import OwnDatabaseFailed
 from service.store.lockfile import LockFile
 from service.store.server import STOP_S, Server
@@ -50,7 +50,8 @@ async def embedded_postgres(
             with _telling(on_wait):
                 async with door.taken():
                     users.share()
-                    await server.start()
+                    with kept_in(data_dir):
+                        await server.start()
             yield cluster.url()
         finally:
             async with asyncio.timeout(2 * STOP_S), door.taken():

@@ -1,6 +1,7 @@
 """Our own PostgreSQL: begun, found, killed, recovered, shared, refused."""
 
 import asyncio
+import errno
 import os
 import pwd
 import shutil
@@ -282,6 +283,21 @@ async def test_a_creation_that_was_cut_off_is_begun_anew(data_dir: Path) -> None
     async with embedded_postgres(data_dir) as url:
         assert await query(url, "select 1") == 1
         assert not (data_dir / "postgres/data.new").exists()
+
+
+async def test_a_disk_that_was_full_is_no_hindrance_any_more(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OwnDatabaseFailed, match="No space left"):
+        async with embedded_postgres(data_dir):
+            pass
+    monkeypatch.undo()
+    async with embedded_postgres(data_dir) as url:  # The process has the same id.
+        assert await query(url, "select 1") == 1
 
 
 async def test_another_major_version_is_refused_with_the_way_out(data_dir: Path) -> None:
