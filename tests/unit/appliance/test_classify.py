@@ -4,6 +4,7 @@ import pytest
 
 from service.appliance.classify import (
     SessionExpired,
+    answered_at_ms,
     good,
     judge,
     retry_after_s,
@@ -181,6 +182,25 @@ def test_retry_after_is_seconds_or_a_date_by_the_appliances_own_clock(
     headers: dict[str, str], expected: float | None
 ) -> None:
     assert retry_after_s(headers) == expected
+
+
+BEYOND = "9" * 30
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        f"Wed, 21 Oct {BEYOND} 07:28:00 GMT",
+        f"Wed, {BEYOND} Oct 2026 07:28:00 GMT",
+        f"Wed, 21 Oct 2026 {BEYOND}:28:00 GMT",
+        f"Wed, 21 Oct 2026 07:28:00 +{BEYOND}",
+    ],
+)
+def test_a_date_that_no_machine_can_hold_is_none(date: str) -> None:
+    fine = "Wed, 21 Oct 2026 07:28:00 GMT"
+    assert answered_at_ms({"date": date}) is None
+    assert retry_after_s({"retry-after": date, "date": fine}) is None
+    assert retry_after_s({"retry-after": fine, "date": date}) is None
 
 
 @pytest.mark.parametrize("status", [429, 503])
