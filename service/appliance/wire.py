@@ -18,6 +18,9 @@ from service.domain.registration import Credentials, LocalUser
 
 MAX_TEXT = 4_000
 MAX_STACKTRACE = 32_000
+MAX_VALUES = 1_000_000
+"""What an answer may be made of; a list of 50,000 peers is. So many are read in seconds, and nobody
+else is served meanwhile: of the smallest, 32 MB would take more than a minute and 3 GB."""
 _NUL = b"\\u0000"
 """PostgreSQL's text has no place for this character."""
 
@@ -73,6 +76,7 @@ def poll_body(task_ids: Sequence[TaskId]) -> bytes:
 
 def read_json(body: bytes) -> object:
     """Any JSON value. Raises Unreadable."""
+    _check_number_of_values(body)
     try:
         value: object = msgspec.json.decode(body)
         return _without_nul(value) if _NUL in body else value
@@ -129,6 +133,7 @@ class PeerList:
 
     def read(self, body: bytes) -> tuple[Peer, ...]:
         """The peers, in their order. Raises Unreadable."""
+        _check_number_of_values(body)
         end = self._end_of_known(body)
         try:
             rows = _ROWS.decode(b"[{}" + body[end:] if end else body)
@@ -156,6 +161,12 @@ class PeerList:
                 return 0
             end, between = end + 1 + len(peer.sent), b","
         return end
+
+
+def _check_number_of_values(body: bytes) -> None:
+    # Each but the first stands behind one of these, or behind a name. Those in texts count as well.
+    if len(body) > MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise Unreadable(f"the answer has more than {MAX_VALUES} values")
 
 
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])

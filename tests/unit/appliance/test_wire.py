@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.appliance.wire import (
+    MAX_VALUES,
+    PeerList,
     Unreadable,
     error_of,
     login_body,
@@ -230,3 +232,18 @@ def test_no_object_breaks_a_reading(value: dict[str, object]) -> None:
     peer_of(value)
     task = task_of(value)
     assert (task is None) or task.id
+
+
+@pytest.mark.parametrize("value", [b"0", b"{}", b"[]", b'{"id":"1"}'])
+def test_an_answer_of_too_many_small_values_is_not_taken_apart(value: bytes) -> None:
+    many = b",".join([value] * (MAX_VALUES + 1))
+    for read in (read_peers, read_task_page, PeerList(lambda: 0.0).read):
+        with pytest.raises(Unreadable, match="more than"):
+            read(b"[" + many + b"]")
+    assert read_error(b'{"code": "Full", "args": [' + many + b"]}") is None
+
+
+def test_a_list_of_all_the_peers_that_a_hub_may_have_is_read() -> None:
+    row = as_json(json.loads(sample("pair_sites_accepted.json"))["result"])
+    body = b"[" + b",".join([row] * 20_000) + b"]"
+    assert len(PeerList(lambda: 0.0).read(body)) == 20_000
