@@ -18,6 +18,11 @@ from service.domain.registration import Credentials, LocalUser
 
 MAX_TEXT = 4_000
 MAX_STACKTRACE = 32_000
+MAX_ID = 256
+MAX_SENT = 64 * 1024
+MAX_BRACKETS = 100
+"""What is kept of an appliance's words about a peer is told again and again, by functions that call
+themselves: more, or what may be nested deeper, is kept in short."""
 MAX_VALUES = 1_000_000
 """What an answer may be made of; a list of 50,000 peers is. So many are read in seconds, and nobody
 else is served meanwhile: of the smallest, 32 MB would take more than a minute and 3 GB."""
@@ -175,7 +180,7 @@ _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 def _peer_in(row: bytes) -> Peer:
     (peer,) = read_peers(b"[" + row + b"]")
     # Not made anew: the next answer is compared with it. But what cannot be kept elsewhere is.
-    return peer if _NUL in row else replace(peer, sent=row)
+    return replace(peer, sent=row) if _NUL not in row and _is_modest(row) else peer
 
 
 def read_task_page(body: bytes) -> TaskPage:
@@ -198,13 +203,13 @@ def read_error(body: bytes) -> ApiError | None:
 
 def task_of(value: object) -> Task | None:
     """A task from its JSON object; None without an id."""
-    if not isinstance(value, dict) or not (task_id := _text(value.get("id"))):
+    if not isinstance(value, dict) or not (task_id := _id(value.get("id"))):
         return None
     workflow = value.get("workflowInfo")
     about = workflow if isinstance(workflow, dict) else {}
     return Task(
         id=TaskId(task_id),
-        state=_text(value.get("state")) or "UNKNOWN",
+        state=_cut(_text(value.get("state")), MAX_ID) or "UNKNOWN",
         type=_text(about.get("type")),
         resource_type=_text(about.get("resourceType")),
         start_time=_time(value.get("startTime")),
@@ -222,8 +227,9 @@ def peer_of(value: object) -> Peer | None:
     if state is not None and not isinstance(state, dict):
         state = {"outgoingCommError": state}
     state = state or {}
+    sent = msgspec.json.encode(value)
     return Peer(
-        id=_text(value.get("id")),
+        id=_id(value.get("id")),
         site=_shared(value.get("site")),
         api_url=_shared(value.get("apiUrl")),
         api_public_url=_shared(value.get("apiPublicUrl")),
@@ -231,7 +237,7 @@ def peer_of(value: object) -> Peer | None:
         is_local=value.get("isLocal") is True,
         incoming_error=error_of(state.get("incomingCommError")),
         outgoing_error=error_of(state.get("outgoingCommError")),
-        sent=msgspec.json.encode(value),
+        sent=sent if _is_modest(sent) else _in_short(value),
     )
 
 
@@ -272,10 +278,30 @@ def _text(value: object) -> str | None:
     return None
 
 
+def _id(value: object) -> str | None:
+    """An id, which goes into paths, log lines and the record: none is as long as a text."""
+    text = _text(value)
+    return text if text is not None and len(text) <= MAX_ID else None
+
+
 def _shared(value: object) -> str | None:
     """A text that many appliances say: each names the same peers."""
     text = _text(value)
-    return intern(text) if text is not None else None
+    return intern(text[:MAX_TEXT]) if text is not None else None
+
+
+def _is_modest(sent: bytes) -> bool:
+    return len(sent) <= MAX_SENT and sent.count(b"[") + sent.count(b"{") <= MAX_BRACKETS
+
+
+def _in_short(peer: Json) -> bytes:
+    """What a peer is known by, of what an appliance says about it."""
+    known = {"id": _id(peer.get("id"))}
+    known |= {name: _shared(peer.get(name)) for name in _KNOWN_BY}
+    return msgspec.json.encode({name: text for name, text in known.items() if text is not None})
+
+
+_KNOWN_BY = ("site", "apiUrl", "apiPublicUrl", "apiThumbprint")
 
 
 def _cut(text: str | None, length: int) -> str:

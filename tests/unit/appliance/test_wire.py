@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.appliance.wire import (
+    MAX_ID,
+    MAX_TEXT,
     MAX_VALUES,
     PeerList,
     Unreadable,
@@ -25,6 +27,7 @@ from service.appliance.wire import (
     task_of,
 )
 from service.domain.appliance import ApiError, Endpoint, read_sent
+from service.domain.events import SidePaired, detail_of
 from service.domain.ids import ApplianceName
 from service.domain.registration import LocalUser, SsoUser
 from service.domain.thumbprint import parse_thumbprint
@@ -247,3 +250,29 @@ def test_a_list_of_all_the_peers_that_a_hub_may_have_is_read() -> None:
     row = as_json(json.loads(sample("pair_sites_accepted.json"))["result"])
     body = b"[" + b",".join([row] * 20_000) + b"]"
     assert len(PeerList(lambda: 0.0).read(body)) == 20_000
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b'"' + b"x" * 100_000 + b'"', b"[" * 500 + b"]" * 500, b'{"a":' * 500 + b"1" + b"}" * 500],
+    ids=["long", "deep list", "deep object"],
+)
+def test_words_about_a_peer_that_are_long_or_deep_are_kept_in_short(more: bytes) -> None:
+    known = b'"id": "1", "site": "a", "apiUrl": "https://a.test", "apiThumbprint": "SHA-256:00"'
+    row = b"{" + known + b', "more": ' + more + b"}"
+    task = read_task(b'{"id": "7", "result": ' + row + b"}")
+    assert task.result is not None
+    peers = PeerList(lambda: 0.0)
+    for peer in (task.result, *peers.read(b"[" + row + b"]"), *peers.read(b"[" + row + b"]")):
+        assert peer.id == "1"
+        assert read_sent(peer.sent) == json.loads(b"{" + known + b"}")
+        detail_of(SidePaired(ApplianceName("a"), peer.sent))
+
+
+def test_what_is_longer_than_any_id_is_none() -> None:
+    long = "7" * (MAX_ID + 1)
+    with pytest.raises(Unreadable, match="no id"):
+        read_task(as_json({"id": long}))
+    (peer,) = read_peers(as_json([{"id": long, "apiUrl": "https://a.test/" + "a" * 10_000}]))
+    assert peer.id is None
+    assert len(peer.api_url or "") == MAX_TEXT
