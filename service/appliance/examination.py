@@ -22,6 +22,9 @@ from service.domain.thumbprint import thumbprint_of
 
 MAX_SKEW_MS = 60_000
 HEALTH_TIMEOUT_S = 10.0
+_MOST_SAID = 200
+_NEVER_MS = 2**53
+"""No time is as far away; what is can be neither counted with nor written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +150,12 @@ class Examination:
         """Which build it runs."""
         about = await self._client.about()
         data = {
-            key: about[key]
+            key: said[:_MOST_SAID]
             for key in ("serviceType", "productName", "buildVersion")
-            if key in about
+            if isinstance(said := about.get(key), str)
         }
-        build = about.get("buildVersion")
-        if not isinstance(build, str):
+        build = data.get("buildVersion")
+        if build is None:
             return unknown("It does not tell its version.", data)
         return passed(f"It runs {build}.", data)
 
@@ -246,7 +249,7 @@ def _current_time(report: Json) -> int | None:
     inner: object = report
     while isinstance(inner, dict):
         moment = inner.get("currentTime")
-        if isinstance(moment, int):
+        if isinstance(moment, int) and abs(moment) < _NEVER_MS:
             return moment
         inner = inner.get("result")
     return None

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from service.appliance.check import CheckReport, check
@@ -12,6 +13,7 @@ from service.appliance.limits import CallTimeouts
 from service.domain.registration import LocalUser, LoginEnd, LoginOutcome
 from service.domain.thumbprint import thumbprint_of
 from simulator import Fleet, FleetOptions, Rule, SimulatedAppliance, fault
+from tests.integration.appliance.raw_server import LOGIN, Arrival, raw_server, response
 from tests.integration.appliance.rigs import LOOPBACK, QUICK, registered, spec_of, until
 
 ALL = ["address", "reachable", "certificate", "login", "version", "configured", "clock", "peers"]
@@ -173,6 +175,27 @@ async def test_whatever_an_appliance_does_becomes_a_report(rule: Rule) -> None:
         report = await checked(fleet.appliances[0])
         assert not report.ok
         verdicts(report)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"buildVersion": "1", "productName": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"buildVersion": "' + b"1" * 100_000 + b'"}',
+        b'{"currentTime": ' + b"9" * 400 + b"}",
+        b'{"currentTime": -' + b"9" * 30 + b"}",
+    ],
+    ids=["deep", "long", "far", "long ago"],
+)
+async def test_whatever_an_appliance_says_of_itself_becomes_a_short_report(said: bytes) -> None:
+    async def script(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
+        is_asked_what_it_is = arrival.path.startswith("/diagnostics/")
+        writer.write(response(said) if is_asked_what_it_is else LOGIN)
+
+    async with raw_server(script) as server:
+        report = await check(registered(server.spec()), LOOPBACK, QUICK)
+        assert len(msgspec.json.encode(report)) < 10_000
+        assert verdicts(report)["clock"] is None
 
 
 async def test_what_was_not_reached_in_time_is_told_so() -> None:
