@@ -26,6 +26,7 @@ _WORDS = {
     Wrong.HEAD_DIFFERS: "the head differs from it",
     Wrong.NO_HEAD: "the owner of the chain is missing, and it is not the appliance's removal",
     Wrong.NO_EVENTS: "all its events are missing",
+    Wrong.NOT_SHOWN: "GET /v1/audit does not show it, its transaction is yet to come",
 }
 
 

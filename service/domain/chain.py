@@ -114,6 +114,8 @@ class Wrong(StrEnum):
     """It is the last one, nobody owns the chain, and it is not ApplianceRemoved."""
     NO_EVENTS = "NO_EVENTS"
     """There is none, and the chain has an owner."""
+    NOT_SHOWN = "NOT_SHOWN"
+    """It fits, but the trail leaves it out: its transaction is said to be yet to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +138,12 @@ class Walk:
         self._position = ChainPosition()
         self._last: Entry | None = None
 
-    def step(self, entry: Entry) -> None:
-        """`entry` is the next one."""
+    def step(self, entry: Entry, *, is_shown: bool = True) -> None:
+        """`entry` is the next one; `is_shown`: it stands where the trail comes by."""
         self.steps += 1
         if self.misfit is not None:
             return
-        wrong = self._wrong(entry)
+        wrong = self._wrong(entry) or (None if is_shown else Wrong.NOT_SHOWN)
         self.misfit = Misfit(wrong, entry) if wrong is not None else None
         self._position = ChainPosition(entry.seq, entry.hash)
         self._last = entry

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     cast,
     extract,
+    func,
     literal,
     null,
     select,
@@ -32,6 +33,7 @@ from service.domain.chain import Verdict, Walk, is_about_registration, spelt
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName
 from service.domain.pairing import ChainPosition
+from service.store.columns import Xid8
 from service.store.database import Database
 from service.store.tables import appliance, event, pairing
 
@@ -46,6 +48,9 @@ _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 _SNAPSHOT = text("set transaction isolation level repeatable read, read only")
 # Before the snapshot is taken, for a month that is dropped is dropped for old snapshots, too.
 _NO_DROP = text("lock table event in access share mode")
+
+# No hash covers an event's transaction, and `store/audit.py` shows none that may come yet.
+_NOT_BEGUN = func.pg_snapshot_xmax(func.pg_current_snapshot(), type_=Xid8)
 
 
 class Chains:
@@ -106,7 +111,7 @@ async def _verdicts(
             if chain is not None:
                 yield chain.verdict()
             chain = _Chain(row.chain, owners.pop(row.chain, None))
-        chain.step(_entry(row))
+        chain.step(_entry(row), is_shown=row.is_shown)
     if chain is not None:
         yield chain.verdict()
     for id_, owner in owners.items():
@@ -122,10 +127,10 @@ class _Chain:
         self._appliance = owner.appliance if owner is not None else None
         self._is_owned = owner is not None
 
-    def step(self, entry: Entry) -> None:
+    def step(self, entry: Entry, *, is_shown: bool) -> None:
         if not self._is_owned and is_about_registration(entry):
             self._appliance = entry.appliance
-        self._walk.step(entry)
+        self._walk.step(entry, is_shown=is_shown)
 
     def verdict(self) -> Verdict:
         return Verdict(self.id, self._appliance, self._walk.steps, self._walk.end())
@@ -181,6 +186,7 @@ def page(stretch: Stretch, after: tuple[UUID, int, str] | None) -> Select[Any]:
         event.c.operation_id,
         event.c.detail,
         event.c.hash,
+        (event.c.xid < _NOT_BEGUN).label("is_shown"),
     )
     key = (event.c.chain, event.c.seq, event.c.at)
     # One lower bound only: given both, PostgreSQL may begin at the stretch's and skip to the page.

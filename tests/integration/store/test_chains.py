@@ -131,6 +131,18 @@ async def test_a_changed_event_is_named(
     assert await found_at(database) == (victim.id, Wrong.CHANGED, seq)
 
 
+@pytest.mark.parametrize("seq", [1, 4, EVENTS])
+async def test_an_event_that_the_trail_is_kept_from_showing_is_named(
+    database: Database, sql: "Connection", seq: int
+) -> None:
+    victim, _ = await paired(database, ("a", "b"), ("b", "c"))
+    await sql.execute(
+        "update event set xid = '9223372036854775807' where chain = $1 and seq = $2", victim.id, seq
+    )
+
+    assert await found_at(database) == (victim.id, Wrong.NOT_SHOWN, seq)
+
+
 async def test_a_time_that_is_none_of_ours_is_shown_as_such(
     database: Database, sql: "Connection"
 ) -> None:
