@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from jsonschema_rs import ValidationError
 
@@ -35,6 +36,9 @@ _LIMITS = {
     "uniqueItems": "must not have the same item twice",
 }
 _SHOWN_NAME = 64
+MOST = 200
+"""How many faults are told. A body of 64 KiB can have 30,000, and nobody else is served while words
+are found for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,11 @@ class Wording:
     formats: Mapping[str, Callable[[str], str | None]]
 
 
+def more() -> Fault:
+    """Stands for all that come after `MOST`: with it, the whole cannot be accepted."""
+    return Fault("has more faults than are listed", "")
+
+
 def pointer_to(path: Iterable[str | int]) -> str:
     """The JSON pointer (RFC 6901) for `path`. Names in it are cut short and made readable."""
     return "".join(f"/{_escaped(part)}" for part in path)
@@ -70,8 +79,10 @@ def shown(name: str) -> str:
 
 
 def faults_of(errors: Iterable[ValidationError], wording: Wording) -> list[Fault]:
-    """What the schema's `errors` mean, in order, one sentence for each place and thing."""
-    leaves = [leaf for error in errors for leaf in _leaves(error)]
+    """What the schema's `errors` mean, in order, one sentence for each place and thing; of the
+    first `MOST`."""
+    first = list(islice(errors, MOST + 1))
+    leaves = [leaf for error in first[:MOST] for leaf in _leaves(error)]
     keywords: dict[str, set[str]] = {}
     for leaf in leaves:
         keywords.setdefault(pointer_to(leaf.instance_path), set()).add(leaf.kind.name)
@@ -82,7 +93,8 @@ def faults_of(errors: Iterable[ValidationError], wording: Wording) -> list[Fault
             continue
         for pointer, start, words in _sentences(leaf, wording):
             found.setdefault((pointer, start), {})[words] = None
-    return [Fault(start + " or ".join(words), pointer) for (pointer, start), words in found.items()]
+    told = [Fault(start + " or ".join(words), pointer) for (pointer, start), words in found.items()]
+    return told if len(first) <= MOST else [*told, more()]
 
 
 def _leaves(error: ValidationError) -> Sequence[ValidationError]:

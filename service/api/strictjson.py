@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from service.api.faults import Fault, pointer_to
+from service.api.faults import MOST, Fault, more, pointer_to
 
 DEPTH = 32
 """How many arrays and objects may be nested."""
@@ -80,7 +80,7 @@ class _Cleaning:
         for written, value in pairs:
             name = self._text(written, path)
             if name in plain:
-                self.faults.append(Fault("comes more than once", pointer_to((*path, name))))
+                self._note("comes more than once", (*path, name))
             plain[name] = self.clean(value, (*path, name))
         return plain
 
@@ -88,9 +88,15 @@ class _Cleaning:
         try:
             text.encode()
         except UnicodeEncodeError:
-            self.faults.append(Fault("must not have unpaired surrogates", pointer_to(path)))
+            self._note("must not have unpaired surrogates", path)
             return text.encode("utf-8", "replace").decode()
         return text
+
+    def _note(self, detail: str, path: tuple[str | int, ...]) -> None:
+        if len(self.faults) < MOST:
+            self.faults.append(Fault(detail, pointer_to(path)))
+        elif len(self.faults) == MOST:
+            self.faults.append(more())
 
 
 def _no_constant(_name: str) -> object:

@@ -253,6 +253,32 @@ async def test_all_or_nothing(database: Database, sql: "Connection") -> None:
     assert (await taken_in(database, items[:1], is_atomic=True)).accepted == 1
 
 
+async def test_everybody_else_gets_a_turn_after_each_item_that_is_refused(
+    database: Database,
+) -> None:
+    turns: list[int] = []
+
+    async def count() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    def items() -> Iterator[Item]:
+        for _ in range(40):
+            before = len(turns)
+            yield Unacceptable("InvalidBody", "no")
+            between.append(len(turns) - before)
+
+    between: list[int] = []
+    counting = asyncio.create_task(count())
+    try:
+        wanted = BatchRequest(items, 40, is_atomic=False)
+        await BulkIntake(database, now).accept(wanted, AUTHOR, None)
+    finally:
+        counting.cancel()
+    assert min(between) > 0
+
+
 async def test_workers_are_told(database: Database, sql: "Connection") -> None:
     await register(database, "a", "b")
     told = asyncio.Event()

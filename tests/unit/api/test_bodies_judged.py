@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.api.faults import MOST, more
 from service.api.refusals import InvalidRequest, MalformedBody
 from service.api.requests import appliance_spec, pairing_request
 from tests.unit.api.asking import POST, PUT, SECRET, THUMBPRINT, asked, places, spec_body
@@ -115,6 +116,14 @@ def test_each_fault_of_a_pairing_is_placed(body: object, place: str, words: str)
 
     assert list(found) == [place]
     assert words in found[place]
+
+
+def test_of_very_many_faults_some_are_told_and_that_there_are_more() -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        asked(POST, {"appliances": [1] * 5_000}).insist()
+    told = refusal.value.faults
+    assert len(told) == MOST + 1
+    assert told[-1] == more()
 
 
 def test_the_faults_of_name_parameters_and_body_come_together() -> None:

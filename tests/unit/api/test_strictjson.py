@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.faults import Fault
+from service.api.faults import MOST, Fault, more
 from service.api.strictjson import DEPTH, NotJson, parse
 
 ANY_JSON = st.recursive(
@@ -45,6 +45,13 @@ def test_every_repeated_key_is_named_where_it_is() -> None:
         Fault("comes more than once", "/b/0/c~1d"),
         Fault("comes more than once", "/a"),
     )
+
+
+@pytest.mark.parametrize("fault", ['"a": 1', r'"b": "\ud800"'])
+def test_of_very_many_faults_some_are_named_and_that_there_are_more(fault: str) -> None:
+    faults = parse("{" + ", ".join([fault] * 5_000) + "}").faults
+    assert len(faults) == MOST + 1
+    assert faults[-1] == more()
 
 
 def test_an_unpaired_surrogate_is_named_and_replaced_so_that_the_rest_can_be_judged() -> None:
