@@ -43,7 +43,10 @@ def _host_fault(host: str, netloc: str) -> str | None:
     if not host:
         return "must name a host"
     if netloc.startswith("["):
-        return None if _is_address(host, IPv6Address) else "must have a valid IPv6 address"
+        is_all = netloc.partition("]")[2][:1] in {"", ":"}  # Python itself looks from 3.12 on.
+        return (
+            None if is_all and _is_address(host, IPv6Address) else "must have a valid IPv6 address"
+        )
     labels = host.split(".")
     if _NUMBER.fullmatch(labels[-1]):
         # Resolvers also read 2130706433 and 0x7f.1 as addresses; one spelling is enough.

@@ -55,6 +55,8 @@ def test_a_host_and_perhaps_a_port_are_fine(url: str) -> None:
         ("https://" + "a" * 64 + ".example.com", "host name"),
         ("https://" + "a." * 127 + "com", "host name"),
         ("https://[::g]", "IPv6"),
+        ("https://[2001:db8::1]a", "IPv6"),
+        ("https://[2001:db8::1].example.com:8048", "IPv6"),
         ("https://[fe80::1%25eth0]", "IPv6"),
         ("https://10.0.0.256", "IPv4"),
         ("https://2130706433", "IPv4"),
