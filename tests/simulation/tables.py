@@ -229,7 +229,9 @@ class Tables:
         }
 
     def _has_to_wait_for(self, row: Row) -> ApplianceName | None:
-        if row.wish is not None or self._wall() >= row.pairing.deadline:
+        pairing = row.pairing
+        is_to_turn_back = pairing.is_canceling and pairing.phase is not Phase.ROLLING_BACK
+        if row.wish is not None or is_to_turn_back or self._wall() >= pairing.deadline:
             return None
         closed = {side.appliance for side in row.pairing.sides} & self.closed().keys()
         return min(closed, default=None)

@@ -1,6 +1,7 @@
 -- Makes a worker the owner of up to :limit due pairings. Says all that it takes to drive them.
 -- Those that could only wait for an appliance that is closed are set aside for it, unless their
--- time is over or somebody wants them canceled: then there is something to do without it.
+-- time is over or somebody wants them canceled, and they are not on their way back yet: then there is
+-- something to do without it. That wish may be in the chain already, if who took it in stopped or died.
 --
 -- Who is next: lines take turns, whatever their length. Each of them gets a share of :limit, one
 -- pairing at least, so that nobody starves; each 10 more of priority double the rest of the share.
@@ -86,7 +87,8 @@ due as materialized (
       p.couple_low,
       p.couple_high,
       coalesce(p.deadline, p.start_time + p.timeout_s * 1000) as deadline,
-      p.cancel_user is not null and not p.is_canceling as is_to_be_canceled
+      p.cancel_user is not null
+        and (not p.is_canceling or p.phase <> 'ROLLING_BACK') as is_to_be_canceled
     from pairing as p
     where p.worker is null
       and p.waits_for is null

@@ -132,6 +132,21 @@ async def test_what_is_late_or_to_be_canceled_is_claimed_all_the_same(
     assert (assignment.cancel is not None) == change.startswith("cancel")
 
 
+@pytest.mark.parametrize(("phase", "claimed"), [("PAIRING", 1), ("ROLLING_BACK", 0)])
+async def test_whose_wish_to_cancel_is_in_the_chain_waits_only_on_the_way_back(
+    database: Database, sql: "Connection", phase: str, claimed: int
+) -> None:
+    """Who took it into the chain stopped before it was over."""
+    await accepted_now(database, ("a", "b"))
+    await Health(database).report({B: DOWN})
+    await sql.execute(
+        "update pairing set state = 'RUNNING', phase = $1, cancel_user = 'eve', "
+        "cancel_operation_id = 'x', is_canceling = true",
+        phase,
+    )
+    assert len(await claim(database)) == claimed
+
+
 async def test_opening_wakes_the_workers_if_anything_waited(
     database: Database, database_url: str
 ) -> None:
