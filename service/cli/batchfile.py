@@ -106,9 +106,13 @@ class BatchFile:
 
     def _write_csv(self, out: TextIO, texts: Iterable[str]) -> int:
         writer = csv.writer(out, lineterminator="\n")
+        # Before Python 3.13 it leaves a CR without quotes, where every reader ends the line.
+        quoter = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(self._columns)
         rows = [self._cells(json.loads(text)) for text in texts]
-        writer.writerows(rows)
+        for row in rows:
+            has_cr = any("\r" in str(cell) for cell in row)
+            (quoter if has_cr else writer).writerow(row)
         return len(rows)
 
     def _cells(self, item: Mapping[str, Any]) -> list[object]:

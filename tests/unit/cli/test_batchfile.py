@@ -33,6 +33,17 @@ def test_a_record_of_several_lines_is_at_its_first_one() -> None:
         assert [file.place(index) for index in range(len(file))] == ["line 2", "line 5", "line 7"]
 
 
+@pytest.mark.parametrize("text", ["x\ry", "x\ny", "x\r\ny", 'x, "y"', "x;y", "\u017e"])
+def test_what_is_written_again_can_be_read_again(text: str) -> None:
+    out = io.StringIO(newline="")
+    quoted = text.replace('"', '""')
+    with csv_of(f'a,b,description,priority\nx,y,"{quoted}",5\nx,z,,\n') as file:
+        sent = b"".join(file.pieces())
+        assert file.write(out, lambda _index, _item: True) == 2
+    with csv_of(out.getvalue()) as again:
+        assert b"".join(again.pieces()) == sent
+
+
 def test_numbers_are_plain_digits() -> None:
     with csv_of("a,b,timeoutSeconds,priority\nx,y,060,-5\n") as file:
         (item,) = map(json.loads, b"".join(file.pieces()).splitlines())
