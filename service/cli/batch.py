@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from service.cli.batchfile import BadFile, BatchFile, Format, Spool, couple_of, spool
 from service.cli.following import patiently
 from service.cli.remote import Remote, answered, fits_a_header, remote
-from service.cli.rewriting import refuse_unwritable, rewritten
+from service.cli.rewriting import is_replaceable, refuse_unwritable, rewritten
 from service.cli.status import Exit, Terminal, Unwritable, run, say, tell
 
 _LISTED = 20
@@ -125,8 +125,8 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
             )
             say(*_told_rejections(requests, rejected))
         path = f"/v1/batches/{accepted['id']}"
-        if options.failures is not None:
-            # What is known already, for whoever stops watching.
+        if options.failures is not None and is_replaceable(options.failures):
+            # What is known already, for whoever stops watching. A pipe gets it at the end, once.
             _write_failures(options.failures, requests, accepted, [])
         ended = await _followed(service, path, options) if options.wait else None
         unwell = await _unwell(service, accepted["id"], ended)

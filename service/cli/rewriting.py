@@ -10,8 +10,10 @@ from typing import TextIO
 
 def refuse_unwritable(path: Path) -> None:
     """Raise OSError if `path` cannot be `rewritten` as things stand; a new one is made."""
+    if path.is_fifo():
+        return  # Whoever reads it would take this for the end of what there is to read.
     path.open("a").close()
-    if _is_replaceable(path):
+    if is_replaceable(path):
         draft = _draft(path)
         draft.touch()
         draft.unlink()
@@ -21,7 +23,7 @@ def refuse_unwritable(path: Path) -> None:
 def rewritten(path: Path) -> Iterator[TextIO]:
     """Text that takes the place of what is at `path` when the block ends well. A pipe or a device
     is written to as it is. Raises OSError."""
-    if path.exists() and not _is_replaceable(path):
+    if path.exists() and not is_replaceable(path):
         with path.open("w", encoding="utf-8", newline="") as out:
             yield out
         return
@@ -36,7 +38,8 @@ def rewritten(path: Path) -> Iterator[TextIO]:
         draft.unlink(missing_ok=True)
 
 
-def _is_replaceable(path: Path) -> bool:
+def is_replaceable(path: Path) -> bool:
+    """Whether what is written to `path` can be taken back by writing it anew."""
     # /dev/stdout is another name of what is open already, wherever that leads.
     return path.is_file() and Path("/dev") not in path.absolute().parents
 
