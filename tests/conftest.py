@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import pytest
+from hypothesis import settings
 
 from tests.support.database import (
     database,
@@ -20,6 +21,11 @@ __all__ = [
     "server_url",
     "sql",
 ]
+
+
+# A machine that is busy with something else is no defect.
+settings.register_profile("sitepair", deadline=None)
+settings.load_profile("sitepair")
 
 
 @pytest.fixture

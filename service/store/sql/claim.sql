@@ -88,7 +88,7 @@ due as materialized (
       p.couple_high,
       coalesce(p.deadline, p.start_time + p.timeout_s * 1000) as deadline,
       p.cancel_user is not null
-        and (not p.is_canceling or p.phase <> 'ROLLING_BACK') as is_to_be_canceled
+        and (not p.is_canceling or p.phase in ('PAIRING', 'VERIFYING')) as is_to_be_canceled
     from pairing as p
     where p.worker is null
       and p.waits_for is null

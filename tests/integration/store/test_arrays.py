@@ -40,13 +40,13 @@ async def back(database: Database, kind: str, values: list[Element]) -> list[Ele
     return list(row.back)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.none() | TEXTS))
 async def test_texts(database: Database, values: list[Element]) -> None:
     assert await back(database, "text", values) == values
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.none() | WHOLE))
 async def test_numbers(database: Database, values: list[Element]) -> None:
     assert await back(database, "bigint", values) == values

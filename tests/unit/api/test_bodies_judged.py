@@ -205,7 +205,7 @@ JUNK = st.recursive(
 FIELDS = ["appliances", "operation", "description", "timeoutSeconds", "priority", "zzz"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(FIELDS), JUNK | st.just(["a", "b"]) | st.integers(-9, 9)))
 def test_whatever_passes_the_contract_becomes_a_pairing_request(body: dict[str, object]) -> None:
     try:
@@ -216,7 +216,7 @@ def test_whatever_passes_the_contract_becomes_a_pairing_request(body: dict[str, 
         assert pairing_request(wanted).appliances == ("a", "b")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([*spec_body(), "thumbprint", "description", "maxInFlight"]), JUNK)
 def test_whatever_passes_the_contract_becomes_a_registration(field: str, value: object) -> None:
     try:

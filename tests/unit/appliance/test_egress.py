@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.appliance.egress import (
@@ -127,7 +127,6 @@ def test_what_is_no_network_is_refused(text: str) -> None:
         parse_networks(text)
 
 
-@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_an_address_means_the_same_in_ipv6_clothes(address: object) -> None:
     dressed = ip_address(f"::ffff:{address}")
@@ -135,7 +134,6 @@ def test_an_address_means_the_same_in_ipv6_clothes(address: object) -> None:
         assert each.permits(str(address)) == each.permits(dressed)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(SPECIAL), st.data())
 def test_no_special_address_is_open_by_default(special: object, data: st.DataObject) -> None:
     address = data.draw(st.ip_addresses(network=str(special)))

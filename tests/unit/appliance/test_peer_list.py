@@ -71,7 +71,7 @@ def agrees(peers: PeerList, body: bytes) -> None:
         assert told(peers.read(body)) == expected
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(BODIES, max_size=4))
 def test_each_answer_is_read_as_if_it_were_the_first(bodies: list[bytes]) -> None:
     peers = PeerList(lambda: 0.0)

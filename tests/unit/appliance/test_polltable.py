@@ -137,7 +137,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_every_documented_layout_tells_the_same(data: st.DataObject) -> None:
     """Rows or columns, in any order, nested or dotted: the same tasks come out."""

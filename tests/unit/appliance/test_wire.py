@@ -227,7 +227,7 @@ def test_what_is_unreadable_is_not_quoted() -> None:
     assert "secret" not in str(caught.value)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(FIELDS.split()), JSON))
 def test_no_object_breaks_a_reading(value: dict[str, object]) -> None:
     """Whatever the fields hold, they are read or left out."""
