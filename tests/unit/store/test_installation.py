@@ -1,6 +1,8 @@
 """Where PostgreSQL's programs are, and who can reach what."""
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,21 @@ def test_programs_out_of_reach_are_copied_once_and_work(reachable_dir: Path) -> 
     again = programs(_Unreachable("stranger", 4_000_000, 4_000_000), home)
     assert (again, again.stat().st_ino) == (first, made)
     assert len(list(home.iterdir())) == 1
+
+
+def test_a_copy_that_finds_no_room_leaves_nothing(
+    reachable_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copied_in_part(_: Path, place: Path) -> None:
+        place.mkdir(parents=True)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    home = reachable_dir / "full"
+    home.mkdir()
+    monkeypatch.setattr(shutil, "copytree", copied_in_part)
+    with pytest.raises(OSError, match="No space left"):
+        programs(_Unreachable("stranger", 4_000_000, 4_000_000), home)
+    assert not list(home.iterdir())
 
 
 class _Unreachable(Account):
