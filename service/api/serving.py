@@ -19,6 +19,9 @@ HEAD_ARRIVAL_S = 30.0
 """How long the head of a request may take to arrive: counted from the connection's beginning, on a
 kept one from the first byte that comes while nothing is asked."""
 
+_LAST_WORD_S = 1.0
+"""How long a handler that is cut off has for its answer."""
+
 _LINE_BYTES = 8190
 _HEADERS = 128
 
@@ -78,6 +81,18 @@ class _Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_head()
         super().connection_lost(exc)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
+        """aiohttp waits for the handler, tells it that no more of its body comes, and waits as long
+        again: in vain if it is the database that the handler waits for."""
+        within_s = None if timeout is None else timeout + _LAST_WORD_S
+        try:
+            async with asyncio.timeout(within_s):
+                await super().shutdown(timeout)
+        except TimeoutError:
+            if self._task_handler is not None:
+                self._task_handler.cancel()
+            self.force_close()
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(HEAD_ARRIVAL_S, self.force_close)

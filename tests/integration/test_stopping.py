@@ -5,8 +5,10 @@ import json
 from contextlib import AsyncExitStack
 
 import pytest
+from aiohttp import web
 from yarl import URL
 
+from service.api.serving import ApiRunner
 from service.app import running
 from service.settings import Settings
 from tests.support.logs import captured_logs
@@ -43,3 +45,24 @@ async def test_an_upload_that_does_not_arrive_holds_nobody_up_for_long(settings:
         async with asyncio.timeout(9):
             await up.aclose()
         writer.close()
+
+
+async def test_a_handler_that_hears_nothing_is_not_waited_for_twice() -> None:
+    begun = asyncio.Event()
+
+    async def wait(_: web.Request) -> web.Response:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    app = web.Application()
+    app.router.add_get("/", wait)
+    runner = ApiRunner(app, shutdown_timeout_s=3.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    _, writer = await asyncio.open_connection(*runner.addresses[0])
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await begun.wait()
+    async with asyncio.timeout(5.5):
+        await runner.cleanup()
+    writer.close()
