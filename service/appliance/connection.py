@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from service.appliance.answer import AnswerReader
 from service.appliance.exchange import Failure, FailureKind, Outcome, Permit
+from service.appliance.secured import Secured
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _PIECE = 16 * 1024
@@ -21,7 +22,7 @@ class Connection:
 
     On the socket itself, without a transport in between: a request is handed to the kernel at the
     moment of its permit, whatever the event loop would do with it, and nothing that was read waits
-    anywhere but in the kernel or in `ssl`.
+    anywhere but in the kernel or in `Secured`.
 
     What comes unasked is never taken for an answer: between two calls it closes the connection as
     it comes in; what has come in by then and was not read yet shows in `is_fit`, which is to be
@@ -29,7 +30,7 @@ class Connection:
     """
 
     def __init__(
-        self, sock: ssl.SSLSocket, max_body: int, on_lost: Callable[["Connection"], None]
+        self, sock: Secured, max_body: int, on_lost: Callable[["Connection"], None]
     ) -> None:
         """`sock` does not block, is past its handshake, and is the connection's from now on.
         `on_lost` is called when the connection has come to its end, however it did."""
@@ -56,9 +57,11 @@ class Connection:
         TLS had to say meanwhile does not count."""
         if not self.is_open:
             return False
-        if not self._incoming.poll(0):
+        if not self._incoming.poll(0) and not self._socket.pending():
             return True  # Mostly so, and ten times as quick as to be told by TLS.
         try:
+            with suppress(ssl.SSLWantReadError):
+                self._socket.take_in()
             self._socket.recv(1)
         except ssl.SSLWantReadError:
             return True
@@ -125,8 +128,9 @@ class Connection:
             self._read()
 
     def _read(self) -> None:
-        """Take in what has come: all of it, for what `ssl` holds back nobody announces again."""
+        """Take in a piece of what has come, and read all of that: nobody announces it again."""
         try:
+            self._socket.take_in()
             self._take(self._socket.recv(_PIECE))
             while self.is_open and self._socket.pending():
                 self._take(self._socket.recv(_PIECE))

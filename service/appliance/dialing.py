@@ -9,9 +9,10 @@ from collections.abc import Callable
 from service.appliance.connection import Connection
 from service.appliance.egress import EgressForbidden, EgressPolicy, addresses_of
 from service.appliance.exchange import Failure, FailureKind
+from service.appliance.secured import Secured
 from service.appliance.tls import PinMismatch, Trust
 
-Make = Callable[[ssl.SSLSocket], Connection]
+Make = Callable[[Secured], Connection]
 
 
 class Dialer:
@@ -66,18 +67,12 @@ class Dialer:
         finally:
             del trouble  # Its traceback leads here: a circle that holds sockets.
 
-    async def _open(self, address: str) -> ssl.SSLSocket:
+    async def _open(self, address: str) -> Secured:
         sock = await self._reach(address)
         try:
-            # An end without TLS's good-bye is an error, and no way for an answer to end.
-            sock = secured = self._trust.context.wrap_socket(
-                sock,
-                server_hostname=self._host.rstrip("."),
-                do_handshake_on_connect=False,
-                suppress_ragged_eofs=False,
-            )
+            secured = Secured(sock, self._trust.context, self._host.rstrip("."))
             await _shake_hands(secured)
-            self._trust.check(secured)
+            self._trust.check(secured.tls)
         except BaseException:
             sock.close()
             raise
@@ -100,7 +95,7 @@ class Dialer:
         return sock
 
 
-async def _shake_hands(secured: ssl.SSLSocket) -> None:
+async def _shake_hands(secured: Secured) -> None:
     loop = asyncio.get_running_loop()
     while True:
         try:
@@ -114,7 +109,7 @@ async def _shake_hands(secured: ssl.SSLSocket) -> None:
 
 
 async def _until_ready(
-    sock: ssl.SSLSocket, watch: Callable[..., object], leave: Callable[[ssl.SSLSocket], object]
+    sock: Secured, watch: Callable[..., object], leave: Callable[[Secured], object]
 ) -> None:
     ready = asyncio.Event()
     watch(sock, ready.set)

@@ -1,12 +1,12 @@
 """The few connections to one appliance, kept for whoever comes next."""
 
 import asyncio
-import ssl
 
 from service.appliance.connection import Connection
 from service.appliance.dialing import Dialer
 from service.appliance.exchange import Failure, FailureKind
 from service.appliance.limits import Limits
+from service.appliance.secured import Secured
 
 
 class Pool:
@@ -71,7 +71,7 @@ class Pool:
             return Failure(FailureKind.UNREACHABLE, "the other side speaks unasked, or is gone")
         return connection
 
-    def _make(self, sock: ssl.SSLSocket) -> Connection:
+    def _make(self, sock: Secured) -> Connection:
         connection = Connection(sock, self._max_body, self._lost)
         self._open.add(connection)
         return connection

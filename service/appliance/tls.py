@@ -23,7 +23,7 @@ class Trust:
     context: ssl.SSLContext
     pin: Thumbprint | None = None
 
-    def check(self, connection: ssl.SSLSocket) -> None:
+    def check(self, connection: ssl.SSLObject) -> None:
         """To be called before anything is sent over a new connection. Raises PinMismatch."""
         if self.pin is not None:
             presented = thumbprint_of(leaf_certificate(connection))
@@ -62,6 +62,6 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-def leaf_certificate(connection: ssl.SSLSocket | ssl.SSLObject) -> bytes:
+def leaf_certificate(connection: ssl.SSLObject) -> bytes:
     """The certificate that the other side of a TLS connection presented, as DER."""
     return connection.getpeercert(binary_form=True) or b""

@@ -18,6 +18,7 @@ from service.appliance.exchange import Answer, Failure, FailureKind, Outcome, Re
 from service.appliance.http import HttpsChannel
 from service.appliance.limits import CallTimeouts, Limits
 from service.appliance.resolving import resolved
+from service.appliance.secured import Secured
 from service.appliance.tls import Trust, trust_of, unverified
 from service.domain.thumbprint import thumbprint_of
 from tests.integration.appliance.raw_server import (
@@ -323,7 +324,7 @@ async def test_who_is_not_trusted_is_hung_up_on_at_once() -> None:
         assert await listening == b""
 
 
-def never(sock: ssl.SSLSocket) -> Connection:
+def never(sock: Secured) -> Connection:
     raise AssertionError(f"{sock} was taken for good")
 
 
