@@ -35,6 +35,12 @@ SPECIAL: tuple[Network, ...] = tuple(
         "fd20:ce::254/128",
         "100.100.100.200/32",
         "168.63.129.16/32",
+        "192.0.0.192/32",
+        # IPv6 that leads to an IPv4 address which it does not tell (local NAT64, Teredo), or that
+        # nobody uses any more (IPv4-compatible).
+        "64:ff9b:1::/48",
+        "2001::/32",
+        "::/96",
         "0.0.0.0/8",
         "::/128",
         "224.0.0.0/4",

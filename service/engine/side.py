@@ -39,6 +39,7 @@ from service.domain.events import (
 )
 from service.domain.pairing import Operation, Side, SideState, SiteCall
 from service.engine.case import Case
+from service.engine.defects import NO_DEFECT, defect
 from service.engine.policy import AT_ONCE, Policy, Seconds
 from service.engine.ports import Appliance
 from service.engine.site import Site
@@ -86,10 +87,10 @@ class SideSaga:
             except ApplianceClosed as closed:
                 self._case.closed[self._name] = closed.error
                 return
-            except Rejected as refusal:
-                pause_s = await self._fail(refusal.error)
-            except ApplianceError as trouble:
-                pause_s = await self._look_again_later(trouble)
+            except NO_DEFECT:
+                raise
+            except Exception as trouble:  # noqa: BLE001 - a defect must not stop the other side
+                pause_s = await self._meet(trouble)
             else:
                 if pause_s == AT_ONCE:
                     self._failures = 0
@@ -234,6 +235,15 @@ class SideSaga:
         pause_s = self._policy.pause_s(losses)
         await self._record(CallLost(self._name, error, int(pause_s * 1000)))
         return pause_s
+
+    async def _meet(self, trouble: Exception) -> Seconds:
+        match trouble:
+            case Rejected():
+                return await self._fail(trouble.error)
+            case ApplianceError():
+                return await self._look_again_later(trouble)
+            case _:
+                return await self._fail(defect(trouble))
 
     async def _look_again_later(self, trouble: ApplianceError) -> Seconds:
         if self._side.state is SideState.PENDING:

@@ -28,6 +28,7 @@ from service.domain.events import (
 )
 from service.domain.pairing import UNDER_WAY, Side, SideState, SiteCall
 from service.engine.case import Case
+from service.engine.defects import NO_DEFECT, defect
 from service.engine.policy import AT_ONCE, LAST_LOOK_S, Policy, Seconds
 from service.engine.ports import Appliance
 from service.engine.site import Site
@@ -105,6 +106,10 @@ class Undoing:
             return await self._give_up(refusal.error)
         except ApplianceError as trouble:
             return await self._delay(trouble)
+        except NO_DEFECT:
+            raise
+        except Exception as crash:  # noqa: BLE001 - the other side has to be undone, too
+            return await self._give_up(defect(crash))
 
     async def _poll(self, undo: SiteCall) -> Seconds:
         try:

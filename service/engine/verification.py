@@ -17,6 +17,7 @@ from service.domain.events import (
 from service.domain.ids import ApplianceName
 from service.domain.pairing import Operation, Phase
 from service.engine.case import Case
+from service.engine.defects import defect
 from service.engine.policy import LAST_LOOK_S, Policy
 from service.engine.ports import Appliance
 
@@ -71,6 +72,13 @@ class Doubt:
 
 
 async def _judge(case: Case, appliance: Appliance) -> Verified | Doubt:
+    try:
+        return await _judged(case, appliance)
+    except Exception as crash:  # noqa: BLE001 - both sides have to be undone
+        return Doubt(appliance.name, defect(crash))
+
+
+async def _judged(case: Case, appliance: Appliance) -> Verified | Doubt:
     listed = await _listed(case, appliance)
     if isinstance(listed, Doubt):
         return listed

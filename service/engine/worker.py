@@ -15,6 +15,7 @@ from service.domain.ids import PairingId, WorkerId
 from service.domain.pairing import CancelWish, Claimed
 from service.engine.breakers import BreakerKeeper
 from service.engine.case import Case, Driver
+from service.engine.defects import DEFECT
 from service.engine.lease import Lease
 from service.engine.policy import Policy
 from service.engine.ports import Ports
@@ -230,7 +231,7 @@ class Worker:
             await self._surrender(case, ApiError("UnknownAppliance", str(gone.exceptions[0])))
         except* Exception as crash:  # noqa: BLE001 - a defect in one pairing must not stop the others
             emit(PairingCrashed(), error=crash)
-            await self._surrender(case, ApiError("InternalError", "A defect of the service."))
+            await self._surrender(case, DEFECT)
 
     async def _surrender(self, case: Case, error: ApiError) -> None:
         try:

@@ -49,6 +49,10 @@ def test_ordinary_addresses_are_open_by_default(address: str) -> None:
         "::ffff:169.254.169.254",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
+        "192.0.0.192",
+        "::7f00:1",
+        "64:ff9b:1::7f00:1",
+        "2001:0:7f00:1::1",
     ],
 )
 def test_special_addresses_are_closed_by_default(address: str) -> None:

@@ -1,25 +1,29 @@
 """A defect of the service in one pairing: neither the others nor the worker suffer from it."""
 
 import itertools
+from typing import Any
 
 import pytest
 
 from service.appliance.client import ApplianceClient
-from service.domain.appliance import ApiError
+from service.domain.appliance import ApiError, Peer, Task
+from service.domain.decisions import doubt
 from service.domain.errors import UnknownAppliance
 from service.domain.events import PairingEvent, SideEvent
-from service.domain.ids import ApplianceName
+from service.domain.ids import ApplianceName, TaskId
 from service.domain.pairing import PairingState
+from service.engine import verification
 from service.engine import worker as engine
 from service.engine.case import Case
+from service.engine.defects import DEFECT
 from service.engine.policy import Policy
 from service.engine.ports import Fleet
 from service.engine.saga import drive
 from service.engine.surrender import surrender
-from service.observe.events import LogEvent, StoreTroubled, UpkeepCrashed
+from service.observe.events import LogEvent, PairingCrashed, StoreTroubled, UpkeepCrashed
 from service.observe.logging import listening
 from tests.simulation.weather import CallFault
-from tests.unit.engine.scene import OTHER, POLICY, THIRD, a_pairing, scene
+from tests.unit.engine.scene import ONE, OTHER, POLICY, THIRD, a_pairing, scene
 
 
 class Defect(Exception):
@@ -70,6 +74,47 @@ def test_one_that_can_neither_be_driven_nor_ended_is_tried_again_at_its_leisure(
         monkeypatch.undo()
         here.stage.start_another(worker)
         assert here.until_over().state is PairingState.SUCCEEDED
+
+
+@pytest.mark.parametrize(("times", "state"), [(1, "ROLLED_BACK"), (1_000, "ROLLBACK_FAILED")])
+def test_what_was_done_on_one_side_is_undone_though_the_other_one_meets_a_defect(
+    monkeypatch: pytest.MonkeyPatch, times: int, state: str
+) -> None:
+    met = itertools.count(1)
+
+    async def crash_or_finish(client: ApplianceClient, task: TaskId, until: float) -> Task:
+        if client.name == OTHER and next(met) <= times:
+            raise Defect
+        return await finished(client, task, until)
+
+    finished = ApplianceClient.finished
+    monkeypatch.setattr(ApplianceClient, "finished", crash_or_finish)
+    told: list[LogEvent] = []
+    with scene() as here, listening(told.append):
+        pairing = here.until_over()
+        assert (pairing.state, pairing.error) == (PairingState.FAILED, DEFECT)
+        assert [side.state for side in pairing.sides] == ["ROLLED_BACK", state]
+        assert not here.world.appliances[ONE].peers
+        assert bool(here.world.appliances[OTHER].peers) == (state == "ROLLBACK_FAILED")
+    assert PairingCrashed() in told
+
+
+@pytest.mark.parametrize(("times", "state"), [(1, "SUCCEEDED"), (1_000, "FAILED")])
+def test_whoever_meets_a_defect_as_he_looks_whether_it_works_looks_again(
+    monkeypatch: pytest.MonkeyPatch, times: int, state: str
+) -> None:
+    met = itertools.count(1)
+
+    def crash_or_doubt(*what: Any) -> ApiError | Peer:
+        if next(met) <= times:
+            raise Defect
+        return doubt(*what)
+
+    monkeypatch.setattr(verification, "doubt", crash_or_doubt)
+    with scene() as here:
+        assert here.until_over().state == state
+        is_paired = [bool(here.world.appliances[name].peers) for name in (ONE, OTHER)]
+        assert is_paired == [state == "SUCCEEDED"] * 2
 
 
 def told_of_two_probes(first: Exception, monkeypatch: pytest.MonkeyPatch) -> list[LogEvent]:
