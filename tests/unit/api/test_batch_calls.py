@@ -239,6 +239,15 @@ async def test_fields_that_come_twice_are_seen_however_many_items_there_are(
         assert answer.json["errors"] == [{"pointer": "/items", "detail": "comes more than once"}]
 
 
+async def test_too_many_items_are_refused_before_each_is_looked_at(shared: Served) -> None:
+    """Or it would be said first that they come more than once."""
+    body = f'{{"items":[1],"items":[{",".join(["1"] * (uploads.MOST_ITEMS + 1))}]}}'
+    answer = await ask(shared, body, Content_Type="application/json")
+    assert (answer.status, answer.json["code"]) == (422, "InvalidBody")
+    told = f"must have at most {uploads.MOST_ITEMS} items"
+    assert answer.json["errors"] == [{"pointer": "/items", "detail": told}]
+
+
 async def test_limits_are_told_and_nothing_of_a_body_beyond_them_is_kept(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
