@@ -17,7 +17,7 @@ from service.domain.events import (
 from service.domain.ids import ApplianceName
 from service.domain.pairing import Operation, Phase
 from service.engine.case import Case
-from service.engine.defects import defect
+from service.engine.defects import NO_DEFECT, defect
 from service.engine.policy import LAST_LOOK_S, Policy
 from service.engine.ports import Appliance
 
@@ -74,6 +74,8 @@ class Doubt:
 async def _judge(case: Case, appliance: Appliance) -> Verified | Doubt:
     try:
         return await _judged(case, appliance)
+    except NO_DEFECT:
+        raise
     except Exception as crash:  # noqa: BLE001 - both sides have to be undone
         return Doubt(appliance.name, defect(crash))
 
