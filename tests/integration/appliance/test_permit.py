@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -261,7 +260,6 @@ async def test_what_was_given_up_does_not_leave_later() -> None:
         assert server.resets == 1  # The kernel has thrown away what it still held.
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel is not told elsewhere")
 async def test_what_nobody_gives_up_the_kernel_gives_up() -> None:
     """Whoever is stopped in the midst of a change can give up nothing, nor can who is killed. Here
     it is a call that is waited for longer than a change is."""
