@@ -86,9 +86,12 @@ async def drive(
         committed = await commits(url) - committed
         ended_ms, began_s = await _results(url)
     known.insist_on(wanted)
-    wall_s = max(ended_ms.values()) / 1000 - began_s
     return Driven(
-        round=Round(len(couples), wall_s, after.cpu_s - before.cpu_s, known.calls),
+        round=Round(
+            [each / 1000 - began_s for each in ended_ms.values()],
+            after.cpu_s - before.cpu_s,
+            known.calls,
+        ),
         truth=known,
         ended_ms=ended_ms,
         postgres_cpu_s=after.postgres_cpu_s - before.postgres_cpu_s,

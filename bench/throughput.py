@@ -51,6 +51,12 @@ def _rows(rounds: list[tuple[Driven, Round]]) -> list[Row]:
             Target(0.75, 1.0, higher_is_better=True),
         ),
         ratio(
+            "pairings/s, while all goes on",
+            "bare",
+            [(mine.per_s_between, theirs.per_s_between) for mine, theirs in both],
+            Target(higher_is_better=True),
+        ),
+        ratio(
             "CPU ms per pairing, worker",
             "bare",
             [(mine.cpu_ms_each, theirs.cpu_ms_each) for mine, theirs in both],

@@ -5,6 +5,7 @@ first job's first line to the last job's last one: what its library does before 
 counted against it, while ours runs from the first claim to the last end that is on record.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +43,10 @@ _DEADLINE_S = 600.0
 async def measure(options: Options) -> list[Row]:
     """Pairings a second of all, and ours against each."""
     couples = chosen(options)
-    rates: dict[str, list[float]] = {name: [] for name in (_OURS, *_PEERS)}
+    rounds: dict[str, list[Round]] = {name: [] for name in (_OURS, *_PEERS)}
     async with Postgres.started() as postgres:
         for number in range(options.rounds):
-            names = list(rates)
+            names = list(rounds)
             # Who goes first moves on from round to round.
             first = number % len(names)
             for name in names[first:] + names[:first]:
@@ -55,12 +56,21 @@ async def measure(options: Options) -> list[Row]:
                         done = driven.round
                     else:
                         done = await _theirs(_PEERS[name], postgres, fleet, options)
-                rates[name].append(done.per_s)
-            told = ", ".join(f"{name} {each[-1]:.0f}/s" for name, each in rates.items())
+                rounds[name].append(done)
+            told = ", ".join(f"{name} {each[-1].per_s:.0f}/s" for name, each in rounds.items())
             tell(f"versus {number + 1}: {told}")
     return [
-        ratio("pairings/s", name, list(zip(rates[_OURS], rates[name], strict=True)), peer.target)
+        row
         for name, peer in _PEERS.items()
+        for row in _rows(list(zip(rounds[_OURS], rounds[name], strict=True)), name, peer.target)
+    ]
+
+
+def _rows(both: Sequence[tuple[Round, Round]], name: str, target: Target) -> list[Row]:
+    between = [(mine.per_s_between, theirs.per_s_between) for mine, theirs in both]
+    return [
+        ratio("pairings/s", name, [(mine.per_s, theirs.per_s) for mine, theirs in both], target),
+        ratio("pairings/s, while all goes on", name, between, Target(higher_is_better=True)),
     ]
 
 
@@ -82,7 +92,7 @@ async def _theirs(
             took = await process.hear(_DEADLINE_S)
             known = await truth.read(fleet)
     known.insist_on(truth.names(fleet, couples))
-    return Round(len(couples), took["wallS"], took["cpuS"], known.calls)
+    return Round(took["endedS"], took["cpuS"], known.calls)
 
 
 if __name__ == "__main__":

@@ -20,15 +20,14 @@ class Contest:
     in_flight: int
     couples: list[tuple[int, int]]
     appliances: list[dict[str, Any]]
-    _left: int = 0
     _began_s: float | None = None
+    _ended_s: list[float] = field(default_factory=list)
     _all_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     def heard(cls) -> "Contest":
         """As told on stdin."""
-        told = json.loads(sys.stdin.readline())
-        return cls(**told, _left=len(told["couples"]))
+        return cls(**json.loads(sys.stdin.readline()))
 
     @contextmanager
     def pairing(self) -> Iterator[None]:
@@ -36,22 +35,23 @@ class Contest:
         if self._began_s is None:
             self._began_s = time.perf_counter()
         yield
-        self._left -= 1
-        if self._left == 0:
+        self._ended_s.append(time.perf_counter())
+        if len(self._ended_s) == len(self.couples):
             self._all_over.set()
 
     @asynccontextmanager
     async def race(self) -> AsyncIterator[None]:
         """Say that all is prepared; the block, begun at the signal, starts those who work. At its
-        end wait for the last pairing, and say what it took: the wall clock since the first began,
-        the CPU's since the signal."""
+        end wait for the last pairing, and say when each ended since the first began, and what CPU
+        it took since the signal."""
         say({})
         await asyncio.to_thread(sys.stdin.readline)
         cpu_s = time.process_time()
         yield
         await self._all_over.wait()
         began_s = self._began_s or 0.0
-        say({"wallS": time.perf_counter() - began_s, "cpuS": time.process_time() - cpu_s})
+        ended_s = [each - began_s for each in self._ended_s]
+        say({"endedS": ended_s, "cpuS": time.process_time() - cpu_s})
 
     def fleet(self) -> "list[Appliance]":
         """All appliances, not logged in yet."""

@@ -12,6 +12,7 @@ async def test_both_sides_are_measured_end_to_end() -> None:
     assert rate.ours > 0
     assert rate.other is not None
     assert rate.median == rate.ours / rate.other
+    assert figures["pairings/s, while all goes on"].ours > 0
     assert calls.other is not None
     assert min(calls.ours, calls.other) >= 4
     assert figures["commits per pairing"].ours > 0
