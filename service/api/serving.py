@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from service.api.middleware import mark
 from service.api.problems import problem_of, respond, unreadable
@@ -75,6 +75,8 @@ class _Connection(RequestHandler):
         super().data_received(data)
         if self._messages:
             self._forget_head()
+            if isinstance(self._messages[-1][0], _ErrInfo):
+                self._break_off()
         elif self._head_timer is None and self._waiter is not None and not self._waiter.done():
             self._await_head()
 
@@ -93,6 +95,13 @@ class _Connection(RequestHandler):
             if self._task_handler is not None:
                 self._task_handler.cancel()
             self.force_close()
+
+    def _break_off(self) -> None:
+        """What came was no HTTP. A handler that waits for more of its body would not be told."""
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError())
+            self._lingering_time = 0.0  # No rest of it comes that would have to be read.
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(HEAD_ARRIVAL_S, self.force_close)

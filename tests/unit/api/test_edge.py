@@ -353,6 +353,29 @@ async def test_a_body_of_malformed_chunks_is_refused(shared: Served) -> None:
     assert SECRET not in body.decode()
 
 
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [("/v1/pairings", "application/json"), ("/v1/batches", "application/x-ndjson")],
+)
+async def test_a_body_whose_chunks_become_malformed_is_not_waited_for(
+    served: Served, log: io.StringIO, path: str, media_type: str
+) -> None:
+    head = HEAD.replace("/v1/pairings", path).replace("application/json", media_type)
+    reader, writer = await asyncio.open_connection(served.host, served.port)
+    writer.write(f"{head}Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n".encode())
+    await reader.readuntil(b"100 Continue\r\n\r\n")  # The handler has begun.
+    writer.write(b"2\r\n{}\r\nzz\r\n")
+
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.") == 1
+    assert b'"MalformedBody"' in answer
+    assert (await served_line(served, log, path))["status"] == 400
+
+
 async def test_who_asks_whether_a_body_is_welcome_hears_that_it_is(
     served: Served, log: io.StringIO
 ) -> None:
