@@ -74,10 +74,8 @@ class Client:
 
 
 async def register(session: aiohttp.ClientSession, appliance: dict[str, Any]) -> str:
-    """Register a simulated appliance; its name."""
-    body = {
-        name: appliance[name]
-        for name in ("managementUrl", "apiUrl", "thumbprint", "apiThumbprint", "credentials")
-    }
+    """Register a simulated appliance; its name. It gets two connections, as from the bare calls."""
+    names = ("managementUrl", "apiUrl", "thumbprint", "apiThumbprint", "credentials")
+    body = {name: appliance[name] for name in names} | {"maxInFlight": 2}
     async with session.put(f"/v1/appliances/{appliance['name']}", json=body):
         return str(appliance["name"])

@@ -89,7 +89,8 @@ class ApplianceClient:
         self._logout_s = conditions.timeouts.logout_s
         self._tasks = OwnedTasks(group)
         self._channel = conditions.connect(spec, conditions)
-        self._calls = Calls(spec.name, self._channel, limits.connections, self.breaker)
+        connections = max(limits.connections, spec.max_in_flight)
+        self._calls = Calls(spec.name, self._channel, connections, self.breaker)
         self._session = Session(
             spec.credentials, self._calls, self._tasks, gate or OwnGate(), self.breaker
         )

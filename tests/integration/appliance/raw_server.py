@@ -65,7 +65,7 @@ class RawServer:
     login: bytes = LOGIN
 
     def spec(self) -> ApplianceSpec:
-        """Its registration."""
+        """Its registration: changes come one by one, and need no more connections than reads."""
         return ApplianceSpec(
             name=ApplianceName("raw"),
             management_url=f"https://127.0.0.1:{self.port}/",
@@ -73,6 +73,7 @@ class RawServer:
             api_thumbprint=self.thumbprint,
             credentials=LocalUser("root", "pw"),
             thumbprint=self.thumbprint,
+            max_in_flight=1,
         )
 
     def count(self, method: str, path: str = "") -> int:

@@ -69,6 +69,26 @@ async def test_a_peer_that_is_not_listed_is_rejected() -> None:
             assert caught.value.status == 404
 
 
+async def test_as_many_changes_are_under_way_at_once_as_the_appliance_is_registered_for() -> None:
+    answering = asyncio.Event()
+
+    async def take_its_time(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        await answering.wait()
+        writer.write(accepted())
+
+    async with (
+        raw_server(take_its_time) as server,
+        client_of(replace(server.spec(), max_in_flight=5)) as client,
+        asyncio.TaskGroup() as changes,
+    ):
+        for _ in range(6):
+            changes.create_task(client.unpair("x", granted))
+        await until(lambda: server.count("DELETE") == 5)
+        assert len(client._mutating._line) == 1
+        answering.set()
+    assert server.count("DELETE", "/sites") == 6
+
+
 async def test_workers_share_what_may_be_under_way_at_once() -> None:
     answering = asyncio.Event()
 

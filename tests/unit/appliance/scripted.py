@@ -95,6 +95,7 @@ def a_registration(version: int = 1) -> Registration:
         api_url="https://one.example.test:8048/",
         api_thumbprint=thumbprint_of(b"one"),
         credentials=LocalUser("root", "secret"),
+        max_in_flight=2,
     )
     return Registration(UUID(int=1), spec, version, 0, 0)
 

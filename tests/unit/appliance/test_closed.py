@@ -135,7 +135,7 @@ def test_a_hundred_who_wait_for_a_dead_appliance_cost_few_calls() -> None:
 
 def test_who_waits_to_change_something_is_told_though_all_turns_are_taken() -> None:
     async def scene() -> None:
-        limits = Limits(connections=8, breaker_failures=5)
+        limits = Limits(breaker_failures=5)
         async with world(limits) as here, here.fleet.use(a_registration().endpoint) as client:
             await client.log_in()
             here.channel.always(NO_ANSWER, after_s=12.0)
@@ -144,11 +144,11 @@ def test_who_waits_to_change_something_is_told_though_all_turns_are_taken() -> N
             await asyncio.sleep(1.0)
             here.fleet.impose({NAME: an_error()})
             began = now()
-            waiting = [asyncio.ensure_future(client.peers()), *changes[4:]]
+            waiting = [asyncio.ensure_future(client.peers()), *changes[2:]]
             told = await asyncio.gather(*waiting, peers, return_exceptions=True)
             assert {type(each) for each in told} == {ApplianceClosed}
             assert now() == began
-            ended = await asyncio.gather(*changes[:4], return_exceptions=True)
+            ended = await asyncio.gather(*changes[:2], return_exceptions=True)
             assert {type(each) for each in ended} == {Ambiguous}
 
     run(scene())
