@@ -184,10 +184,10 @@ class TaskRounds:
     def _tell(self, task_id: TaskId, outcome: Task | TaskForgotten) -> None:
         watch = self._watches.pop(task_id, None)
         if watch is not None:
+            watch.tell(outcome)
             if isinstance(outcome, Task):
                 age_s = asyncio.get_running_loop().time() - watch.since
                 self._pace.saw_end(_took_s(outcome, age_s))
-            watch.tell(outcome)
 
     def _tell_all(self, error: Exception) -> None:
         watches, self._watches = self._watches, {}

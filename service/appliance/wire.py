@@ -309,8 +309,8 @@ def _cut(text: str | None, length: int) -> str:
 
 
 def _time(value: object) -> int | None:
-    """A whole number from 0 on; -1 means none (h4-api 3.1)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    """A whole number from 0 on, of 64 bits; -1 means none (h4-api 3.1)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
         return None
     return int(value)
 

@@ -18,7 +18,7 @@ from service.domain.ids import OperationId, TaskId
 from service.observe.context import working_on
 from tests.support.virtual_time import now, run
 from tests.unit.appliance.h4tasks import H4Tasks
-from tests.unit.appliance.values import a_task_id, an_answer
+from tests.unit.appliance.values import a_table, a_task_id, an_answer
 
 ONE, TWO = a_task_id(1), a_task_id(2)
 
@@ -47,6 +47,19 @@ def test_a_task_is_seen_over_at_the_next_look() -> None:
             task = await rounds.finished(ONE)
         assert task.succeeded
         assert appliance.times == pytest.approx([0.1, 0.3])
+
+    run(scene())
+
+
+def test_a_task_whose_times_are_no_times_is_told_all_the_same() -> None:
+    async def scene() -> None:
+        names = ["id", "state", "startTime", "endTime"]
+        table = a_table(names, [ONE, "SUCCEEDED", 1, 10**400])
+        appliance = H4Tasks(spoil=lambda _: an_answer(200, table))
+        async with waiting(appliance) as (rounds, _):
+            task = await rounds.finished(ONE, until=10.0)
+        assert task.succeeded
+        assert task.end_time is None
 
     run(scene())
 

@@ -133,6 +133,13 @@ def test_times_of_minus_one_mean_not_yet() -> None:
     assert (task.start_time, task.end_time) == (5, None)
 
 
+def test_times_of_more_than_64_bits_are_none() -> None:
+    task = read_task(
+        b'{"id": "x", "startTime": 9223372036854775807, "endTime": 1%s}' % (b"0" * 400)
+    )
+    assert (task.start_time, task.end_time) == (2**63 - 1, None)
+
+
 @pytest.mark.parametrize("word", ["QUEUED", "RUNNING", "PAUSED", "succeeded", "CANCELED"])
 def test_only_two_words_end_a_task(word: str) -> None:
     assert not read_task(as_json({"id": "x", "state": word})).is_over
