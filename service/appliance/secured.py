@@ -29,19 +29,20 @@ class Secured:
         return self._socket.fileno()
 
     def do_handshake(self) -> None:
-        """Go on with it. Raises SSLWantReadError, SSLWantWriteError, OSError."""
-        while True:
-            try:
-                self.tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self._flush()
-                self.take_in()
-            except ssl.SSLError:
-                with suppress(OSError):
-                    self._flush()  # The other side hears why.
-                raise
-            else:
-                return self._flush()
+        """Go on with it, by a piece of what has come. Raises SSLWantReadError, SSLWantWriteError,
+        OSError."""
+        with suppress(ssl.SSLWantReadError):
+            self.take_in()
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            raise
+        except ssl.SSLError:
+            with suppress(OSError):
+                self._flush()  # The other side hears why.
+            raise
+        self._flush()
 
     def send(self, data: bytes) -> int:
         """Hand over all of `data` to the kernel. Raises SSLWantWriteError when it takes no more: it

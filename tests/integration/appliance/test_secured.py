@@ -1,5 +1,6 @@
 """TLS of which the other side cannot make us do as much at once as it likes."""
 
+import select
 import socket
 import ssl
 from contextlib import suppress
@@ -9,6 +10,8 @@ from service.appliance.tls import unverified
 from tests.integration.appliance.raw_server import server_context
 
 PIECE = 16 * 1024
+HELLO_REQUESTS = b"\x16\x03\x03" + PIECE.to_bytes(2) + bytes(PIECE)
+"""A record of what a client passes over as long as it shakes hands (RFC 5246, 7.4.1.1)."""
 
 
 def test_what_concerns_tls_alone_is_dealt_with_a_piece_at_a_time() -> None:
@@ -41,3 +44,20 @@ def test_what_concerns_tls_alone_is_dealt_with_a_piece_at_a_time() -> None:
                     assert not secured.recv(PIECE)
         assert len(sent) > 10 * PIECE
         assert pieces >= len(sent) // PIECE
+
+
+def test_a_handshake_goes_on_by_a_piece_at_a_time() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)  # noqa: FBT003 - the library's own
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+        theirs.sendall(10 * HELLO_REQUESTS)
+        secured = Secured(ours, unverified(), "raw.example.test")
+        incoming = select.poll()
+        incoming.register(ours, select.POLLIN)
+        pieces = 0
+        while incoming.poll(0):
+            with suppress(ssl.SSLWantReadError):
+                secured.do_handshake()
+            pieces += 1
+        assert pieces > 10
