@@ -8,11 +8,13 @@ columns are found by name, rows by id, and the direction by where the ids are.
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from service.appliance.wire import Unreadable, read_object, task_of
+from service.appliance.wire import MAX_ID, Unreadable, read_object, task_of
 from service.domain.appliance import Task
 from service.domain.ids import TaskId
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_MAX_DEPTH = 16
+"""Of a name: those of documented members have four steps."""
 
 
 def read_poll_table(body: bytes, asked: Collection[TaskId]) -> Mapping[TaskId, Task]:
@@ -24,14 +26,19 @@ def read_poll_table(body: bytes, asked: Collection[TaskId]) -> Mapping[TaskId, T
     names, values = table.get("propertyNames"), table.get("values")
     if not isinstance(names, list) or not isinstance(values, list):
         raise Unreadable("the answer is not a table of tasks")
-    if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+    if not all(map(_is_name, names)) or len(set(names)) != len(names):
         raise Unreadable("the table's columns are not named")
     if not {"id", "state"} <= set(names):
         raise Unreadable("the table has no column for the id or the state")
     if not all(isinstance(line, list) for line in values):
         raise Unreadable("the table's values are not an array of arrays")
-    tasks = (task_of(_nested(names, row)) for row in _rows(names, values, set(asked)))
+    paths = [name.split(".") for name in names]
+    tasks = (task_of(_nested(paths, row)) for row in _rows(names, values, set(asked)))
     return {task.id: task for task in tasks if task is not None and task.id in asked}
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= MAX_ID and name.count(".") < _MAX_DEPTH
 
 
 def _rows(
@@ -63,31 +70,29 @@ def _are_ids(cells: Sequence[object], asked: set[TaskId]) -> bool:
     )
 
 
-def _nested(names: Sequence[str], row: Sequence[object]) -> dict[str, object]:
-    """One row as the object it was: dotted columns become members again.
+def _nested(paths: Sequence[Sequence[str]], row: Sequence[object]) -> dict[str, object]:
+    """One row as the object it was: dotted columns become members again, also of cells.
 
     Empty cells of dotted columns say nothing: a flattened null is null again.
     """
     task: dict[str, object] = {}
-    dotted: list[tuple[str, object]] = []
-    for name, cell in zip(names, row, strict=False):
-        if "." in name:
-            if cell is not None and cell != []:
-                dotted.append((name, cell))
-        else:
-            task[name] = cell
-    for name, cell in dotted:
-        *path, last = name.split(".")
+    dotted: list[tuple[Sequence[str], object]] = []
+    for path, cell in zip(paths, row, strict=False):
+        if len(path) == 1:
+            task[path[0]] = cell
+        elif cell is not None and cell != []:
+            dotted.append((path, cell))
+    for (*path, last), cell in dotted:
         _member(task, path)[last] = cell
     return task
 
 
 def _member(task: dict[str, object], path: Iterable[str]) -> dict[str, object]:
-    """The object at `path`, made if it is not there; a copy, for cells belong to the table."""
+    """The object at `path`, made if it is not there."""
     here = task
     for step in path:
         inner = here.get(step)
-        member: dict[str, object] = dict(inner) if isinstance(inner, dict) else {}
-        here[step] = member
-        here = member
+        if not isinstance(inner, dict):
+            inner = here[step] = {}
+        here = inner
     return here
