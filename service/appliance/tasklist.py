@@ -52,9 +52,14 @@ class TaskList:
                 ("offset", str(offset)),
             )
             page = await self._read(Request("GET", "/tasks", query=query), read_task_page)
+            known = len(found)
             found.update((task.id, task) for task in page.tasks)
             offset += page.count
-            if page.count == 0 or page.total is None or offset >= page.total:
+            if page.total is None:
+                is_last = page.count < PAGE or len(found) == known  # Pages may mean nothing to it.
+            else:
+                is_last = page.count == 0 or offset >= page.total
+            if is_last:
                 break
         return list(found.values())
 
