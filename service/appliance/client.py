@@ -217,10 +217,10 @@ class ApplianceClient:
     async def close(self) -> None:
         """Stop the loops, end the session, close the connections."""
         self.breaker.listeners.discard(self._turn_away)
-        await self._tasks.close()
-        self._peers.abandon()
-        self._rounds.abandon()
         try:
+            await self._tasks.close()
+            self._peers.abandon()
+            self._rounds.abandon()
             with suppress(TimeoutError, ApplianceClosed):
                 async with asyncio.timeout(self._logout_s):
                     await self._session.log_out()

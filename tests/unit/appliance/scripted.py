@@ -35,6 +35,7 @@ class Scripted:
     play: Callable[[H4Request], Awaitable[Outcome]] = field(default_factory=lambda: all_is_well)
     calls: Counter[str] = field(default_factory=Counter)
     log: list[str] = field(default_factory=list)
+    is_closed: bool = False
 
     async def send(self, request: H4Request, headers: Mapping[str, str], permit: Permit) -> Outcome:
         """Implements `Channel.send`."""
@@ -47,6 +48,7 @@ class Scripted:
 
     async def close(self) -> None:
         """Nothing is open."""
+        self.is_closed = True
 
     def always(self, outcome: Outcome, after_s: float = 0.0) -> None:
         """Answer every call like this."""

@@ -259,6 +259,22 @@ def test_who_is_cancelled_while_he_tells_the_gate_tells_it_to_the_end_and_once()
     run(scene())
 
 
+def test_an_end_that_is_cancelled_leaves_no_connection_open() -> None:
+    async def scene() -> None:
+        gate = Gate(on_tell=lambda: asyncio.sleep(1e9))
+        async with world(gate_of=lambda _: gate) as here:
+            async with here.fleet.use(a_registration().endpoint) as client:
+                waiting = asyncio.ensure_future(client.about())
+                await asyncio.sleep(1.0)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.close(), 0.5)
+            assert here.channel.is_closed
+            with pytest.raises(NotSent):
+                await waiting
+
+    run(scene())
+
+
 def test_a_gate_that_never_listens_does_not_hold_up_the_end() -> None:
     async def scene() -> None:
         gate = Gate(on_tell=lambda: asyncio.sleep(1e9))
