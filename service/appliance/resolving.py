@@ -32,7 +32,10 @@ async def resolved(host: str) -> tuple[str, ...]:
         with suppress(RuntimeError):  # The loop is closed: nobody wants to know any more.
             loop.call_soon_threadsafe(tell, found)
 
-    Thread(target=look_up, name=f"resolver of {host}", daemon=True).start()
+    try:
+        Thread(target=look_up, name=f"resolver of {host}", daemon=True).start()
+    except RuntimeError as error:  # The system has no more threads for us now.
+        raise OSError(str(error)) from error
     found = await answer
     if isinstance(found, Exception):
         raise found

@@ -197,6 +197,20 @@ async def test_names_whose_servers_are_mute_hold_up_nobody_else(
         assert {type(outcome) for outcome in outcomes} == {socket.gaierror}
 
 
+async def test_where_no_thread_can_be_begun_nothing_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with raw_server(echo) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            failure = failed(await send(server))
+        assert failure.kind is FailureKind.UNREACHABLE
+        assert server.count("POST") == 0
+
+
 async def test_a_name_is_resolved_once_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     async with raw_server(echo) as server:
         with resolving(monkeypatch, "127.0.0.1") as asked:
