@@ -12,6 +12,8 @@ from service.domain.pairing import SiteCall
 PAGE = 100
 """Rows a page: more may fall back to this anyway."""
 MAX_PAGES = 100
+MAX_TASKS = PAGE * MAX_PAGES
+"""Nobody has as many in the time that is asked about: more are not asked for."""
 
 _SITE = "site"
 
@@ -55,13 +57,17 @@ class TaskList:
             known = len(found)
             found.update((task.id, task) for task in page.tasks)
             offset += page.count
-            if page.total is None:
-                is_last = page.count < PAGE or len(found) == known  # Pages may mean nothing to it.
-            else:
-                is_last = page.count == 0 or offset >= page.total
-            if is_last:
+            if _is_last(page, offset, has_news=len(found) > known):
                 break
         return list(found.values())
+
+
+def _is_last(page: TaskPage, offset: int, *, has_news: bool) -> bool:
+    if page.count == 0 or offset >= MAX_TASKS:
+        return True
+    if page.total is None:
+        return page.count < PAGE or not has_news  # Pages may mean nothing to the appliance.
+    return offset >= page.total
 
 
 def _filter(call: SiteCall) -> tuple[str, str]:

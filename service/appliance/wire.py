@@ -184,10 +184,19 @@ def _peer_in(row: bytes) -> Peer:
 
 
 def read_task_page(body: bytes) -> TaskPage:
-    """One page of `GET /tasks` (h4-api 3.4). Rows without an id are left out."""
+    """One page of `GET /tasks` (h4-api 3.4), its tasks without what they say at length: there may
+    be many. Rows without an id are left out."""
     rows, total = _rows(read_json(body))
     tasks = (task_of(row) for row in rows)
-    return TaskPage(tuple([task for task in tasks if task is not None]), len(rows), total)
+    outlines = tuple([_outline(task) for task in tasks if task is not None])
+    return TaskPage(outlines, len(rows), total)
+
+
+def _outline(task: Task) -> Task:
+    peer = task.result
+    if peer is not None:
+        peer = replace(peer, incoming_error=None, outgoing_error=None, sent=b"{}")
+    return replace(task, result=peer, error=None)
 
 
 def read_error(body: bytes) -> ApiError | None:
@@ -210,8 +219,8 @@ def task_of(value: object) -> Task | None:
     return Task(
         id=TaskId(task_id),
         state=_cut(_text(value.get("state")), MAX_ID) or "UNKNOWN",
-        type=_text(about.get("type")),
-        resource_type=_text(about.get("resourceType")),
+        type=_id(about.get("type")),
+        resource_type=_id(about.get("resourceType")),
         start_time=_time(value.get("startTime")),
         end_time=_time(value.get("endTime")),
         result=peer_of(value.get("result")),
@@ -279,7 +288,8 @@ def _text(value: object) -> str | None:
 
 
 def _id(value: object) -> str | None:
-    """An id, which goes into paths, log lines and the record: none is as long as a text."""
+    """An id, or another short word, which goes into paths, log lines and the record: none is as
+    long as a text."""
     text = _text(value)
     return text if text is not None and len(text) <= MAX_ID else None
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.appliance.exchange import Request
-from service.appliance.tasklist import PAGE, TaskList
+from service.appliance.tasklist import MAX_TASKS, PAGE, TaskList
 from service.appliance.wire import TaskPage
 from service.domain.pairing import SiteCall
 from tests.unit.appliance.values import a_task_id, as_json
@@ -47,3 +47,31 @@ def test_all_tasks_are_found_whatever_is_told_of_their_number(
     tasks = asyncio.run(TaskList(appliance.read).of(SiteCall.PAIR, 0))
     assert [task.id for task in tasks] == [task["id"] for task in ALL]
     assert appliance.calls == calls
+
+
+def test_what_tasks_say_at_length_is_not_kept() -> None:
+    words = {
+        "code": "Long",
+        "msg": "m" * 4_000,
+        "args": ["a" * 4_000] * 32,
+        "stacktrace": "s" * 9_000,
+    }
+    state = {"incomingCommError": words, "outgoingCommError": words}
+    peer = {"id": "peer", "apiUrl": "https://two.example.test", "state": state, "more": "w" * 9_000}
+    about = {"type": "t" * 9_000, "resourceType": "r" * 9_000}
+    rows = [{"id": "1", "state": "FAILED", "workflowInfo": about, "result": peer, "error": words}]
+    (task,) = asyncio.run(TaskList(Appliance(lambda *_: rows).read).of(SiteCall.PAIR, 0))
+    assert len(repr(task)) < 500
+    assert task.failed
+    assert task.result is not None
+    assert task.result.is_known_at("https://two.example.test/")
+
+
+def test_pages_that_bring_more_than_anybody_has_are_not_followed_for_ever() -> None:
+    def shape(offset: int, _: list[Any]) -> object:
+        rows = [{"id": str(number), "state": "RUNNING"} for number in range(offset, offset + 4_000)]
+        return {"items": rows, "total": 10**9}
+
+    appliance = Appliance(shape)
+    assert len(asyncio.run(TaskList(appliance.read).of(SiteCall.PAIR, 0))) >= MAX_TASKS
+    assert appliance.calls == 3
