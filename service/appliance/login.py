@@ -1,6 +1,9 @@
 """The session on an appliance: one login, kept until the appliance forgets it (h4-api 1)."""
 
 import asyncio
+from dataclasses import replace
+
+import msgspec
 
 from service.appliance.breaker import Breaker
 from service.appliance.calls import Calls
@@ -105,7 +108,8 @@ class Session:
                 raise LoginRefused(refusal.error, refusal.status)
             request = Request("POST", "/sessions", body=login_body(self._credentials))
             async with asyncio.timeout(LOGIN_S):
-                answer = await self._calls.send(request, {"Content-Type": PLAIN_JSON})
+                heard = await self._calls.send(request, {"Content-Type": PLAIN_JSON})
+            answer = _discreet(heard, self._credentials.password)
             outcome = self._learn(answer)
         except TimeoutError as late:
             raise NotSent(
@@ -155,3 +159,15 @@ class Session:
                 raise StoreUnavailable(str(trouble) or "no answer in time") from trouble
         else:
             self._untold = None
+
+
+def _discreet(answer: Outcome, password: str) -> Outcome:
+    """`answer` without the password: an error, which is told on, may repeat what was sent."""
+    if not isinstance(answer, Answer) or not password:
+        return answer
+    body = answer.body
+    # As it was sent, as that is spelt within a text, and as it is.
+    sent = msgspec.json.encode(password)[1:-1]
+    for spelt in (msgspec.json.encode(sent.decode())[1:-1], sent, password.encode()):
+        body = body.replace(spelt, b"[redacted]")
+    return replace(answer, body=body)

@@ -2,16 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from service.appliance.exchange import Failure, FailureKind, Outcome, Request, granted
 from service.domain.appliance import ApiError
-from service.domain.errors import LoginRefused, NotSent, StoreUnavailable
+from service.domain.errors import LoginRefused, NotSent, Rejected, StoreUnavailable
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
-from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal
+from service.domain.registration import (
+    LocalUser,
+    LoginEnd,
+    LoginOutcome,
+    LoginRefusal,
+    Registration,
+)
 from tests.support.virtual_time import now, run
 from tests.unit.appliance.scripted import (
     DEAD,
@@ -21,11 +27,20 @@ from tests.unit.appliance.scripted import (
     world,
     wrong_password,
 )
-from tests.unit.appliance.values import an_answer
+from tests.unit.appliance.values import an_answer, as_json
 
 REFUSAL = LoginRefusal(ApiError("NotAuthenticated", "Authentication required."), 401)
 
+PASSWORD = 'a "pass" word'
+
 Gone = Callable[[], Awaitable[None]]
+
+
+def with_password(password: str) -> Registration:
+    """The registration, with these credentials."""
+    registration = a_registration()
+    spec = replace(registration.spec, credentials=LocalUser("root", password))
+    return replace(registration, spec=spec)
 
 
 async def at_once() -> None:
@@ -203,6 +218,30 @@ def test_a_renewed_session_asks_the_gate_again() -> None:
             here.channel.play = play
             await client.peers()
             assert (gate.asked, gate.heard) == (2, [LoginEnd.ACCEPTED] * 2)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_refusal_that_repeats_what_was_sent_does_not_tell_the_password(status: int) -> None:
+    async def repeat(request: Request) -> Outcome:
+        said = f"Cannot make sense of {(request.body or b'').decode()}"
+        error = {"code": "BadUserInput", "msg": said, "args": [PASSWORD], "stacktrace": said}
+        return an_answer(status, as_json(error))
+
+    async def scene() -> None:
+        gate = Gate()
+        async with world(gate_of=lambda _: gate) as here:
+            here.registration = with_password(PASSWORD)
+            async with here.fleet.use(here.registration.endpoint) as client:
+                here.channel.play = repeat
+                with pytest.raises(Rejected) as refused:
+                    await client.about()
+            error = refused.value.error
+            assert error.msg.startswith("Cannot make sense of {")
+            assert "root" in error.msg
+            for told in (repr(error), str(refused.value), repr(gate.heard)):
+                assert "pass" not in told.replace("localPassword", "")
 
     run(scene())
 
