@@ -229,7 +229,6 @@ async def _start_http(
     stack: AsyncExitStack, store: _Store, workers: Succession | None, *, api: bool
 ) -> str | None:
     """Serve the API, or what a process without it may tell; where it listens, if anywhere."""
-
     address = store.settings.listen if api else store.settings.metrics_listen
     if address is None:
         return None

@@ -69,7 +69,7 @@ class ApplianceClient:
     """Implements `engine.ports.Appliance` for one registration. Close it when done.
 
     All calls may raise NotSent (ApplianceClosed), Rejected (LoginRefused); those that change
-    something, which are sent at most once each, Ambiguous and what their permit raises as well.
+    something, which are made at most once each, Ambiguous and what their permit raises as well.
     """
 
     def __init__(

@@ -10,7 +10,8 @@ from service.domain.thumbprint import Thumbprint
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call. `mutating` ones are never sent twice by this client, whatever happens to them.
+    """A call. `mutating` ones are never sent again by this client, but in a new session if all that
+    came of the old one is that it had ended.
 
     `path` is percent-encoded; `query` is not.
     """

@@ -91,7 +91,7 @@ class Appliance(Protocol):
     """One appliance, as a saga sees it.
 
     Every call may raise NotSent, Ambiguous or Rejected (LoginRefused among them); ApplianceClosed
-    as long as the appliance does not answer anybody. Calls that change something are sent at most
+    as long as the appliance does not answer anybody. Calls that change something are made at most
     once each, and wait their turn if many are under way.
     """
 

@@ -26,8 +26,8 @@ async def drive(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
     or to where only a closed appliance could help it on: then `case.closed` says which. Every step
     may be entered again.
 
-    Raises UnknownAppliance, and, in an exception group, LeaseLost or StoreUnavailable when the
-    case has to be dropped.
+    Raises UnknownAppliance, and, alone or in an exception group, LeaseLost or StoreUnavailable when
+    the case has to be dropped.
     """
     case.note(PairingStarted(worker=worker, epoch=case.pairing.epoch))
     await case.heed_cancel()
