@@ -59,6 +59,9 @@ class TaskInquiry:
         self._bulk_from = 0.0
         self._strikes = 0
         self._refused = 0
+        self._useless: set[TaskId] = set()
+        """Those that the last looks came to nothing over, which are asked about after the others:
+        how an appliance answers about a task that it forgot is unknown (h4-api 3.3)."""
 
     def is_bulk(self) -> bool:
         """Whether one call answers for all, so that it costs nothing to ask about more."""
@@ -137,7 +140,8 @@ class TaskInquiry:
         self._strikes = 0
 
     async def _look_one_by_one(self, questions: Sequence[Question], tell: Tell) -> None:
-        left = iter(questions)
+        self._useless &= {question.task_id for question in questions}
+        left = iter(sorted(questions, key=lambda each: each.task_id in self._useless))
         try:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(len(questions), self._limits.connections)):
@@ -147,7 +151,11 @@ class TaskInquiry:
 
     async def _work_through(self, left: Iterator[Question], tell: Tell) -> None:
         for question in left:
-            await self._look_at(question, tell)
+            try:
+                await self._look_at(question, tell)
+            except ApplianceError:
+                self._useless.add(question.task_id)
+                raise
 
     async def _look_at(self, question: Question, tell: Tell) -> None:
         path = f"/tasks/{quote(question.task_id, safe='')}"

@@ -215,6 +215,28 @@ def test_an_appliance_that_knows_no_such_task_has_forgotten_it(status: int) -> N
     run(scene())
 
 
+def test_a_task_that_an_appliance_stumbles_over_keeps_no_other_from_being_seen_over() -> None:
+    bad = [a_task_id(number) for number in range(3)]
+
+    async def scene() -> None:
+        def stumble(request: Request) -> Answer | None:
+            if request.method == "POST":
+                return an_answer(404)
+            return an_answer(500) if request.path.removeprefix("/tasks/") in bad else None
+
+        appliance = H4Tasks(tasks(10), spoil=stumble)
+        inquiry, told = TaskInquiry(appliance.ask, Limits()), Told()
+        for _ in range(4):
+            left = [each for each in appliance.ends if each not in told]
+            with pytest.raises(NotSent):
+                await inquiry.look(
+                    [Question(each, OperationId("op")) for each in left], told.__setitem__
+                )
+        assert all_found(told, 7)
+
+    run(scene())
+
+
 def test_a_single_answer_that_cannot_be_read_is_asked_for_again() -> None:
     async def scene() -> None:
         appliance = H4Tasks({}, spoil=_garbled_single)
