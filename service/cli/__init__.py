@@ -2,11 +2,14 @@
 
 import os
 import sys
+from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 
 from cyclopts import App
 
 from service import __version__
+from service.cli.status import Exit
 
 app = App(
     name="sitepair",
@@ -34,12 +37,21 @@ def _import_all() -> None:
         app[name]
 
 
-def main() -> int:
-    """Run the command line. The exit status is the command's."""
+def main(begin: Callable[[], object]) -> int:
+    """Run the command line: `begin`, as soon as all of the command is loaded, then the command
+    itself, whose exit status it is."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         # Closed from the beginning (`2>&-`): what is said there, and logged, is said to nobody.
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+        if isinstance(sys.stdout, TextIOWrapper):
+            # What others wrote may have characters that this terminal has not.
+            sys.stdout.reconfigure(errors="backslashreplace")
         if set(sys.argv[1:2]) <= set(app.help_flags):
             _import_all()
-        status = app()
+        command, bound, _ = app.parse_args()
+        begin()
+        try:
+            status = command(*bound.args, **bound.kwargs)
+        except KeyboardInterrupt:
+            return Exit.INTERRUPTED
     return status if isinstance(status, int) else 0

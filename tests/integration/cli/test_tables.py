@@ -22,6 +22,15 @@ async def test_what_callers_wrote_is_shown_as_it_is(
     assert url in listed.out
 
 
+async def test_what_an_output_has_no_characters_for_is_spelt_out(
+    service: ServiceUnderTest, remote: Remote
+) -> None:
+    await service.register(service.fleet["site-1"], description="Plze\u0148")
+    listed = await sitepair("appliance", "list", PYTHONIOENCODING="ascii", **remote)
+    assert (listed.status, listed.err) == (0, ""), listed
+    assert "Plze\\u0148" in listed.out
+
+
 async def test_simulated_appliances_can_be_called_as_told() -> None:
     process = await start(["simulate", "--appliances", "1"], {})
     assert process.stdout is not None
