@@ -6,14 +6,25 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from warnings import catch_warnings, simplefilter
 
 from cyclopts import App, Parameter
 
 from service.cli.remote import Refused, Remote, answered, remote
 from service.cli.status import Exit, run, say, tell
 from service.cli.tables import show
+from service.domain.ids import is_appliance_name
 
 app = App(name="appliance", help="Register, list and check appliances.")
+
+
+def _refuse_misnamed(_type: object, name: str) -> None:
+    """Part of what is no name could lead the call elsewhere."""
+    if not is_appliance_name(name):
+        raise ValueError("A name is 1 to 63 characters out of a-z, 0-9 and -.")
+
+
+Name = Annotated[str, Parameter(validator=_refuse_misnamed)]
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]
 
 _NOT_FOUND = 404
@@ -54,7 +65,7 @@ class Registration:
 
 
 @app.command
-def add(name: str, registration: Registration) -> int:
+def add(name: Name, registration: Registration) -> int:
     """Register an appliance, or replace all of its registration but what is said to stay. Asks for
     the password.
 
@@ -105,9 +116,21 @@ async def _present(service: Remote, path: str) -> Any:
 
 def _password(file: Path | None) -> str:
     if file is None:
-        return getpass.getpass("Password: ")
+        return _asked()
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     return text.rstrip("\r\n")
+
+
+def _asked() -> str:
+    """Raises EOFError where nobody can be asked without showing what they type."""
+    with catch_warnings():
+        simplefilter("error", getpass.GetPassWarning)
+        try:
+            return getpass.getpass("Password: ")
+        except getpass.GetPassWarning:
+            raise EOFError(
+                "no terminal to ask for it; --password-file names a file, or - for standard input"
+            ) from None
 
 
 @app.command(name="list")
@@ -155,7 +178,7 @@ def told_health(health: dict[str, Any]) -> str:
 
 
 @app.command
-def check(name: str, *, as_json: AsJson = False) -> int:
+def check(name: Name, *, as_json: AsJson = False) -> int:
     """Look whether an appliance can be reached, trusted, logged in to. Exit status 1 if not."""
     return run(answered(_check(name, as_json=as_json)))
 

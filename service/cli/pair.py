@@ -55,8 +55,10 @@ def pair(one: str, other: str, *, wish: Wish = _PAIR, following: Following = _FO
 
     Parameters
     ----------
-    one, other
-        Their names.
+    one
+        The name of one of them.
+    other
+        The name of the other one.
     """
     return run(answered(_pair(wish.body(one, other), following)))
 

@@ -24,7 +24,7 @@ async def start(
     program: Sequence[str] = SITEPAIR,
     stdout: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
-    """A command that goes on."""
+    """A command that goes on. It has no terminal, whoever runs the tests: it could ask there."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SITEPAIR_")}
     return await asyncio.create_subprocess_exec(
         *program,
@@ -33,6 +33,7 @@ async def start(
         stdin=asyncio.subprocess.PIPE,
         stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
 
 

@@ -15,6 +15,11 @@ from simulator.handle import SimulatedAppliance
 from tests.integration.cli.commands import Ended, sitepair, start
 from tests.support.service import ServiceUnderTest, are_paired
 
+REGISTRATION = (
+    *("--management-url", "https://10.0.1.10", "--api-url", "https://a", "--user", "root"),
+    *("--api-thumbprint", "SHA-256:" + ":".join(["AB"] * 32)),
+)
+
 
 async def add(appliance: SimulatedAppliance, *options: str, **remote: str) -> Ended:
     """Register it, by the command line."""
@@ -75,18 +80,32 @@ async def test_registering_again_leaves_the_limit_as_it_is(
 @pytest.mark.parametrize(
     ("password", "told"),
     [
-        ([], "standard input is at its end"),
-        (["--password-file", "nowhere/to/be/found"], "No such file"),
+        ([], "no terminal to ask for it; --password-file names a file, or - for standard input"),
+        (["--password-file", "nowhere/to/be/found"], "[Errno 2] No such file"),
     ],
 )
 async def test_a_password_that_does_not_come_is_told(
     password: list[str], told: str, remote: dict[str, str]
 ) -> None:
-    urls = ["--management-url", "https://m", "--api-url", "https://a", "--user", "root"]
-    thumbprint = ["--api-thumbprint", "SHA-256:" + ":".join(["AB"] * 32)]
-    ended = await sitepair("appliance", "add", "x", *urls, *thumbprint, *password, **remote)
-    assert (ended.status, "Traceback" in ended.err) == (2, False), ended
-    assert f"There is no password: {told}" in ended.err.replace("[Errno 2] ", "")
+    ended = await sitepair("appliance", "add", "x", *REGISTRATION, *password, **remote)
+    assert ended.status == 2, ended
+    assert ended.err.startswith(f"There is no password: {told}"), ended
+
+
+@pytest.mark.parametrize("name", ["site-1#1", "site-1?x=1", "", "Site-1"])
+async def test_what_is_no_name_is_refused_before_it_leads_anywhere(
+    name: str, service: ServiceUnderTest, remote: dict[str, str]
+) -> None:
+    await service.register(service.fleet["site-1"])
+    before = (await service.call("GET", "/v1/appliances/site-1")).json
+    added = await sitepair(
+        "appliance", "add", name, *REGISTRATION, "--password-file", "-", stdin="secret", **remote
+    )
+    checked = await sitepair("appliance", "check", name, **remote)
+    for ended in (added, checked):
+        assert ended.status == 2, ended
+        assert "A name is 1 to 63 characters" in ended.err
+    assert (await service.call("GET", "/v1/appliances/site-1")).json == before
 
 
 async def test_a_pairing_that_fails_says_why_and_exits_with_1(
