@@ -13,6 +13,7 @@ from typing import IO, Any, TextIO
 from rich.console import Console
 
 from service.domain.errors import NotOurs, RequestError, SitepairError, StoreUnavailable
+from service.observe.terminals import harmless
 from service.settings import InvalidSettings
 
 
@@ -103,16 +104,6 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Nobody looks any more."""
         _leave_unheard(self.file)
-
-
-def harmless(text: str) -> str:
-    """`text` with each character that is not seen, but moves the cursor or changes what is seen,
-    as Python would write it."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def _write(out: TextIO, lines: Iterable[str]) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 from rich.table import Column, Table
 
-from service.cli.status import Terminal, harmless, say
+from service.cli.status import Terminal, say
+from service.observe.terminals import harmless
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

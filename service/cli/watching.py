@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from service.cli.status import harmless
 from service.cli.tables import drawn
+from service.observe.terminals import harmless
 
 Pairing = Mapping[str, Any]
 

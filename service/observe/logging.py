@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import IO
+from io import StringIO
+from typing import IO, TextIO
 
 import msgspec
 import structlog
@@ -17,9 +18,9 @@ from structlog.processors import JSONRenderer, TimeStamper, add_log_level
 
 from service.observe.context import current
 from service.observe.events import Level, LogEvent
+from service.observe.terminals import harmless
 
 _SECRET = re.compile(r"pass|secret|token|credential|authorization|x.vcav.auth", re.IGNORECASE)
-_CONSOLE = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 # Local variables, which are shown by default, would put passwords into the log.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -33,7 +34,7 @@ def configure(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
     is_terminal = out.isatty()
     _OUTPUT.write = _console(out) if is_terminal else _lines_of_json(out)
     _OUTPUT.threshold = logging.getLevelNamesMapping()[level]
-    render = [_CONSOLE] if is_terminal else [_TRACEBACKS, JSONRenderer(serializer=_to_json)]
+    render = [_coloured] if is_terminal else [_TRACEBACKS, JSONRenderer(serializer=_to_json)]
     target = logging.StreamHandler(out)
     target.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -51,9 +52,26 @@ def configure(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
 Line = MutableMapping[str, object]
 
 
+def _traceback(out: TextIO, error: structlog.typing.ExcInfo) -> None:
+    told = StringIO()
+    structlog.dev.plain_traceback(told, error)
+    out.write("\n".join(map(harmless, told.getvalue().split("\n"))))
+
+
+_CONSOLE = structlog.dev.ConsoleRenderer(exception_formatter=_traceback)
+
+
+def _coloured(logger: object, method: str, line: Line) -> str:
+    """For a terminal, to which the words of others do nothing; what is no text is shown escaped."""
+    for name, value in line.items():
+        if isinstance(value, str):
+            line[name] = harmless(value)
+    return _CONSOLE(logger, method, line)
+
+
 def _console(out: IO[str]) -> Callable[[Line], None]:
     def write(line: Line) -> None:
-        out.write(f"{_CONSOLE(None, str(line['level']), line)}\n")
+        out.write(f"{_coloured(None, str(line['level']), line)}\n")
         out.flush()
 
     return write

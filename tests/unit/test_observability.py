@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -88,6 +89,33 @@ def test_a_crash_is_logged_without_the_values_of_variables() -> None:
             emit(PairingCrashed(), error=error)
     assert "LookupError" in stream.getvalue()
     assert "hunter2" not in stream.getvalue()
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_what_others_wrote_moves_no_cursor() -> None:
+    def crash(words: str) -> None:
+        raise LookupError(words)
+
+    nasty, escaped = "\x1b]0;owned\x07\x1b[2J", r"\x1b]0;owned\x07\x1b[2J"
+    with captured_logs():  # Puts back what is set here.
+        screen = Screen()
+        configure(stream=screen)
+        emit(StoreTroubled(doing="testing", error=nasty))
+        try:
+            crash(f"{nasty}\nsecond")
+        except LookupError as error:
+            emit(PairingCrashed(), error=error)
+            logging.getLogger("library").exception("of %s", nasty)
+    shown = screen.getvalue()
+    assert shown.count(escaped) == 4
+    assert nasty not in shown
+    assert f"LookupError: {escaped}\nsecond" in shown
 
 
 class Full(io.StringIO):

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from service.cli.status import Terminal, harmless, say
+from service.cli.status import Terminal, say
+from service.observe.terminals import harmless
 
 
 @pytest.mark.parametrize(
