@@ -19,6 +19,7 @@ from service.cli.remote import Remote, answered, remote
 from service.cli.status import Exit, Terminal, run, say, tell
 from service.cli.tables import show
 from service.cli.watching import told_end, watching
+from service.domain.errors import SitepairError
 from service.observe.logging import configure
 from service.settings import Settings, from_environment
 from service.upkeep import discard
@@ -53,9 +54,7 @@ def demo(
 
 async def _demo(count: int, *, once: bool) -> Exit:
     configured = from_environment(os.environ)
-    home = configured.data_dir / "demo"
-    await discard(home)
-    await asyncio.to_thread(home.mkdir, parents=True)
+    home = await _empty(configured.data_dir / "demo")
     settings = replace(
         configured,
         data_dir=home,
@@ -76,6 +75,19 @@ async def _demo(count: int, *, once: bool) -> Exit:
                 _print_hints(service, fleet, log)
                 await _until_interrupted()
     return Exit.OK if all(each["state"] == "SUCCEEDED" for each in pairings) else Exit.FAILED
+
+
+async def _empty(home: Path) -> Path:
+    """Make it anew, without what another demo left there. Raises SitepairError."""
+    await discard(home)
+    try:
+        await asyncio.to_thread(home.mkdir, parents=True)
+    except OSError as error:
+        raise SitepairError(
+            f"The demo cannot be kept in {home}: {error.strerror}. Name another directory with "
+            "SITEPAIR_DATA_DIR."
+        ) from error
+    return home
 
 
 @asynccontextmanager

@@ -317,6 +317,13 @@ async def test_a_demo_without_a_couple_is_refused(count: str, tmp_path: Path) ->
     assert not home.exists()
 
 
+async def test_a_demo_without_a_place_says_which_one_it_has_not() -> None:
+    ended = await sitepair("demo", "--once", SITEPAIR_DATA_DIR="/proc/nowhere")
+    assert (ended.status, ended.out) == (1, ""), ended
+    assert ended.err.startswith("The demo cannot be kept in /proc/nowhere/demo: "), ended
+    assert ended.err.endswith(" Name another directory with SITEPAIR_DATA_DIR.\n")
+
+
 async def test_a_demo_that_was_killed_does_not_stand_in_the_way_of_the_next(
     reachable_dir: Path,
 ) -> None:
