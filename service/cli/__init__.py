@@ -37,7 +37,7 @@ def _import_all() -> None:
         app[name]
 
 
-def main(begin: Callable[[], object]) -> int:
+def main(begin: Callable[[], object] = lambda: None) -> int:
     """Run the command line: `begin`, as soon as all of the command is loaded, then the command
     itself, whose exit status it is."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
