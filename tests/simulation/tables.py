@@ -231,7 +231,8 @@ class Tables:
     def _has_to_wait_for(self, row: Row) -> ApplianceName | None:
         pairing = row.pairing
         is_forward = pairing.phase in (Phase.PAIRING, Phase.VERIFYING)
-        is_to_turn_back = row.wish is not None or (pairing.is_canceling and is_forward)
+        is_doomed = pairing.is_canceling or pairing.failed_side is not None
+        is_to_turn_back = row.wish is not None or (is_doomed and is_forward)
         if is_to_turn_back or self._wall() >= pairing.deadline:
             return None
         closed = {side.appliance for side in row.pairing.sides} & self.closed().keys()

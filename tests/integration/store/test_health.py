@@ -147,6 +147,21 @@ async def test_whose_wish_to_cancel_is_in_the_chain_waits_only_on_the_way_back(
     assert len(await claim(database)) == claimed
 
 
+@pytest.mark.parametrize(("phase", "claimed"), [("PAIRING", 1), ("ROLLING_BACK", 0)])
+async def test_one_side_of_which_has_failed_waits_only_on_the_way_back(
+    database: Database, sql: "Connection", phase: str, claimed: int
+) -> None:
+    """Whose worker stopped before the way back was on record."""
+    await accepted_now(database, ("a", "b"))
+    await Health(database).report({B: DOWN})
+    await sql.execute("update pairing set state = 'RUNNING', phase = $1", phase)
+    await sql.execute(
+        "update side set state = 'FAILED', start_time = 1, end_time = 2, error = "
+        """'{"code": "Broken", "msg": "", "args": []}' where appliance = 'a'"""
+    )
+    assert len(await claim(database)) == claimed
+
+
 async def test_opening_wakes_the_workers_if_anything_waited(
     database: Database, database_url: str
 ) -> None:

@@ -1,0 +1,36 @@
+"""A side failed, and the worker stopped before it began to undo the other one."""
+
+import pytest
+
+from service.domain.appliance import ApiError
+from service.domain.ids import ApplianceName
+from service.domain.pairing import SideState
+from simulator import fault
+from tests.simulation.tables import Written
+from tests.unit.engine.scene import ONE, OTHER, scene
+
+DOWN = ApiError("ConnectionRefused", "Nobody listens.")
+
+
+@pytest.mark.parametrize("failing", [ONE, OTHER])
+def test_what_can_be_reached_is_undone_at_once_though_the_other_appliance_is_closed(
+    failing: str,
+) -> None:
+    standing = OTHER if failing == ONE else ONE
+    with scene() as here:
+        here.spoil(failing, fault("task_fails", method="POST", path="/sites"))
+        (worker,) = here.stage.living
+
+        def kill(written: Written) -> None:
+            if "SideFailed" in [entry.type for entry in written.entries]:
+                here.stage.air.down.add(failing)
+                here.tables.report({ApplianceName(failing): DOWN})
+                here.loop.at(here.loop.instant, lambda: here.loop.crash(worker.node))
+
+        here.on_written = kill
+        here.until(lambda: worker.node.is_crashed)
+        assert "RollbackStarted" not in here.events
+        here.stage.start_another(worker)
+        here.until(lambda: "SideRolledBack" in here.events, within_s=60.0)
+        assert here.pairing.side(ApplianceName(standing)).state is SideState.ROLLED_BACK
+        assert not here.world.appliances[standing].peers
