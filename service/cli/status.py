@@ -15,6 +15,7 @@ from rich.console import Console
 from service.domain.errors import NotOurs, RequestError, SitepairError, StoreUnavailable
 from service.observe.terminals import harmless
 from service.settings import InvalidSettings
+from service.wakeful import WakefulLoop
 
 
 class Exit(IntEnum):
@@ -35,7 +36,8 @@ def run(work: Coroutine[Any, Any, Exit], otherwise: Exit = Exit.FAILED) -> Exit:
     """Run a command to its end; its errors are told on stderr, and those that have no status of
     their own end with `otherwise`. SIGTERM ends it like Ctrl-C."""
     try:
-        return asyncio.run(_interruptible(work))
+        with asyncio.Runner(loop_factory=WakefulLoop) as runner:
+            return runner.run(_interruptible(work))
     except InvalidSettings as error:
         tell("The configuration cannot be used:", *error.faults)
         return Exit.REFUSED

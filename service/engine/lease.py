@@ -11,25 +11,30 @@ claimed. Once it is freed, no write of the dead worker takes effect; it needs no
 
 *Who may call.* A call to an appliance cannot be fenced: the appliance knows no epochs. So a worker
 calls only while nobody can have buried it, and until the call is over. It measures the lease from
-the moment before it *sent* a beat that was confirmed, by its own monotonic clock; the database
-noted that beat later than that, so the worker's idea of its lease always ends before the
-database's. A call may take `call_s`; it is sent only if the lease outlasts that, which is asked at
-the last moment before the first byte leaves. For as long, and no longer, the kernel sends again
-what was lost on its way, whatever has become of the worker (`appliance/dialing.py`).
+the moment before it *sent* a beat that was confirmed, by its event loop's clock, which is never
+set, and goes on while the machine is suspended (`wakeful.py`); the database noted that beat later
+than that, so the worker's idea of its lease always ends before the database's. A call may take
+`call_s`; it is sent only if the lease outlasts that, which is asked at the last moment before the
+first byte leaves. For as long, and no longer, the kernel sends again what was lost on its way,
+whatever has become of the worker (`appliance/dialing.py`).
 
 What follows from each failure:
 
 1. The worker is killed. Its row grows old, its pairings are claimed by others. What it asked of an
    appliance is on record as intended, and is looked for.
-2. The worker is stopped for a while, then goes on. Its lease is over by its own clock: it calls
-   nobody. Its next beat finds no row: all that it drives is dropped, and it begins anew under
-   another id.
+2. The worker is stopped for a while, or its machine suspended, then goes on. Its lease is over by
+   its own clock: it calls nobody. Its next beat finds no row: all that it drives is dropped, and it
+   begins anew under another id.
 3. The worker cannot reach the database. It cannot beat, so it calls nobody once its lease is
    nearly over; the others bury it.
 4. Nobody can reach the database. Nobody beats and nobody buries. When it is back every row is old,
    so nobody is buried before they have had the time of a lease to beat again.
 5. The worker's clock runs slow by a share `s` of the lease. It may call for `s * lease_s` longer
    than it should; calls would have to take their longest for that to matter.
+6. The machine stands still and none of its clocks tells (a virtual one that is frozen; any but
+   Linux that is suspended). For up to `lease_s - call_s` after it goes on it may call for a pairing
+   that is somebody else's. So may the kernel after any suspension, for what is left of `call_s` by
+   its own clock, with a call that left just before and was lost on its way.
 """
 
 import asyncio
