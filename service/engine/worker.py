@@ -9,6 +9,7 @@ from service.domain.errors import (
     SitepairError,
     StoreUnavailable,
     UnknownAppliance,
+    Unwanted,
 )
 from service.domain.events import PairingHandedBack
 from service.domain.ids import PairingId, WorkerId
@@ -244,12 +245,13 @@ class Worker:
             self._drop(crash)
 
     def _drop(self, cause: BaseException) -> None:
-        """Let go of what a fault of the database or of ours tore out of our hands: it is given up
-        before the next claim, unless another worker owns it, and claimed again from its stored
-        state."""
+        """Let go of what a fault of the database or of ours, or a late wish, tore out of our hands:
+        it is given up before the next claim, unless another worker owns it, and claimed again from
+        its stored state."""
         while isinstance(cause, BaseExceptionGroup):
             cause, *_ = cause.exceptions
-        emit(PairingDropped(reason=str(cause)))
+        if not isinstance(cause, Unwanted):  # That is how a late wish is heard, and no fault.
+            emit(PairingDropped(reason=str(cause)))
         self._doubts_until = max(self._doubts_until, asyncio.get_running_loop().time())
         self._nudge.set()
 

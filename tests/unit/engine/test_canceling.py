@@ -7,6 +7,8 @@ import pytest
 
 from service.domain.ids import OperationId
 from service.domain.pairing import CancelWish, PairingState
+from service.observe.events import LogEvent
+from service.observe.logging import listening
 from tests.unit.engine.scene import ONE, OTHER, scene
 
 WISH = CancelWish("caller", OperationId("late-1"))
@@ -15,7 +17,8 @@ WISH = CancelWish("caller", OperationId("late-1"))
 def test_who_was_told_that_it_will_be_canceled_is_heard_before_its_end_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with scene() as here:
+    told: list[LogEvent] = []
+    with scene() as here, listening(told.append):
         usual = here.tables.journal
         wishes: list[float] = []
 
@@ -30,3 +33,5 @@ def test_who_was_told_that_it_will_be_canceled_is_heard_before_its_end_is_writte
         assert wishes
         assert here.events.count("CancelRequested") == 1
         assert [here.calls(name, "DELETE") for name in (ONE, OTHER)] == [1, 1]
+    # Nobody is to be woken for it.
+    assert {event.level for event in told} == {"info"}
