@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.domain.appliance import ApiError
 from service.domain.backoff import backoff_s
 from service.domain.decisions import says_gone
+from service.domain.errors import ApplianceError, NotSent
 from service.domain.pairing import ROLLBACK_S
 
 Seconds = float
@@ -77,6 +78,8 @@ class Policy:
         if that says that there is nothing to unpair."""
         return self.verify_timeout_s if says_gone(refusal) else self.settle_s
 
-    def pause_s(self, attempt: int, at_least_s: float | None = None) -> float:
-        """How long to wait after the `attempt`-th failure."""
-        return max(backoff_s(attempt, self.jitter()), at_least_s or 0.0)
+    def pause_s(self, attempt: int, after: ApplianceError | None = None) -> float:
+        """How long to wait after the `attempt`-th failure; not less than the appliance wished with
+        it."""
+        wish_s = after.retry_after_s if isinstance(after, NotSent) else None
+        return max(backoff_s(attempt, self.jitter()), wish_s or 0.0)

@@ -259,8 +259,7 @@ class SideSaga:
 
     def _pause_s(self, trouble: ApplianceError) -> Seconds:
         self._failures += 1
-        wish = trouble.retry_after_s if isinstance(trouble, NotSent) else None
-        return self._policy.pause_s(self._failures, wish)
+        return self._policy.pause_s(self._failures, trouble)
 
     async def _fail_unless_there(self, error: ApiError, *, refused: bool) -> Seconds:
         """What an appliance says about what is done already is unknown (h4-api 2.1): look."""

@@ -246,8 +246,7 @@ class Undoing:
 
     async def _delay(self, trouble: ApplianceError) -> Seconds:
         self._failures += 1
-        wish = trouble.retry_after_s if isinstance(trouble, NotSent) else None
-        pause_s = self._policy.pause_s(self._failures, wish)
+        pause_s = self._policy.pause_s(self._failures, trouble)
         await self._record(RollbackDelayed(self._name, trouble.error, int(pause_s * 1000)))
         if isinstance(trouble, ApplianceClosed):
             raise trouble
