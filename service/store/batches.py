@@ -2,9 +2,9 @@
 
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Row, Select, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from service.domain.batch import Batch, Counts
 from service.domain.errors import UnknownBatch
@@ -16,12 +16,11 @@ from service.store.errors import following
 from service.store.intake import PATIENCE_S
 from service.store.patience import Patience
 from service.store.statements import statement
-from service.store.tables import batch, batch_tally
+from service.store.tables import batch, batch_tally, pairing
 
 CANCELED_AT_ONCE = 1000
 """Bounds how long a transaction holds the rows, and so how long their workers wait."""
 
-_FIRST = UUID(int=0)
 _SUMS = [
     func.coalesce(func.sum(batch_tally.c[state.lower()]), 0).label(state.lower())
     for state in PairingState
@@ -49,23 +48,25 @@ class Batches:
         some may be canceled and others not.
         """
         await self.get(batch_id)
-        wish = {
-            "batch": batch_id,
-            "user": author.user,
-            "operation_id": author.operation_id,
-            "limit": CANCELED_AT_ONCE,
-        }
-        after = _FIRST
+        [row] = await self._database.run(unwanted(batch_id))
+        ids = row.ids or []
+        wish = {"user": author.user, "operation_id": author.operation_id}
         patience = Patience("canceling a batch", PATIENCE_S)
-        while True:
-            piece = wish | {"after": after}
-            with following(in_doubt=after != _FIRST):
-                [row] = await patience.see_through(
+        for first in range(0, len(ids), CANCELED_AT_ONCE):
+            piece = wish | {"ids": ids[first : first + CANCELED_AT_ONCE]}
+            with following(in_doubt=first > 0):
+                await patience.see_through(
                     partial(self._database.run, statement("cancel_batch"), piece)
                 )
-            if row.noted < CANCELED_AT_ONCE:
-                return await self.get(batch_id)
-            after = row.last
+        return await self.get(batch_id)
+
+
+def unwanted(batch_id: BatchId) -> Select[Any]:
+    """The statement that finds what is to be canceled, all at once. Read piece by piece, what is
+    left would be read and sorted for each as long as nobody has counted a new batch's rows."""
+    ids = func.array_agg(aggregate_order_by(pairing.c.id, pairing.c.id))
+    is_wanted = (pairing.c.end_time.is_(None), pairing.c.cancel_user.is_(None))
+    return select(ids.label("ids")).where(pairing.c.batch == batch_id, *is_wanted)
 
 
 def one(batch_id: BatchId) -> Select[Any]:

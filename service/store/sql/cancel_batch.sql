@@ -1,19 +1,16 @@
--- Notes that up to :limit of a batch's pairings, those behind :after, are not wanted any more; how
--- many they were, and the last one's id.
+-- Notes that these pairings of a batch, sorted by id, are not wanted any more.
 --
 -- Why it is right: each wish is what it is for a single pairing (cancels.py): it is noted beside the
 -- pairing, and who drives it takes it into the chain. Whoever asks again, or when one is over,
--- changes nothing. A pairing that is set aside becomes due. A pairing that is retried meanwhile and
--- behind :after is canceled too.
+-- changes nothing. A pairing that is set aside becomes due.
 --
 -- Locks: the rows noted, in the order of their ids, as the journal locks them.
--- Lives on: ix_pairing_batch_id, pk_pairing.
+-- Lives on: pk_pairing.
 with unwanted as materialized (
   select id
   from pairing
-  where batch = :batch and id > :after and end_time is null and cancel_user is null
+  where id = any(cast(:ids as uuid[])) and end_time is null and cancel_user is null
   order by id
-  limit :limit
   for update
 ),
 noted as (
@@ -28,7 +25,4 @@ told as (
   from unnest(array['sitepair_due', 'sitepair_cancel']) as channel
   where exists (select from noted)
 )
-select
-  (select count(*) from noted) as noted,
-  (select id from noted order by id desc limit 1) as last,
-  (select count(*) from told) as told
+select count(*) as told from told

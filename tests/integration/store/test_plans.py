@@ -15,6 +15,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from service.domain.ids import OperationId, PairingId, WorkerId
 from service.domain.pairing import ChainPosition, Operation, Pairing, PairingState, Side
 from service.store.batches import one as one_batch
+from service.store.batches import unwanted
 from service.store.claims import to_cancel
 from service.store.database import Database
 from service.store.folds import folded
@@ -335,13 +336,25 @@ async def test_a_batch_costs_its_slots_and_its_page(batched: "Connection") -> No
         assert plan.most_rows <= 100
 
 
-async def test_canceling_a_batch_costs_what_is_left_of_it(batched: "Connection") -> None:
+async def test_canceling_a_batch_reads_what_is_left_of_it_once(batched: "Connection") -> None:
     batch = await batched.fetchval("select batch from pairing limit 1")
-    wish = {"batch": batch, "after": UUID(int=0), "limit": 100, "user": "u", "operation_id": "x"}
-    plan = await plan_of(batched, statement("cancel_batch"), wish)
-    assert "ix_pairing_batch_id" in plan.indexes
-    assert plan.whole_tables == set()
+    plan = await plan_of(batched, unwanted(batch))
+    assert plan.indexes == {"ix_pairing_batch_id"}
     assert plan.most_rows <= 1000
+
+
+async def test_canceling_a_piece_of_a_batch_that_nobody_has_counted_costs_the_piece(
+    server_url: str,
+) -> None:
+    async with database_like(server_url, TEMPLATE) as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute(BACKLOG.replace("500", "5000"), timeout=60)
+        ids = [row["id"] for row in await connection.fetch("select id from pairing limit 100")]
+        wish: dict[str, object] = {"ids": sorted(ids), "user": "u", "operation_id": "x"}
+        plan = await plan_of(connection, statement("cancel_batch"), wish)
+        await connection.close(timeout=10)
+    assert plan.indexes == {"pk_pairing"}
+    assert plan.most_rows <= 100
 
 
 async def test_rivals_are_looked_for_among_what_is_active(full: "Connection") -> None:
