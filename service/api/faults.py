@@ -94,7 +94,7 @@ def faults_of(errors: Iterable[ValidationError], wording: Wording) -> list[Fault
         for pointer, start, words in _sentences(leaf, wording):
             found.setdefault((pointer, start), {})[words] = None
     told = [Fault(start + " or ".join(words), pointer) for (pointer, start), words in found.items()]
-    return told if len(first) <= MOST else [*told, more()]
+    return told if len(first) <= MOST and len(told) <= MOST else [*told[:MOST], more()]
 
 
 def _leaves(error: ValidationError) -> Sequence[ValidationError]:
@@ -131,7 +131,7 @@ def _sentences(error: ValidationError, wording: Wording) -> list[tuple[str, str,
     if keyword == "additionalProperties":
         return [
             (pointer_to([*error.instance_path, name]), "is not a known field", "")
-            for name in values["unexpected"]
+            for name in values["unexpected"][: MOST + 1]
         ]
     pointer = pointer_to(error.instance_path)
     if keyword == "type":

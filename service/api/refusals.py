@@ -15,15 +15,17 @@ RequestError (domain)
 
 from collections.abc import Sequence
 
-from service.api.faults import Fault
+from service.api.faults import MOST, Fault, more
 from service.domain.errors import RequestError, UnknownAppliance
 from service.domain.ids import ApplianceName
 
 
 class InvalidRequest(RequestError):
-    """The request was read, and `faults` are all that is wrong with it."""
+    """The request was read, and `faults` are all that is wrong with it, of very many `MOST`."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
+        if len(faults) > MOST:
+            faults = [*faults[:MOST], more()]
         many = len(faults)
         what = "1 thing is" if many == 1 else f"{many} things are"
         super().__init__(f"{what} wrong with the request; see errors.")

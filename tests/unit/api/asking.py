@@ -21,6 +21,7 @@ PUT = operation("PUT", "/v1/appliances/{name}")
 POST = operation("POST", "/v1/pairings")
 LIST = operation("GET", "/v1/pairings")
 GET = operation("GET", "/v1/pairings/{id}")
+BATCH = operation("POST", "/v1/batches")
 
 
 def spec_body(**changes: Any) -> dict[str, Any]:

@@ -7,10 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.api.contract import Operation
 from service.api.faults import MOST, more
 from service.api.refusals import InvalidRequest, MalformedBody
 from service.api.requests import appliance_spec, pairing_request
-from tests.unit.api.asking import POST, PUT, SECRET, THUMBPRINT, asked, places, spec_body
+from tests.unit.api.asking import (
+    BATCH,
+    POST,
+    PUT,
+    SECRET,
+    THUMBPRINT,
+    asked,
+    places,
+    spec_body,
+)
 
 NOTHING_FORBIDDEN: Any = lambda _host: None  # noqa: E731 - a value to pass
 
@@ -118,12 +128,41 @@ def test_each_fault_of_a_pairing_is_placed(body: object, place: str, words: str)
     assert words in found[place]
 
 
-def test_of_very_many_faults_some_are_told_and_that_there_are_more() -> None:
+SPOKES = {"topology": {"hub": "a", "spokes": [*range(5_000)]}}
+DUPLICATES = "{" + ",".join(['"x": 1'] * 5_000) + "}"
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        (BATCH, SPOKES),
+        (POST, {f"x{number}": number for number in range(5_000)}),
+        (POST, DUPLICATES),
+    ],
+    ids=["items", "fields", "duplicates"],
+)
+def test_of_very_many_faults_some_are_told_and_that_there_are_more(
+    call: Operation, body: object
+) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        asked(POST, {"appliances": [1] * 5_000}).insist()
+        asked(call, body, query="color=red").insist()
     told = refusal.value.faults
     assert len(told) == MOST + 1
     assert told[-1] == more()
+    assert more() not in told[:-1]
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "place"),
+    [
+        (POST, {"appliances": ["a", "b", "C"]}, "/appliances"),
+        (BATCH, {"topology": {"mesh": [*range(448)]}}, "/topology/mesh"),
+    ],
+)
+def test_the_items_of_a_list_that_has_too_many_are_not_looked_at(
+    call: Operation, body: object, place: str
+) -> None:
+    assert list(places(asked(call, body))) == [place]
 
 
 def test_the_faults_of_name_parameters_and_body_come_together() -> None:
