@@ -301,6 +301,8 @@ async def _objection(schema: SharedLook[SchemaState], workers: Succession | None
         return "The database does not answer."
     if state.standing is Standing.BEHIND:
         return "The database's schema is behind."
+    if state.is_read_only:
+        return "The database is read-only."
     if workers is not None and workers.current.trouble is not None:
         return "No pairings can be claimed."
     return None

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 
@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.domain.errors import NotOurs, StoreUnavailable
@@ -29,6 +29,7 @@ _LOCK = 7_268_340_151
 _OURS = frozenset({"appliance", "pairing", "side", "event"})
 """What each release has, those to come included."""
 
+_IS_READ_ONLY = text("select cast(current_setting('transaction_read_only') as boolean)")
 _PATIENCE_S = 600
 _ASK_AGAIN_S = 0.2
 
@@ -43,11 +44,13 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """`found` is the database's revision, None before the first; `expected` is this release's."""
+    """`found` is the database's revision, None before the first; `expected` is this release's. If
+    it `is_read_only`, as a replica is, nothing can be accepted or claimed whatever its schema."""
 
     standing: Standing
     found: str | None
     expected: str
+    is_read_only: bool = False
 
 
 async def current_state(url: str) -> SchemaState:
@@ -62,7 +65,9 @@ async def current_state(url: str) -> SchemaState:
             connections(DatabaseUrl.parse(url)) as engine,
             engine.connect() as connection,
         ):
-            return await connection.run_sync(_state)
+            state = await connection.run_sync(_state)
+            is_read_only = (await connection.execute(_IS_READ_ONLY)).scalar_one()
+            return replace(state, is_read_only=is_read_only)
 
 
 async def upgrade(url: str, revision: str = "head") -> SchemaState:

@@ -19,11 +19,17 @@ ANOTHERS = """
 update alembic_version set version_num = '4f2a91c0de77';
 alter table event rename to theirs;
 """
+READ_ONLY = """
+do $$ begin
+  execute format('alter database %I set default_transaction_read_only = on', current_database());
+end $$
+"""
 
 
 @pytest.mark.parametrize(
     ("befell", "detail"),
     [
+        (READ_ONLY, "The database is read-only."),
         (BEHIND, "The database's schema is behind."),
         (ANOTHERS, "The database is another application's."),
     ],
