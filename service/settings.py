@@ -124,10 +124,14 @@ def _default_data_dir() -> Path:
 
 
 def _directory(text: str) -> Path:
-    path = Path(text).expanduser()
-    if path.exists() and not path.is_dir():
+    try:
+        path = Path(text).expanduser().resolve()
+        is_taken = path.exists() and not path.is_dir()
+    except (OSError, RuntimeError) as error:  # Too long a name, nobody's home, a loop of links.
+        raise ValueError(f"no path of a directory: {error}") from error
+    if is_taken:
         raise ValueError("expected a directory")
-    return path.resolve()
+    return path
 
 
 def _address(text: str) -> tuple[str, int]:
