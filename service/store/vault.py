@@ -5,6 +5,7 @@ import binascii
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -112,17 +113,15 @@ def _create(path: Path, content: bytes) -> None:
     draft = path.with_name(f"{path.name}.{uuid4().hex}")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(file, content)
-        os.fsync(file)
-    finally:
-        os.close(file)
-    try:
+        with os.fdopen(file, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(file)
         # A link, not a rename: who comes second must not replace what the first one uses.
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
     finally:
-        draft.unlink()
+        draft.unlink()  # Also of a disk that is full: nobody else would remove it.
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

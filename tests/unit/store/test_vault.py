@@ -1,6 +1,7 @@
 """Credentials at rest, and the key that they are sealed with."""
 
 import base64
+import errno
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -143,6 +144,18 @@ def test_a_file_that_cannot_be_read_or_made_is_refused(tmp_path: Path) -> None:
             load_or_create_key(path)
     with pytest.raises(UnusableKeyFile, match="cannot be read or made: "):
         load_or_create_key(Path("/proc/nowhere/secret.key"))
+
+
+def test_a_key_for_which_there_is_no_room_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UnusableKeyFile, match="No space left"):
+        load_or_create_key(tmp_path / "secret.key")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_key_that_others_may_read_is_refused_with_the_cure(tmp_path: Path) -> None:
