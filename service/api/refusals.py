@@ -2,6 +2,7 @@
 
 RequestError (domain)
 |-- InvalidRequest          parameters or body: `faults` has all that is wrong
+|   `-- UnknownAppliances   of the body
 |-- HeadTooLong             it is HTTP, but no more of it is read
 |-- MalformedBody           it cannot be read as JSON
 |-- BodyTooLarge, BodyTooSlow
