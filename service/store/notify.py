@@ -130,19 +130,21 @@ class Announcements:
 
 
 class Listener:
-    """The one connection of this process that listens. Not through PgBouncer in transaction mode:
-    what was asked to be told would be told to somebody else."""
+    """The one connection of this process that listens. Behind a PgBouncer in transaction mode there
+    is none: what was asked to be told would be told to somebody else."""
 
     def __init__(self, url: str) -> None:
         self.due = Signal()
         self.over = Announcements()
         self.cancels = Signal()
         self.anything = Bell()
-        self._dsn = DatabaseUrl.parse(url).dsn
+        self._url = DatabaseUrl.parse(url)
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Listen until cancelled, connecting anew when the connection is lost. `ready` is set when
-        it listens for the first time."""
+        it listens for the first time. Returns at once where that is of no use."""
+        if self._url.pgbouncer:
+            return
         failures = 0
         while True:
             try:
@@ -165,7 +167,7 @@ class Listener:
         lost = asyncio.Event()
         with translated("listening"):
             connection: Connection = await asyncpg.connect(
-                self._dsn,
+                self._url.dsn,
                 timeout=CONNECT_TIMEOUT_S,
                 server_settings={"application_name": APPLICATION_NAME},
             )

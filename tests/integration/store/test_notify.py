@@ -204,6 +204,13 @@ async def test_a_database_that_cannot_be_reached_is_tried_again_until_cancelled(
             await listener.run()
 
 
+async def test_behind_a_pgbouncer_nobody_listens(database_url: str) -> None:
+    """What LISTEN leaves on a server there is the next client's: the name of a statement, too, over
+    which a process ended that listened in its turn."""
+    async with asyncio.timeout(10):
+        await Listener(f"{database_url}&pgbouncer=true").run()
+
+
 async def test_a_signal_keeps_what_was_announced_before_the_call_and_tells_it_once() -> None:
     signal = Signal()
     signal.announce()
