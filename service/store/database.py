@@ -1,7 +1,6 @@
 """Connections: a pool for short questions, and connections of their own for who writes a lot."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -231,10 +230,11 @@ async def part(driver: Any) -> None:
 def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
     arguments: dict[str, object] = {"dsn": url.dsn, "timeout": CONNECT_TIMEOUT_S}
     if url.pgbouncer:
-        # The next transaction may meet another server, or this one with another's statements.
+        # The next transaction may meet another server: a statement that had a name would stay at
+        # this one, where nobody could close it, and fill its memory.
         arguments["statement_cache_size"] = 0
         arguments["prepared_statement_cache_size"] = 0
-        arguments["prepared_statement_name_func"] = lambda: f"sitepair_{uuid.uuid4().hex}"
+        arguments["prepared_statement_name_func"] = str
         arguments["server_settings"] = {"application_name": APPLICATION_NAME}
     else:
         arguments["server_settings"] = {
@@ -245,7 +245,7 @@ def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
         }
     pool: dict[str, Any] = (
         {"poolclass": NullPool}
-        if pool_size is None or url.pgbouncer
+        if pool_size is None
         else {
             "pool_size": pool_size,
             "max_overflow": 0,
