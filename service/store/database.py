@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy import CursorResult, Executable, Row, event, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from service.store.errors import is_unavailability, translated
 from service.store.urls import DatabaseUrl
@@ -242,6 +243,10 @@ def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
             "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
             "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S}s",
             "jit": "off",
+            # What somebody has set for all of the role is not for statements that rely on these.
+            "default_transaction_isolation": "read committed",
+            "lock_timeout": "0",
+            "idle_session_timeout": "0",
         }
     pool: dict[str, Any] = (
         {"poolclass": NullPool}
@@ -258,4 +263,16 @@ def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
         "postgresql+asyncpg://", connect_args=arguments, hide_parameters=True, **pool
     )
     event.listen(engine.sync_engine, "handle_error", _give_up_connection)
+    event.listen(engine.sync_engine, "checkout", _refuse_ended)
     return engine
+
+
+def _refuse_ended(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: object) -> None:
+    """One that ended while it lay in the pool is not for the next caller: SQLAlchemy then opens
+    another one, which is taken as it is, for it would call a second refusal a misuse. It costs no
+    question, and does not find out the ones that TCP has not told of."""
+    remembered = cast("dict[str, bool]", entry.record_info)
+    was_refused = remembered.pop("was_refused", False)
+    if connection.driver_connection.is_closed() and not was_refused:
+        remembered["was_refused"] = True
+        raise DisconnectionError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from service.domain.errors import StoreUnavailable
@@ -95,6 +95,57 @@ async def test_connections_are_named_and_cannot_hang_for_ever(
         await lane.close()
 
 
+async def test_what_is_set_for_a_role_does_not_change_what_statements_rely_on(
+    database_url: str, sql: "Connection"
+) -> None:
+    mine = str(await sql.fetchval("select quote_ident(current_database())"))
+    meddled = {
+        "default_transaction_isolation": ("serializable", "read committed"),
+        "lock_timeout": ("10ms", "0"),
+        "idle_session_timeout": ("1h", "0"),
+    }
+    for setting, (value, _) in meddled.items():
+        await sql.execute(f"alter database {mine} set {setting} = '{value}'")
+    async with Database.connect(database_url) as database:
+        for setting, (_, value) in meddled.items():
+            shown = await database.run(
+                text("select current_setting(:setting)"), {"setting": setting}
+            )
+            assert shown == [(value,)], setting
+
+
+async def test_a_connection_that_ended_while_nobody_used_it_is_not_for_the_next_caller(
+    database: Database, sql: "Connection"
+) -> None:
+    await cut_unused(database, sql)
+    await database.run(ONE)
+    async with database.transaction() as connection:
+        await connection.execute(ONE)
+
+
+async def test_a_server_that_ends_each_connection_at_once_is_unavailable(
+    database: Database, sql: "Connection"
+) -> None:
+    await cut_unused(database, sql)
+    event.listen(
+        database._pooled.sync_engine, "connect", lambda made, _: made.driver_connection.terminate()
+    )
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await database.run(ONE)
+
+
+async def cut_unused(database: Database, sql: "Connection") -> None:
+    """End the one connection in the pool; return when that has been heard."""
+    ended = asyncio.Event()
+    async with database.transaction() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        driver.add_termination_listener(lambda _: ended.set())
+    await sql.execute(CUT)
+    await ended.wait()
+
+
 async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
     async def fail() -> None:
         async with database.transaction() as connection:
@@ -173,19 +224,15 @@ async def test_a_database_that_is_closed_to_all_or_to_us_is_unavailability(
         await lane.close()
 
 
-async def test_after_a_restart_one_call_fails_and_the_next_connects_anew(
+async def test_after_a_restart_one_call_of_a_lane_fails_and_the_next_connects_anew(
     database: Database, sql: "Connection"
 ) -> None:
     lane = database.lane()
-    await asyncio.gather(*[database.run(text("select 1")) for _ in range(5)])
     await lane.run(ONE)
     await sql.execute(CUT)
     await until(sql, CUT.replace("pg_terminate_backend(pid)", "count(*) = 0"))
     with pytest.raises(StoreUnavailable):
-        await database.run(text("select 1"))
-    with pytest.raises(StoreUnavailable):
         await lane.run(ONE)
-    await asyncio.gather(*[database.run(text("select 1")) for _ in range(10)])
     await lane.run(ONE)
     await lane.close()
 
