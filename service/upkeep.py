@@ -22,9 +22,15 @@ from service.store.urls import DatabaseUrl
 
 
 async def migrate(settings: Settings) -> str:
-    """Bring the database to this version's schema; says what was done. Raises SitepairError."""
+    """Bring the database to this version's schema; says what was done. Raises InvalidSettings when
+    it would be done through a PgBouncer, SitepairError."""
     async with AsyncExitStack() as stack:
         url, kind = await database_url(stack, settings)
+        if DatabaseUrl.parse(url).pgbouncer:
+            # Its lock and its settings would stay on a server of the PgBouncer's.
+            raise InvalidSettings(
+                ["SITEPAIR_DATABASE_URL: leads to a PgBouncer; migrate by the server's own URL"]
+            )
         with _named(url):
             before = await current_state(url)
             after = await upgrade(url)

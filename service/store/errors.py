@@ -113,5 +113,7 @@ def _driver_error(error: DBAPIError) -> BaseException | None:
 
 
 def _cause(error: Exception) -> str:
+    if isinstance(error, PoolExhausted):  # It would name settings that nobody has.
+        return "all connections of this process have been in use for too long"
     cause = _driver_error(error) if isinstance(error, DBAPIError) else error
     return str(cause) or type(cause).__name__

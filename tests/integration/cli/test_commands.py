@@ -189,6 +189,18 @@ async def test_a_database_that_was_not_migrated_is_refused_until_it_is(
     assert "empty ->" in migrated.out
 
 
+async def test_no_schema_is_migrated_through_a_pgbouncer(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    refused = await sitepair(
+        "migrate",
+        SITEPAIR_DATABASE_URL=f"{empty_database_url}&pgbouncer=true",
+        SITEPAIR_DATA_DIR=str(tmp_path),
+    )
+    assert refused.status == 2, refused
+    assert "the server's own URL" in refused.err
+
+
 async def until_served(process: asyncio.subprocess.Process) -> str:
     """Where the service that is being started listens."""
     assert process.stderr is not None
