@@ -229,14 +229,18 @@ class Tables:
         }
 
     def _has_to_wait_for(self, row: Row) -> ApplianceName | None:
-        pairing = row.pairing
-        is_forward = pairing.phase in (Phase.PAIRING, Phase.VERIFYING)
-        is_doomed = pairing.is_canceling or pairing.failed_side is not None
-        is_to_turn_back = row.wish is not None or (is_doomed and is_forward)
-        if is_to_turn_back or self._wall() >= pairing.deadline:
+        pairing, closed = row.pairing, self.closed().keys()
+        if row.wish is not None or self._wall() >= pairing.deadline:
             return None
-        closed = {side.appliance for side in row.pairing.sides} & self.closed().keys()
-        return min(closed, default=None)
+        if pairing.phase is Phase.ROLLING_BACK:
+            left = [side.appliance for side in pairing.sides if side.undo is not None]
+            is_able = any(name not in closed for name in left)
+        else:
+            is_doomed = pairing.is_canceling or pairing.failed_side is not None
+            is_able = pairing.phase is not None and is_doomed
+        if is_able:
+            return None
+        return min({side.appliance for side in pairing.sides} & closed, default=None)
 
     def _assignment(self, row: Row) -> Assignment:
         one, other = (self._endpoint(side) for side in row.pairing.sides)

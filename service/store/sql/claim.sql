@@ -1,8 +1,8 @@
 -- Makes a worker the owner of up to :limit due pairings. Says all that it takes to drive them.
 -- Those that could only wait for an appliance that is closed are set aside for it, unless their
--- time is over, or they are not on their way back yet and have to be, because somebody wants them
--- canceled or a side has failed: then there is something to do without it. That wish may be in the
--- chain already, as the failure is, if who took it in stopped or died.
+-- time is over, or there is something to do without it: to turn back, because somebody wants them
+-- canceled or a side has failed, or, on the way back, to undo the side that can be reached. That wish
+-- may be in the chain already, as the failure is, if who took it in stopped or died.
 --
 -- Who is next: lines take turns, whatever their length. Each of them gets a share of :limit, one
 -- pairing at least, so that nobody starves; each 10 more of priority double the rest of the share.
@@ -90,7 +90,7 @@ due as materialized (
       coalesce(p.deadline, p.start_time + p.timeout_s * 1000) as deadline,
       p.cancel_user is not null
         and (not p.is_canceling or p.phase in ('PAIRING', 'VERIFYING')) as is_to_be_canceled,
-      p.phase in ('PAIRING', 'VERIFYING') as is_forward
+      p.phase
     from pairing as p
     where p.worker is null
       and p.waits_for is null
@@ -112,12 +112,18 @@ next_one as materialized (
     ) as is_more_behind
   from weighed
 ),
-failed as materialized (
+-- Arrays keep to the index, however many the planner takes them for.
+able as materialized (
   select s.pairing_id as id
   from side as s
-  -- An array keeps to the index, however many the planner takes them for.
-  where s.pairing_id = any(array(select id from due where is_forward))
+  where s.pairing_id = any(array(select id from due where phase in ('PAIRING', 'VERIFYING')))
     and s.state = 'FAILED'
+  union all
+  select s.pairing_id
+  from side as s
+  where s.pairing_id = any(array(select id from due where phase = 'ROLLING_BACK'))
+    and s.call in ('pair', 'unpair')
+    and s.appliance not in (select name from closed)
 ),
 judged as materialized (
   select
@@ -128,7 +134,7 @@ judged as materialized (
       where c.name in (d.couple_low, d.couple_high)
         and d.deadline > clock.now
         and not d.is_to_be_canceled
-        and not exists (select from failed as f where f.id = d.id)
+        and not exists (select from able as e where e.id = d.id)
     ) as waits_for
   from due as d, clock
 ),

@@ -162,6 +162,21 @@ async def test_one_side_of_which_has_failed_waits_only_on_the_way_back(
     assert len(await claim(database)) == claimed
 
 
+@pytest.mark.parametrize(("appliance", "claimed"), [("a", 1), ("b", 0)])
+async def test_on_the_way_back_it_does_not_wait_while_what_can_be_reached_is_to_be_undone(
+    database: Database, sql: "Connection", appliance: str, claimed: int
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    await Health(database).report({B: DOWN})
+    await sql.execute("update pairing set state = 'RUNNING', phase = 'ROLLING_BACK'")
+    await sql.execute(
+        "update side set state = 'SUCCEEDED', start_time = 1, end_time = 2, call = 'pair' "
+        "where appliance = $1",
+        appliance,
+    )
+    assert len(await claim(database)) == claimed
+
+
 async def test_opening_wakes_the_workers_if_anything_waited(
     database: Database, database_url: str
 ) -> None:
