@@ -55,11 +55,17 @@ class Promises:
             if entry.type == "SideReopened":
                 self._reopened.setdefault(before.id, []).append(self._stage.now_ms)
             elif entry.type == "VerificationStarted":
-                self._verifying_since[before.id] = self._stage.loop.instant
+                self._verifying_since[before.id] = self._noted_s(entry)
             elif entry.type == "PairingSucceeded":
                 self._judge_success(row.pairing)
         if row.pairing.error is not None and row.pairing.error.code == "InternalError":
             self._break(row.pairing, "the service ran into a defect of its own")
+
+    def _noted_s(self, entry: Entry) -> float:
+        """When it happened, which is before it was written, by its writer's own clock."""
+        writers = {f"worker-{id_}": each for each in self._stage.processes for id_ in each.workers}
+        skew_ms = writers[entry.actor].node.clock.skew_ms
+        return min(self._stage.loop.instant, (entry.at - skew_ms - BEGINNING_MS) / 1000)
 
     def saw_departure(self, departure: Departure) -> None:
         """A request left a worker."""
