@@ -23,6 +23,7 @@ from service.engine.policy import Policy
 from service.garbage import collect_seldom
 from service.observe.logging import configure
 from service.settings import Settings
+from service.wakeful import WakefulLoop
 
 
 def main() -> None:
@@ -45,8 +46,8 @@ def main() -> None:
     with (args.data_dir / f"{role}.log").open("a", encoding="utf-8") as log:
         configure(stream=log)
         collect_seldom()
-        with _profiled(args.profile):
-            asyncio.run(_serve(settings, Policy(window=args.window), role))
+        with _profiled(args.profile), asyncio.Runner(loop_factory=WakefulLoop) as runner:
+            runner.run(_serve(settings, Policy(window=args.window), role))
 
 
 @contextmanager
