@@ -34,10 +34,10 @@ class Client:
         ) as session:
             yield cls(session)
 
-    async def register(self, fleet: dict[str, Any]) -> None:
-        """Register all simulated appliances of a fleet."""
+    async def register(self, fleet: dict[str, Any], workers: int = 1) -> None:
+        """Register all simulated appliances of a fleet, for so many workers to share."""
         for appliance in fleet["appliances"]:
-            await register(self._session, appliance)
+            await register(self._session, appliance, workers)
 
     async def ask(self, couple: Couple) -> str:
         """Ask for one pairing; its id."""
@@ -73,9 +73,12 @@ class Client:
             return (await response.text()).splitlines()
 
 
-async def register(session: aiohttp.ClientSession, appliance: dict[str, Any]) -> str:
-    """Register a simulated appliance; its name. It gets two connections, as from the bare calls."""
+async def register(
+    session: aiohttp.ClientSession, appliance: dict[str, Any], workers: int = 1
+) -> str:
+    """Register a simulated appliance; its name. It gets two connections from each of the workers,
+    as from the bare calls."""
     names = ("managementUrl", "apiUrl", "thumbprint", "apiThumbprint", "credentials")
-    body = {name: appliance[name] for name in names} | {"maxInFlight": 2}
+    body = {name: appliance[name] for name in names} | {"maxInFlight": 2 * workers}
     async with session.put(f"/v1/appliances/{appliance['name']}", json=body):
         return str(appliance["name"])

@@ -67,7 +67,7 @@ async def drive(
                 service(place, window, url, "api") as api,
                 Client.of(api.described) as client,
             ):
-                await client.register(fleet)
+                await client.register(fleet, workers)
                 await client.ask_all(wanted)
             async with AsyncExitStack() as stack:
                 team = [
