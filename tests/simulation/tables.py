@@ -232,13 +232,11 @@ class Tables:
         pairing, closed = row.pairing, self.closed().keys()
         if row.wish is not None or self._wall() >= pairing.deadline:
             return None
-        if pairing.phase is Phase.ROLLING_BACK:
-            left = [side.appliance for side in pairing.sides if side.undo is not None]
-            is_able = any(name not in closed for name in left)
-        else:
-            is_doomed = pairing.is_canceling or pairing.failed_side is not None
-            is_able = pairing.phase is not None and is_doomed
-        if is_able:
+        if pairing.phase is Phase.ROLLING_BACK or pairing.left_behind:
+            left = {side.appliance for side in pairing.sides if side.undo is not None}
+            return min(left, default=None) if left <= closed else None
+        is_doomed = pairing.is_canceling or pairing.failed_side is not None
+        if pairing.phase is not None and is_doomed:
             return None
         return min({side.appliance for side in pairing.sides} & closed, default=None)
 

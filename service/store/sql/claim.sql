@@ -1,8 +1,8 @@
 -- Makes a worker the owner of up to :limit due pairings. Says all that it takes to drive them.
 -- Those that could only wait for an appliance that is closed are set aside for it, unless their
--- time is over, or there is something to do without it: to turn back, because somebody wants them
--- canceled or a side has failed, or, on the way back, to undo the side that can be reached. That wish
--- may be in the chain already, as the failure is, if who took it in stopped or died.
+-- time is over, or they have to turn back, which needs no appliance: because somebody wants them
+-- canceled, or a side has failed. Either may be in the chain already, if who took it in stopped or
+-- died. On the way back they wait only if all that is left to be undone is where nobody answers.
 --
 -- Who is next: lines take turns, whatever their length. Each of them gets a share of :limit, one
 -- pairing at least, so that nobody starves; each 10 more of priority double the rest of the share.
@@ -90,7 +90,8 @@ due as materialized (
       coalesce(p.deadline, p.start_time + p.timeout_s * 1000) as deadline,
       p.cancel_user is not null
         and (not p.is_canceling or p.phase in ('PAIRING', 'VERIFYING')) as is_to_be_canceled,
-      p.phase
+      -- What was left behind and is retried is on its way back, and has its error still.
+      coalesce(p.phase, case when p.error is not null then 'ROLLING_BACK' end) as phase
     from pairing as p
     where p.worker is null
       and p.waits_for is null
@@ -113,29 +114,31 @@ next_one as materialized (
   from weighed
 ),
 -- Arrays keep to the index, however many the planner takes them for.
-able as materialized (
+doomed as materialized (
   select s.pairing_id as id
   from side as s
   where s.pairing_id = any(array(select id from due where phase in ('PAIRING', 'VERIFYING')))
     and s.state = 'FAILED'
-  union all
-  select s.pairing_id
+),
+stuck as materialized (
+  select s.pairing_id as id, min(s.appliance) as waits_for
   from side as s
   where s.pairing_id = any(array(select id from due where phase = 'ROLLING_BACK'))
     and s.call in ('pair', 'unpair')
-    and s.appliance not in (select name from closed)
+  group by s.pairing_id
+  having bool_and(s.appliance in (select name from closed))
 ),
 judged as materialized (
   select
     d.id,
     d.deadline,
-    (
-      select min(c.name) from closed as c
-      where c.name in (d.couple_low, d.couple_high)
-        and d.deadline > clock.now
-        and not d.is_to_be_canceled
-        and not exists (select from able as e where e.id = d.id)
-    ) as waits_for
+    case
+      when d.deadline <= clock.now or d.is_to_be_canceled then null
+      when d.phase = 'ROLLING_BACK' then (select s.waits_for from stuck as s where s.id = d.id)
+      when not exists (select from doomed as e where e.id = d.id) then (
+        select min(c.name) from closed as c where c.name in (d.couple_low, d.couple_high)
+      )
+    end as waits_for
   from due as d, clock
 ),
 set_aside as (

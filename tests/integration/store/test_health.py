@@ -138,6 +138,7 @@ async def test_whose_wish_to_cancel_is_in_the_chain_waits_only_on_the_way_back(
 ) -> None:
     """Who took it into the chain stopped before it was over."""
     await accepted_now(database, ("a", "b"))
+    await done_on(sql, "b")
     await Health(database).report({B: DOWN})
     await sql.execute(
         "update pairing set state = 'RUNNING', phase = $1, cancel_user = 'eve', "
@@ -153,6 +154,7 @@ async def test_one_side_of_which_has_failed_waits_only_on_the_way_back(
 ) -> None:
     """Whose worker stopped before the way back was on record."""
     await accepted_now(database, ("a", "b"))
+    await done_on(sql, "b")
     await Health(database).report({B: DOWN})
     await sql.execute("update pairing set state = 'RUNNING', phase = $1", phase)
     await sql.execute(
@@ -162,19 +164,51 @@ async def test_one_side_of_which_has_failed_waits_only_on_the_way_back(
     assert len(await claim(database)) == claimed
 
 
-@pytest.mark.parametrize(("appliance", "claimed"), [("a", 1), ("b", 0)])
-async def test_on_the_way_back_it_does_not_wait_while_what_can_be_reached_is_to_be_undone(
-    database: Database, sql: "Connection", appliance: str, claimed: int
+WAYS_BACK = {
+    "begun": "state = 'RUNNING', phase = 'ROLLING_BACK'",
+    "retried": """error = '{"code": "Broken", "msg": "", "args": []}'""",
+}
+
+
+@pytest.mark.parametrize("way_back", WAYS_BACK.values(), ids=WAYS_BACK)
+@pytest.mark.parametrize(
+    ("done", "closed", "waits_for"),
+    [
+        ("a", "b", ""),
+        ("b", "b", "b"),
+        ("ab", "b", ""),
+        ("b", "ab", "b"),
+        ("ab", "ab", "a"),
+    ],
+)
+async def test_on_the_way_back_it_waits_only_for_what_is_left_to_be_undone(
+    database: Database, sql: "Connection", way_back: str, done: str, closed: str, waits_for: str
 ) -> None:
     await accepted_now(database, ("a", "b"))
-    await Health(database).report({B: DOWN})
+    await done_on(sql, *done)
+    await Health(database).report({name(each): DOWN for each in closed})
+    await sql.execute(f"update pairing set {way_back}")  # noqa: S608 - from above
+    assert len(await claim(database)) == (not waits_for)
+    assert await waiting(sql) == [waits_for]
+
+
+async def test_on_the_way_back_with_nothing_left_to_be_undone_it_waits_for_nobody(
+    database: Database, sql: "Connection"
+) -> None:
+    """Whose worker stopped before the end was on record."""
+    await accepted_now(database, ("a", "b"))
+    await Health(database).report({A: DOWN, B: DOWN})
     await sql.execute("update pairing set state = 'RUNNING', phase = 'ROLLING_BACK'")
+    assert len(await claim(database)) == 1
+
+
+async def done_on(sql: "Connection", *names: str) -> None:
+    """What it wants was done there."""
     await sql.execute(
         "update side set state = 'SUCCEEDED', start_time = 1, end_time = 2, call = 'pair' "
-        "where appliance = $1",
-        appliance,
+        "where appliance = any($1)",
+        names,
     )
-    assert len(await claim(database)) == claimed
 
 
 async def test_opening_wakes_the_workers_if_anything_waited(

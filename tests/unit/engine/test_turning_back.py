@@ -1,4 +1,4 @@
-"""A side failed, and the worker stopped before it had undone the other one."""
+"""A side failed, and the other one is not undone yet: that waits for nobody who is not asked."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from service.domain.ids import ApplianceName
 from service.domain.pairing import SideState
 from simulator import fault
 from tests.simulation.tables import Written
-from tests.unit.engine.scene import ONE, OTHER, scene
+from tests.unit.engine.scene import ONE, OTHER, POLICY, a_pairing, scene
 
 DOWN = ApiError("ConnectionRefused", "Nobody listens.")
 
@@ -35,3 +35,16 @@ def test_what_can_be_reached_is_undone_at_once_though_the_other_appliance_is_clo
         here.until(lambda: "SideRolledBack" in here.events, within_s=60.0)
         assert here.pairing.side(ApplianceName(standing)).state is SideState.ROLLED_BACK
         assert not here.world.appliances[standing].peers
+
+
+def test_what_was_left_behind_is_undone_by_a_retry_though_the_other_appliance_is_closed() -> None:
+    with scene(a_pairing(retries=1)) as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        refusal = fault("task_fails", method="DELETE", path="/sites/.*", times=POLICY.max_losses)
+        here.spoil(ONE, refusal)
+        here.until(lambda: "RollbackFailed" in here.events)
+        here.stage.air.down.add(OTHER)
+        here.tables.report({ApplianceName(OTHER): DOWN})
+        here.until(lambda: "PairingRetried" in here.events)
+        here.until(lambda: "SideRolledBack" in here.events, within_s=60.0)
+        assert not here.world.appliances[ONE].peers
