@@ -4,8 +4,10 @@ import base64
 import binascii
 import difflib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -124,9 +126,12 @@ def _default_data_dir() -> Path:
 
 
 def _directory(text: str) -> Path:
+    is_taken = False
     try:
         path = Path(text).expanduser().resolve()
-        is_taken = path.exists() and not path.is_dir()
+        with suppress(FileNotFoundError):  # It will be made.
+            # Not `exists`, which from Python 3.14 on says no instead of why.
+            is_taken = not S_ISDIR(path.stat().st_mode)
     except (OSError, RuntimeError) as error:  # Too long a name, nobody's home, a loop of links.
         raise ValueError(f"no path of a directory: {error}") from error
     if is_taken:

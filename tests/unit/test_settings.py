@@ -114,9 +114,14 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert "expected a directory" in faults_of(DATA_DIR=str(tmp_path / "file"))[0]
 
 
-@pytest.mark.parametrize("directory", ["~nobody-of-this-name/x", "/" + "x" * 300])
-def test_a_data_directory_that_cannot_be_is_refused(directory: str) -> None:
-    assert "no path of a directory" in faults_of(DATA_DIR=directory)[0]
+@pytest.mark.parametrize(
+    "directory", ["~nobody-of-this-name/x", "/" + "x" * 300, "file/below", "loop"]
+)
+def test_a_data_directory_that_cannot_be_is_refused(directory: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    path = directory if directory[0] in "~/" else str(tmp_path / directory)
+    assert "no path of a directory" in faults_of(DATA_DIR=path)[0]
 
 
 def test_secrets_stay_out_of_what_is_printed_of_settings() -> None:
