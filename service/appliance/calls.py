@@ -54,6 +54,10 @@ class Calls:
         finally:
             self._turns.release()
 
+    def resize(self, connections: int) -> None:
+        """So many from now on; a call that is under way keeps its own."""
+        self._turns.resize(connections)
+
     def turn_away(self, closed: ApplianceClosed) -> None:
         """Raise `closed` in whoever waits for a connection."""
         self._turns.turn_away(closed)

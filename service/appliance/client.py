@@ -89,6 +89,7 @@ class ApplianceClient:
         self._logout_s = conditions.timeouts.logout_s
         self._tasks = OwnedTasks(group)
         self._channel = conditions.connect(spec, conditions)
+        self._connections = limits.connections
         connections = max(limits.connections, spec.max_in_flight)
         self._calls = Calls(spec.name, self._channel, connections, self.breaker)
         self._session = Session(
@@ -115,6 +116,7 @@ class ApplianceClient:
         at_once = max(1, self._max_in_flight // workers)
         self._line.resize(_ABOUT_TO * at_once)
         self._mutating.resize(at_once)
+        self._calls.resize(max(self._connections, at_once))
 
     async def log_in(self) -> None:
         """Make sure that there is a session. Every call does so by itself."""

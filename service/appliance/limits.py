@@ -25,8 +25,8 @@ class CallTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Per appliance. `connections` are open at once, or as many as may change something at once, if
-    those are more. `keep_alive_s` has to be less than the appliance's own, which is unknown: a
+    """Per appliance. `connections` are open at once; if this worker may make more changes at once,
+    as many as those. `keep_alive_s` has to be less than the appliance's own, which is unknown: a
     connection that it closes under a call makes a mutating call ambiguous.
 
     `idle_s` after its last user has left an appliance is logged out, and its credentials are

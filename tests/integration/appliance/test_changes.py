@@ -112,6 +112,27 @@ async def test_workers_share_what_may_be_under_way_at_once() -> None:
     assert server.count("DELETE", "/sites") == 6
 
 
+async def test_a_worker_has_the_connections_for_its_share_of_the_changes_alone() -> None:
+    answering = asyncio.Event()
+
+    async def take_its_time(_: Arrival, writer: asyncio.StreamWriter) -> None:
+        await answering.wait()
+        writer.write(response())
+
+    async with (
+        raw_server(take_its_time) as server,
+        client_of(replace(server.spec(), max_in_flight=8)) as client,
+        asyncio.TaskGroup() as reads,
+    ):
+        client.share(2)
+        for _ in range(9):
+            reads.create_task(client.about())
+        await until(lambda: server.count("GET") == 4)
+        assert len(client._calls._turns._line) == 5
+        answering.set()
+    assert server.count("GET") == 9
+
+
 async def test_what_a_call_has_started_is_found_in_the_list() -> None:
     async with rig(SHORT) as here:
         peer = await paired(here)
