@@ -91,7 +91,7 @@ class _Compiler:
     """Turns the document's operations into values."""
 
     def __init__(self, document: dict[str, Any]) -> None:
-        self._document = document
+        self._document = _stopping(document)
         self._wording = Wording(dict(_patterns(document)), _FORMATS)
 
     def operations(self) -> Iterator[tuple[tuple[str, str], Operation]]:
@@ -125,7 +125,7 @@ class _Compiler:
 
     def schema(self, schema: dict[str, Any]) -> Schema:
         """A schema of the document, ready to judge."""
-        whole = _stopping({**schema, "components": self._document["components"]})
+        whole = {**schema, "components": self._document["components"]}
         judges = {name: _holds(judge) for name, judge in _FORMATS.items()}
         validator = jsonschema_rs.Draft202012Validator(
             whole, formats=judges, validate_formats=True, offline=True
