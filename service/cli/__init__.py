@@ -48,9 +48,9 @@ def main(begin: Callable[[], object] = lambda: None) -> int:
             sys.stdout.reconfigure(errors="backslashreplace")
         if set(sys.argv[1:2]) <= set(app.help_flags):
             _import_all()
-        command, bound, _ = app.parse_args()
-        begin()
+        command, bound, _ = app.parse_args(sys.argv[1:])
         try:
+            begin()
             status = command(*bound.args, **bound.kwargs)
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
