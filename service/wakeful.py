@@ -1,4 +1,5 @@
-"""The event loop of every command: its clock goes on while the machine is suspended."""
+"""The event loop of the commands, but `simulate`, which has no lease: its clock goes on while the
+machine is suspended."""
 
 import asyncio
 import time
