@@ -154,8 +154,8 @@ def _patterns(node: object) -> Iterator[tuple[str, str]]:
 
 
 def _stopping(node: Any) -> Any:
-    """`node`, whose arrays' items are not judged where there are too many of them: the same is
-    refused. The validator finds all faults before the first one is seen, and a body of a megabyte
+    """`node`, whose arrays' items are not judged where there are too many of them, which is a fault
+    already. The validator finds all faults before the first one is seen, and a body of a megabyte
     can have half a million, each of them 20 us."""
     if isinstance(node, list):
         return [_stopping(each) for each in node]

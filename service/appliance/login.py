@@ -166,7 +166,7 @@ def _discreet(answer: Outcome, password: str) -> Outcome:
     if not isinstance(answer, Answer) or not password:
         return answer
     body = answer.body
-    # As it was sent, as that is spelt within a text, and as it is.
+    # As what was sent is spelt within a text, as it was sent, and as it is.
     sent = msgspec.json.encode(password)[1:-1]
     for spelt in (msgspec.json.encode(sent.decode())[1:-1], sent, password.encode()):
         body = body.replace(spelt, b"[redacted]")
