@@ -126,7 +126,7 @@ async def test_who_is_cancelled_in_the_silence_is_cancelled(way: tuple[Proxy, st
 async def test_a_service_stops_in_the_silence_and_nothing_is_wrong_with_it(
     way: tuple[Proxy, str], tmp_path: Path, is_busy: bool
 ) -> None:
-    """Before whoever wants it stopped kills it: `deploy/compose.yaml` waits for 30 s."""
+    """Before whoever wants it stopped kills it: `deploy/compose.yaml` waits for 40 s."""
     proxy, url = way
     policy = Policy(grace_s=0.5)
     async with AsyncExitStack() as stack:
