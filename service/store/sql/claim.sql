@@ -134,12 +134,14 @@ judged as materialized (
     d.deadline,
     case
       when d.deadline <= clock.now or d.is_to_be_canceled then null
-      when d.phase = 'ROLLING_BACK' then (select s.waits_for from stuck as s where s.id = d.id)
-      when not exists (select from doomed as e where e.id = d.id) then (
+      when d.phase = 'ROLLING_BACK' then s.waits_for
+      when d.id not in (select id from doomed) then (
         select min(c.name) from closed as c where c.name in (d.couple_low, d.couple_high)
       )
     end as waits_for
-  from due as d, clock
+  from clock
+  cross join due as d
+  left join stuck as s on s.id = d.id
 ),
 set_aside as (
   update pairing as p
