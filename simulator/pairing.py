@@ -7,6 +7,7 @@ arrives, all others when the task ends, by the state of the world at that instan
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
@@ -202,6 +203,7 @@ def complaint(request: UpdateSiteRequest, holder: Appliance) -> ApiError | None:
     return None
 
 
+@lru_cache(maxsize=16_384)
 def is_address(url: str) -> bool:
     """Whether it can be an API endpoint."""
     try:
@@ -211,6 +213,7 @@ def is_address(url: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=16_384)
 def address_of(url: str) -> str:
     """`host:port` of a URL: what two spellings of one endpoint have in common."""
     parts = urlsplit(url)
