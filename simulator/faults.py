@@ -27,12 +27,21 @@ ActionKind = Literal[
     "forget_tasks",
     "expire_sessions",
     "task_fails",
+    "task_acts_and_fails",
+    "task_lies",
     "task_mismatch",
 ]
 When = Literal["before", "after"]
 GarbageBody = Literal["html", "truncated", "text", "empty", "list", "binary", "cut"]
-WORLDLY = frozenset({"forget_tasks", "expire_sessions", "task_fails", "task_mismatch"})
-_SPOILS_TASKS = frozenset({"task_fails", "task_mismatch"})
+_CHANGES = frozenset({"POST", "PUT", "DELETE"})
+_SPOILS: Mapping[str, frozenset[str]] = {
+    "task_fails": _CHANGES,
+    "task_acts_and_fails": _CHANGES,
+    "task_lies": _CHANGES,
+    "task_mismatch": _CHANGES - {"DELETE"},
+}
+"""The actions that spoil a task, and of which calls: a record that is gone can not be wrong."""
+WORLDLY = frozenset({"forget_tasks", "expire_sessions", *_SPOILS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +110,9 @@ class Target:
     user: str | None
     operation_id: str | None
 
-    @property
-    def starts_change(self) -> bool:
-        """Whether it asks to pair, repair or unpair."""
-        return self.path.startswith("/sites") and self.method in {"POST", "PUT", "DELETE"}
+    def starts(self, changes: frozenset[str]) -> bool:
+        """Whether it asks to pair, repair or unpair, by one of these methods."""
+        return self.path.startswith("/sites") and self.method in changes
 
 
 class BadFault(ValueError):
@@ -170,7 +178,8 @@ class RuleBook:
 
 def _matches(armed: _Armed, target: Target) -> bool:
     rule = armed.rule
-    if rule.action.kind in _SPOILS_TASKS and not target.starts_change:
+    spoilt = _SPOILS.get(rule.action.kind)
+    if spoilt is not None and not target.starts(spoilt):
         return False
     return (
         rule.method in {"*", target.method}

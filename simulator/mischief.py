@@ -40,7 +40,9 @@ class Mischief:
                 return await self._wrong(request, visit, action)
             case "huge" | "drip" | "gzip_bomb":
                 return await self._stream(request, visit, action)
-            case "forget_tasks" | "expire_sessions" | "task_fails" | "task_mismatch":
+            case "forget_tasks" | "expire_sessions":
+                return respond(self._act(visit))
+            case "task_fails" | "task_acts_and_fails" | "task_lies" | "task_mismatch":
                 return respond(self._act(visit))
         assert_never(action.kind)
 

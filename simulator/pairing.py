@@ -171,6 +171,12 @@ class Unpair:
 Change = Pair | Repair | Unpair
 
 
+def belied(change: Change, error: ApiError, now: int) -> Outcome:
+    """Failure of what is done all the same: nothing says that a FAILED task did nothing."""
+    outcome = change.effect(now)
+    return outcome if outcome.error is not None else Outcome(None, error, outcome.changed)
+
+
 def mismatched(change: Pair | Repair, now: int) -> Outcome:
     """Success with a dead pairing (h4-api 10, "green task, dead pairing")."""
     outcome = change.effect(now)

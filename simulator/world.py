@@ -15,7 +15,16 @@ from simulator import endpoints, errors
 from simulator.appliance import Appliance, Identity, born
 from simulator.faults import WORLDLY, Action, Target
 from simulator.knobs import Knobs, changed
-from simulator.pairing import Change, Pair, Repair, Unpair, address_of, is_address, mismatched
+from simulator.pairing import (
+    Change,
+    Pair,
+    Repair,
+    Unpair,
+    address_of,
+    belied,
+    is_address,
+    mismatched,
+)
 from simulator.peers import touch_all
 from simulator.tasks import Effect, Outcome, Task
 from simulator.truth import Accepted, Kind, Logged, Truth
@@ -252,9 +261,17 @@ def _about(change: Repair | Unpair, word: str) -> WorkflowInfo:
 
 def _spoilt(change: Change, action: Action | None) -> Effect:
     """The effect of a change, or what a fault rule makes of it."""
-    if action is not None and action.kind == "task_fails":
-        outcome = Outcome(error=errors.lenient(action.code, action.msg))
-        return lambda _: outcome
-    if action is not None and action.kind == "task_mismatch" and not isinstance(change, Unpair):
-        return lambda instant: mismatched(change, instant)
-    return change.effect
+    if action is None:
+        return change.effect
+    error = errors.lenient(action.code, action.msg)
+    match action.kind:
+        case "task_fails":
+            return lambda _: Outcome(error=error)
+        case "task_acts_and_fails":
+            return lambda instant: belied(change, error, instant)
+        case "task_lies":
+            return lambda _: Outcome()
+        case "task_mismatch" if not isinstance(change, Unpair):
+            return lambda instant: mismatched(change, instant)
+        case _:
+            return change.effect

@@ -64,8 +64,9 @@ async def test_a_repair_after_a_rotated_certificate_brings_the_pairing_back(
         fault("lost_answer", method="PUT", path="/sites/.*"),
         fault("reset", method="PUT", path="/sites/.*"),
         fault("status", method="PUT", path="/sites/.*", status=500, when="before"),
+        fault("task_acts_and_fails", method="PUT", path="/sites/.*"),
     ],
-    ids=["lost answer", "reset", "500 before acting"],
+    ids=["lost answer", "reset", "500 before acting", "failed after acting"],
 )
 async def test_a_repair_gets_through_what_befalls_its_call(
     trouble: Rule, service: ServiceUnderTest
@@ -172,8 +173,9 @@ async def test_the_side_that_could_be_unpaired_stays_so_if_the_caller_wants_it(
     [
         fault("lost_answer", method="DELETE", path="/sites/.*"),
         fault("reset", method="DELETE", path="/sites/.*"),
+        fault("task_acts_and_fails", method="DELETE", path="/sites/.*"),
     ],
-    ids=["lost answer", "reset"],
+    ids=["lost answer", "reset", "failed after acting"],
 )
 async def test_unpairing_gets_through_a_lost_call(trouble: Rule, service: ServiceUnderTest) -> None:
     one, other, _ = await service.register()

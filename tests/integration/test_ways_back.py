@@ -22,6 +22,7 @@ from tests.support.service import (
 IMPATIENT = replace(QUICK, verify_timeout_s=0.5, rollback_s=10)
 REFUSED = fault("status", method="DELETE", path="/sites/.*", status=403, code="Forbidden")
 TASK_FAILS = fault("task_fails", method="POST", path="/sites", code="PeerBusy", msg="Busy.")
+ACTS_AND_FAILS = fault("task_acts_and_fails", method="POST", path="/sites", code="Unsure")
 
 
 @pytest.fixture
@@ -60,6 +61,40 @@ async def test_the_half_that_this_job_paired_is_unpaired_again(service: ServiceU
     types = await event_types(service, pairing)
     assert types.index("RollbackStarted") < types.index("RollbackRequested")
     assert types[-1] == "PairingFailed"
+
+
+@pytest.mark.parametrize("is_other_failing", [False, True])
+async def test_a_task_that_acted_and_failed_all_the_same_leaves_no_half(
+    *, is_other_failing: bool, service: ServiceUnderTest
+) -> None:
+    one, other, _ = await service.register()
+    service.fleet[one].add_fault(ACTS_AND_FAILS)
+    if is_other_failing:
+        service.fleet[other].add_fault(TASK_FAILS)
+    pairing = await ended(service, one, other)
+
+    if is_other_failing:
+        assert [side["state"] for side in pairing["sides"]] == ["ROLLED_BACK", "FAILED"]
+        assert not holds(service.fleet, one, other)
+        assert not holds(service.fleet, other, one)
+    else:
+        assert pairing["state"] == "SUCCEEDED", pairing
+        assert are_paired(service.fleet, one, other)
+    assert service.fleet.world.truth.counts(one).requests["POST /sites"] == 1
+
+
+async def test_a_task_that_succeeded_and_did_nothing_is_no_pairing(
+    service: ServiceUnderTest,
+) -> None:
+    one, other, _ = await service.register()
+    service.fleet[one].add_fault(fault("task_lies", method="POST", path="/sites"))
+    pairing = await ended(service, one, other)
+
+    assert pairing["state"] == "FAILED"
+    assert pairing["error"]["code"] == "PeerNotListed"
+    assert {side["state"] for side in pairing["sides"]} == {"ROLLED_BACK"}
+    assert not holds(service.fleet, one, other)
+    assert not holds(service.fleet, other, one)
 
 
 async def test_a_half_is_kept_if_the_caller_wants_it(service: ServiceUnderTest) -> None:
@@ -105,8 +140,9 @@ async def test_a_pairing_that_does_not_work_is_undone_on_both_sides(
         fault("reset", method="DELETE", path="/sites/.*"),
         fault("status", method="DELETE", path="/sites/.*", status=503),
         fault("status", method="DELETE", path="/sites/.*", status=500, when="after"),
+        fault("task_acts_and_fails", method="DELETE", path="/sites/.*"),
     ],
-    ids=["lost answer", "reset", "503", "500 after acting"],
+    ids=["lost answer", "reset", "503", "500 after acting", "failed after acting"],
 )
 async def test_a_rollback_gets_through_what_befalls_its_call(
     trouble: Rule, service: ServiceUnderTest

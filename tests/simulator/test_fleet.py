@@ -136,6 +136,43 @@ async def test_an_answer_that_was_lost_is_in_the_truth_all_the_same() -> None:
         assert (accepted["appliance"], accepted["operationID"]) == (one.appliance.name, "test")
 
 
+async def test_a_task_that_acts_and_fails_leaves_what_it_did_and_the_truth_knows() -> None:
+    async with two_callers() as (fleet, one, other):
+        one.appliance.add_fault(fault("task_acts_and_fails", method="POST", code="PeerBusy"))
+        task = await one.over(await one.pair(other.appliance))
+        assert (task["state"], task["error"]["code"]) == ("FAILED", "PeerBusy")
+        assert "result" not in task
+        _, (peer,) = await one.call("GET", "/sites")
+        assert peer["id"] == other.appliance.site_id
+        (accepted,) = fleet.truth()["accepted"]
+        assert (accepted["outcome"], accepted["changed"]) == ("FAILED", True)
+
+        one.appliance.add_fault(fault("task_acts_and_fails", method="DELETE", path="/sites/.+"))
+        _, task = await one.call("DELETE", f"/sites/{peer['id']}")
+        assert (await one.over(task))["state"] == "FAILED"
+        assert (await one.call("GET", "/sites"))[1] == []
+
+
+async def test_a_task_that_lies_did_nothing() -> None:
+    async with two_callers() as (fleet, one, other):
+        one.appliance.add_fault(fault("task_lies", method="POST", path="/sites"))
+        task = await one.over(await one.pair(other.appliance))
+        assert task["state"] == "SUCCEEDED"
+        assert (await one.call("GET", "/sites"))[1] == []
+        (accepted,) = fleet.truth()["accepted"]
+        assert (accepted["outcome"], accepted["changed"]) == ("SUCCEEDED", False)
+
+
+async def test_a_fault_of_records_is_not_used_up_by_a_call_that_makes_none() -> None:
+    async with two_callers() as (_, one, other):
+        await one.over(await one.pair(other.appliance))
+        one.appliance.add_fault(fault("task_mismatch", path="/sites.*"))
+        _, task = await one.call("DELETE", f"/sites/{other.appliance.site_id}")
+        await one.over(task)
+        task = await one.over(await one.pair(other.appliance))
+        assert task["result"]["state"]["outgoingCommError"]["code"] == "CertificateMismatch"
+
+
 async def test_refused_logins_are_counted_and_carry_no_marker() -> None:
     async with two_callers() as (fleet, one, _):
         assert await one.log_in("wrong") == 401

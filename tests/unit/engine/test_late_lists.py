@@ -39,6 +39,17 @@ def test_what_succeeded_is_undone_though_the_list_shows_it_late() -> None:
         assert not here.world.appliances[ONE].peers
 
 
+def test_what_a_failed_task_did_all_the_same_is_undone_though_the_list_shows_it_late() -> None:
+    with scene() as here:
+        here.turn(ONE, list_lag_ms=int(POLICY.settle_s * 1000) - 500)
+        here.spoil(ONE, fault("task_acts_and_fails", method="POST", path="/sites"))
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert first_side(pairing) is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1
+        assert not here.world.appliances[ONE].peers
+
+
 def test_a_later_way_back_waits_for_a_late_list_too() -> None:
     with scene(a_pairing(retries=1), policy=PATIENT) as here:
         here.turn(ONE, list_lag_ms=LAG_MS)
