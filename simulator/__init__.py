@@ -15,10 +15,13 @@ Fleet       a world behind TLS ports, with one control endpoint.
 
 Guarantees
 ----------
-1. One seed, one course: the same calls at the same times get the same answers.
-2. Every mutating call that took effect or will is in the truth, once, its answer lost or not.
+1. One seed, one course: the same calls at the same times get the same answers, ports and
+   certificates aside, which are new each time.
+2. Every mutating call that an appliance took is in the truth from then on, once, its answer lost or
+   not, its task over or not.
 3. A task takes effect at its end, in the order of ends over the whole world.
-4. What an appliance says of a peer follows from both sides' records and certificates alone.
+4. What an appliance says of a peer follows from both sides' records, former ones too, from their
+   certificates and from who is reached; nothing but `task_mismatch` makes it say anything else.
 5. When a fleet's context ends nothing of it is left, hung requests included, within a second.
 
 It shares no code with the service, so that one misreading of the vendor cannot pass twice.

@@ -79,7 +79,7 @@ class SimulatedAppliance:
         """How many connections are open on its port."""
         return self._listener.connections
 
-    def turn(self, **changes: object) -> None:
+    def turn(self, /, **changes: object) -> None:
         """Change knobs: `turn(bulk_poll="404")`. Raises BadKnob."""
         self._fleet.world.turn(self.name, changes, self._fleet.now())
 

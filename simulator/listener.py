@@ -29,12 +29,18 @@ class _Server(web.Server):
         self._counts = counts
         self._keep_alive_s = keep_alive_s
         self.live: dict[web.RequestHandler, asyncio.Transport] = {}
+        self._greeting: set[asyncio.Task[object]] = set()
+        """asyncio's own, each in a handshake: nobody else has the connection until that is over."""
         self.is_closed = False
         self.is_empty = asyncio.Event()
         self.is_empty.set()
 
     def __call__(self) -> web.RequestHandler:
         self._counts().connections += 1
+        task = asyncio.current_task()
+        if task is not None:
+            self._greeting.add(task)
+            task.add_done_callback(self._greeting.discard)
         return web.RequestHandler(
             self,
             loop=asyncio.get_running_loop(),
@@ -61,6 +67,8 @@ class _Server(web.Server):
             self.is_empty.set()
 
     def cut_all(self) -> None:
+        for task in self._greeting:
+            task.cancel()
         for transport in list(self.live.values()):
             transport.abort()
 
@@ -77,7 +85,7 @@ class Listener:
         counts: Callable[[], Counts],
         keep_alive_s: Callable[[], float],
     ) -> None:
-        self._first = sock
+        self._sock = sock
         self._context = context
         self._web = _Server(handler, counts, keep_alive_s)
         self._counts = counts
@@ -93,7 +101,7 @@ class Listener:
 
     async def open(self) -> None:
         """Listen, on the socket that it was made with."""
-        self._server = await self._serve(self._first)
+        self._server = await self._serve()
 
     async def down(self, mode: str = "refuse", ms: int = 0) -> None:
         """Cut every connection and take no more; slam: take and cut. Up again after `ms`, if any.
@@ -104,9 +112,11 @@ class Listener:
         async with self._turn:
             self._stop_listening()
             self._web.is_closed = True
+            # Held even if nobody listens: no other socket may take the port meanwhile.
+            self._sock = bound(self.port)
             if mode == "slam":
                 self._server = await asyncio.get_running_loop().create_server(
-                    self._slammed, sock=bound(self.port)
+                    self._slammed, sock=self._sock
                 )
             if ms:
                 self._timer = asyncio.create_task(self._up_after(ms))
@@ -117,7 +127,8 @@ class Listener:
         async with self._turn:
             self._stop_listening()
             self._web.is_closed = False
-            self._server = await self._serve(bound(self.port))
+            self._sock = bound(self.port)
+            self._server = await self._serve()
 
     def cut_all(self) -> None:
         """Cut every connection; new ones are welcome."""
@@ -137,10 +148,10 @@ class Listener:
             async with asyncio.timeout(_LAST_S):
                 await self._web.is_empty.wait()
 
-    async def _serve(self, sock: socket.socket) -> asyncio.Server:
+    async def _serve(self) -> asyncio.Server:
         return await asyncio.get_running_loop().create_server(
             self._web,
-            sock=sock,
+            sock=self._sock,
             ssl=self._context,
             backlog=1024,
             ssl_handshake_timeout=5,
@@ -151,6 +162,7 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
+        self._sock.close()
         if self._timer is not None and self._timer is not asyncio.current_task():
             self._timer.cancel()
         self._timer = None

@@ -97,13 +97,15 @@ class Mischief:
     async def _stream(
         self, request: web.BaseRequest, visit: Visit, action: Action
     ) -> web.StreamResponse:
-        answer = self._act_unheard(visit, action, 200)
+        if action.kind == "drip" and action.acts_first:
+            return await _drip(request, self._act(visit), action)
+        self._act_unheard(visit, action, 200)
         if action.kind == "huge":
             return await _huge(request, action.mb)
         if action.kind == "gzip_bomb":
             headers = {"Content-Type": PLAIN_JSON, "Content-Encoding": "gzip"}
             return web.Response(body=_bomb(action.mb), headers=headers)
-        return await _drip(request, answer or Answer(200, b"[]"), action)
+        return await _drip(request, Answer(200, b"[]"), action)
 
 
 def respond(answer: Answer) -> web.Response:

@@ -99,7 +99,6 @@ class Sessions:
 
 
 def _is_over(session: Session, now: int, knobs: Knobs) -> bool:
-    return (
-        now >= session.used_ms + knobs.session_idle_ms
-        or now >= session.created_ms + knobs.session_max_age_ms
-    )
+    idle_ms, max_age_ms = knobs.session_idle_ms, knobs.session_max_age_ms
+    is_idle = idle_ms != 0 and now >= session.used_ms + idle_ms
+    return is_idle or (max_age_ms != 0 and now >= session.created_ms + max_age_ms)

@@ -49,12 +49,13 @@ def parse_query(query: Mapping[str, str], look: Look) -> TaskQuery:
     if "state" in query and query["state"] not in _STATES:
         raise BadQuery(f"state: {query['state']}")
     limit = _whole(query, "limit", _DEFAULT_LIMIT)
+    most = look.knobs.list_limit_max or limit
     return TaskQuery(
         words=words,
         times={name: _whole(query, name, 0) for name in _TIMES if name in query},
         sort=_sorting(query.get("sort", "")),
         # Above the limit it does not answer the limit but the default.
-        limit=limit if 0 < limit <= look.knobs.list_limit_max else _DEFAULT_LIMIT,
+        limit=limit if 0 < limit <= most else _DEFAULT_LIMIT,
         offset=_whole(query, "offset", 0),
     )
 

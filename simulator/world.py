@@ -91,7 +91,8 @@ class World:
         return Visit(appliance, call, route, argument, user, action)
 
     def act(self, visit: Visit, now: int) -> Answer:
-        """Let the call take effect."""
+        """Let the call take effect, long after it arrived perhaps."""
+        self.settle(now)
         if visit.action is not None and visit.action.kind in WORLDLY:
             self._upset(visit.appliance, visit.action)
         return endpoints.answer(self, visit, now)

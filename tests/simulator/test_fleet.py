@@ -1,5 +1,7 @@
 """The simulator by itself, over TLS, with a client that knows nothing of the service."""
 
+import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +11,7 @@ import aiohttp
 import pytest
 
 from simulator import BadKnob, Fleet, FleetOptions, SimulatedAppliance, fault
+from simulator.wire import Call
 
 TOKEN = "X-VCAV-Auth"
 
@@ -34,6 +37,11 @@ class Caller:
                 self._headers[TOKEN] = response.headers[TOKEN]
             text = await response.text()
             return response.status, await response.json(content_type=None) if text else None
+
+    @property
+    def token(self) -> str:
+        """Of its session."""
+        return self._headers[TOKEN]
 
     async def log_in(self, password: str | None = None) -> int:
         credentials = {
@@ -173,6 +181,59 @@ async def test_a_fault_of_records_is_not_used_up_by_a_call_that_makes_none() -> 
         assert task["result"]["state"]["outgoingCommError"]["code"] == "CertificateMismatch"
 
 
+async def test_a_call_that_acts_late_meets_what_happened_meanwhile() -> None:
+    async with two_callers(task_ms=[50, 50]) as (_, one, other):
+        one.appliance.add_fault(fault("slow", method="GET", path="/sites", when="before", ms=200))
+        await one.pair(other.appliance)
+        assert len((await one.call("GET", "/sites"))[1]) == 1
+
+
+async def test_an_answer_that_drips_is_counted_as_what_it_is() -> None:
+    async with two_callers() as (fleet, one, other):
+        one.appliance.add_fault(fault("drip", method="POST", path="/sites", chunk=1_000))
+        await one.pair(other.appliance)
+        counts = fleet.world.truth.counts(one.appliance.name)
+        assert counts.answers["POST /sites", 202] == 1
+
+
+async def test_a_limit_of_nothing_is_none() -> None:
+    none = {"session_idle_ms": 0, "session_max_age_ms": 0, "list_limit_max": 0}
+    async with two_callers(**none) as (fleet, one, _):
+        assert (await one.call("GET", "/tasks?limit=5000"))[1]["limit"] == 5_000
+        call = Call("GET", "/sites", token=one.token)
+        much_later = fleet.now() + 10**12
+        assert fleet.world.answer(one.appliance.name, call, much_later).status == 200
+
+
+async def test_nobody_takes_the_port_of_an_appliance_that_is_down() -> None:
+    async with Fleet.start(FleetOptions(count=1)) as fleet, aiohttp.ClientSession() as session:
+        (appliance,) = fleet.appliances
+        port = int(appliance.management_url.rpartition(":")[2])
+        await appliance.down("refuse")
+        with socket.socket() as thief, pytest.raises(OSError, match="in use"):
+            thief.bind(("127.0.0.1", port))
+        with socket.socket() as caller, pytest.raises(ConnectionRefusedError):
+            caller.connect(("127.0.0.1", port))
+        await appliance.up()
+        assert await Caller(session, appliance).log_in() == 200
+
+
+@pytest.mark.parametrize("how", ["down", "the end"])
+async def test_who_has_not_shaken_hands_yet_is_cut_off_as_well(how: str) -> None:
+    async with Fleet.start(FleetOptions(count=1)) as fleet:
+        port = int(fleet.appliances[0].management_url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while not fleet.world.truth.counts("site-1").connections:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        if how == "down":
+            await fleet.appliances[0].down("refuse")
+            async with asyncio.timeout(1):
+                assert await reader.read() == b""
+    async with asyncio.timeout(1):
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_refused_logins_are_counted_and_carry_no_marker() -> None:
     async with two_callers() as (fleet, one, _):
         assert await one.log_in("wrong") == 401
@@ -202,8 +263,9 @@ async def test_control_tells_the_truth_and_refuses_nonsense() -> None:
         url = f"{fleet.control_url}/appliances/{one.appliance.name}/faults"
         async with session.post(url, json={"action": {"kind": "nonsense"}}) as response:
             assert response.status == 400
-        async with session.patch(f"{fleet.control_url}/knobs", json={"task_ms": "x"}) as response:
-            assert response.status == 400
+        for nonsense in ({"task_ms": "x"}, {"self": 1}):
+            async with session.patch(f"{fleet.control_url}/knobs", json=nonsense) as response:
+                assert response.status == 400
 
 
 async def test_the_same_seed_makes_the_same_sites() -> None:
