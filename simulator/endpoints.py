@@ -116,10 +116,12 @@ def _check(visit: "Visit", version: str | None, now: int) -> None:
 
 def _media_type(visit: "Visit", version: str | None, reply: Reply) -> str:
     knobs, call = visit.appliance.knobs, visit.call
-    if knobs.media_type == "plain" or version is None:
+    if knobs.media_type == "plain":
         return PLAIN_JSON
     # Errors are vendor-typed even where the 200 is plain JSON (h4-api 4).
-    if not isinstance(reply.body, ApiError) and (call.accept or "").startswith("application/json"):
+    if isinstance(reply.body, ApiError):
+        return _vendor_type(version or knobs.api_version)
+    if version is None or (call.accept or "").startswith("application/json"):
         return PLAIN_JSON
     return _vendor_type(version)
 

@@ -48,9 +48,14 @@ def already_paired(site: str) -> ApiError:
     return bad_user_input(f"Site '{site}' is already paired.", site)
 
 
-def unlicensed() -> ApiError:
+def unready(word: str) -> ApiError:
     """The code is unknown (h4-api 7)."""
-    return _error("GeneralServerFailure", "The appliance is not licensed.")
+    return _error("GeneralServerFailure", f"The appliance is not {word}.")
+
+
+def too_far_apart(version: str) -> ApiError:
+    """The code is unknown (h4-api 7)."""
+    return bad_user_input(f"A site of version {version} can not be paired with.", version)
 
 
 def replications_exist(site: str) -> ApiError:

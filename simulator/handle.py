@@ -92,7 +92,7 @@ class SimulatedAppliance:
         self._appliance.faults.clear()
 
     def rotate_certificate(self, which: Which = "both") -> None:
-        """Present a new certificate. Management: open connections are cut, as services restart."""
+        """Present a new certificate. Management: its services restart (h4-api 6)."""
         self._fleet.rotate(self.name, which)
 
     def restart(self) -> None:

@@ -55,9 +55,9 @@ def config(_world: "World", visit: "Visit", _now: int) -> Reply:
     return Reply(200, body)
 
 
-def is_configured(_world: "World", _visit: "Visit", _now: int) -> Reply:
+def is_configured(_world: "World", visit: "Visit", _now: int) -> Reply:
     """GET /config/is-configured."""
-    return Reply(200, {"isConfigured": True})
+    return Reply(200, {"isConfigured": visit.appliance.knobs.configured})
 
 
 def license_(_world: "World", visit: "Visit", now: int) -> Reply:

@@ -5,6 +5,7 @@ and `changed` refuses every other with a text that names the choices.
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -34,7 +35,10 @@ class Knobs:
     wrong_thumbprint: Policy = "succeeds"
     unknown_peer_id: Literal["rejected", "task_fails"] = "rejected"
     replications: Literal["none", "rejected", "task_fails"] = "none"
+    version_skew: Literal["rejected", "task_fails"] = "task_fails"
     licensed: bool = True
+    configured: bool = True
+    unready: Literal["rejected", "task_fails"] = "task_fails"
     thumbprint_case: Literal["exact", "any"] = "exact"
     unpair_removes_both: bool = False
     one_sided_error: Literal["Forbidden", "NotAuthenticated", "SiteNotFound"] = "Forbidden"
@@ -55,7 +59,6 @@ class Knobs:
     queued_ms: int = 20
     extra_states: tuple[str, ...] = ()
     last_updated: Literal["minus_one", "real"] = "minus_one"
-    pair_type: str = "pair"
     repair_type: str = "repair"
     unpair_type: str = "unpair"
     tasks_of_others: Literal["hidden", "visible"] = "hidden"
@@ -70,7 +73,8 @@ class Knobs:
     # Bulk poll (h4-api 3.5)
     bulk_poll: Literal["yes", "404", "405"] = "yes"
     poll_layout: Literal["rows", "columns"] = "rows"
-    poll_cells: Literal["nested", "flattened"] = "nested"
+    poll_cells: Literal["nested", "flattened", "omitted"] = "nested"
+    """How results and errors are told, if at all."""
     poll_order: Literal["random", "fixed"] = "random"
     poll_max_ids: int = 0
     poll_unknown_ids: Literal["omitted", "error"] = "omitted"
@@ -149,6 +153,8 @@ def _checked_text(name: str, value: object) -> object:
         raise BadKnob(f"extra_states takes a list of words, not {value!r}")
     if not isinstance(value, str) or not value:
         raise BadKnob(f"{name} takes a text, not {value!r}")
+    if name == "api_version" and not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})?", value):
+        raise BadKnob(f"api_version takes a version as 4.7, not {value!r}")
     return value
 
 

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from simulator import errors
 from simulator.appliance import Appliance, Peer
-from simulator.peers import posted_as, same_thumbprint, show, touch
+from simulator.peers import interoperate, posted_as, same_thumbprint, show, touch
 from simulator.tasks import Outcome
 from simulator.wire import ApiError, ManagerPeerInfo, UpdateSiteRequest
 
@@ -70,8 +70,9 @@ class Pair:
 
     def _objections(self) -> Iterator[tuple[str, Refusal]]:
         knobs, target, wish = self.holder.knobs, self._target(), self.wish
-        if not knobs.licensed:
-            yield "task_fails", Refusal(500, errors.unlicensed())
+        for is_so, word in ((knobs.licensed, "licensed"), (knobs.configured, "configured")):
+            if not is_so:
+                yield knobs.unready, Refusal(500, errors.unready(word))
         if target is self.holder:
             error = errors.bad_user_input("A site can not be paired with itself.", target.name)
             yield knobs.self_pairing, Refusal(400, error)
@@ -238,6 +239,8 @@ def _connection_objections(
         yield knobs.unreachable_peer, Refusal(500, errors.unreachable(wish.url))
     elif not same_thumbprint(wish.thumbprint, target.api_thumbprint, knobs):
         yield knobs.wrong_thumbprint, Refusal(400, errors.CERTIFICATE_MISMATCH)
+    elif not interoperate(knobs, target.knobs):
+        yield knobs.version_skew, Refusal(400, errors.too_far_apart(target.knobs.api_version))
 
 
 def _unknown(holder: Appliance, peer_id: str) -> tuple[str, Refusal]:

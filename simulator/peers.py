@@ -56,6 +56,12 @@ def same_thumbprint(one: str, other: str, knobs: Knobs) -> bool:
     return one == other or (knobs.thumbprint_case == "any" and one.upper() == other.upper())
 
 
+def interoperate(one: Knobs, other: Knobs) -> bool:
+    """Whether sites of these versions can be paired: up to N-2, as 4.7 with 4.5 (h4-api 4)."""
+    (major, minor), (their_major, their_minor) = map(_release, (one.api_version, other.api_version))
+    return major == their_major and abs(minor - their_minor) <= 2
+
+
 def posted_as(url: str, knobs: Knobs) -> str:
     """The `apiPublicUrl` that a posted `apiUrl` becomes (h4-api 2.2)."""
     match knobs.public_url_slash:
@@ -70,11 +76,11 @@ def posted_as(url: str, knobs: Knobs) -> str:
 def _info(holder: Appliance, peer: Peer) -> ManagerPeerInfo:
     other = holder.neighbours.get(peer.id)
     outgoing = _outgoing(holder, peer, other)
-    is_tunnelled = other is not None and not _is_cut(holder, peer, other)
+    # Whom it reaches it knows, whether it is let in or not: so the vendor's sample (h4-api 2.2).
+    met = None if other is None or _is_cut(holder, peer, other) else other
     api_url = peer.url
-    if is_tunnelled and other is not None and holder.knobs.api_url_rewritten:
-        api_url = f"https://tn-{other.identity.tunnel_id}.tnexus.io:8048/"
-    answers = other if outgoing is None else None
+    if met is not None and holder.knobs.api_url_rewritten:
+        api_url = f"https://tn-{met.identity.tunnel_id}.tnexus.io:8048/"
     return ManagerPeerInfo(
         id=peer.id,
         site=peer.site,
@@ -84,10 +90,15 @@ def _info(holder: Appliance, peer: Peer) -> ManagerPeerInfo:
         api_thumbprint=peer.thumbprint,
         is_local=False,
         state=PeerState(_incoming(holder, peer, other, outgoing), outgoing),
-        api_version=answers.knobs.api_version if answers else None,
+        api_version=met.knobs.api_version if met else None,
         is_provider_deployment=False,
-        peer_tunnel_cert=answers.identity.tunnel_cert if answers else None,
+        peer_tunnel_cert=met.identity.tunnel_cert if met else None,
     )
+
+
+def _release(version: str) -> tuple[int, int]:
+    major, _, minor = version.partition(".")
+    return int(major), int(minor or 0)
 
 
 def _is_cut(holder: Appliance, peer: Peer, other: Appliance) -> bool:

@@ -30,6 +30,8 @@ _COLUMNS = (
     "site",
 )
 _SPLIT = ("result", "error")
+_WHOLE = tuple(name for name in _COLUMNS if name not in _SPLIT)
+_whole = itemgetter(*map(_COLUMNS.index, _WHOLE))
 
 
 class TasksPollResponse(Struct, rename="camel", gc=False):
@@ -43,8 +45,13 @@ def table(tasks: Sequence[Task], look: Look, rng: random.Random) -> TasksPollRes
     """The table of `tasks`, shaped as the knobs say."""
     rows: list[tuple[Any, ...]] = [_row(task, look) for task in tasks]
     columns: tuple[str, ...] = _COLUMNS
-    if look.knobs.poll_cells == "flattened":
-        columns, rows = _flattened(rows)
+    match look.knobs.poll_cells:
+        case "flattened":
+            columns, rows = _flattened(rows)
+        case "omitted":
+            columns, rows = _WHOLE, list(map(_whole, rows))
+        case "nested":
+            pass
     columns, rows = _shuffled(columns, rows, look.knobs, rng)
     if look.knobs.poll_layout == "columns":
         return TasksPollResponse(columns, list(zip(*rows, strict=True)) or [()] * len(columns))
@@ -90,10 +97,9 @@ def _shuffled(
 
 def _flattened(rows: list[tuple[Any, ...]]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     """No cell holds an object: members of results and errors get columns of their own."""
-    whole = tuple(name for name in _COLUMNS if name not in _SPLIT)
     flat = [_leaves(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
-    extra = sorted({name for row in flat for name in row if name not in whole})
-    columns = (*whole, *extra)
+    extra = sorted({name for row in flat for name in row if name not in _WHOLE})
+    columns = (*_WHOLE, *extra)
     return columns, [tuple(row.get(name) for name in columns) for row in flat]
 
 

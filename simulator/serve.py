@@ -102,7 +102,7 @@ class Fleet:
         raise KeyError(name)
 
     def rotate(self, name: str, which: Which) -> None:
-        """Give an appliance a new certificate; new connections see it, old ones are cut."""
+        """Give an appliance a new certificate; its services restart to present it (h4-api 6)."""
         state = self.world.appliances[name]
         certificate = self._issue(name)
         if state.thumbprint == state.api_thumbprint:
@@ -113,7 +113,7 @@ class Fleet:
         self.world.rotate(name, which, certificate.thumbprint, self.now())
         if which != "api":
             present(self._contexts[name], certificate)
-            self[name].cut_connections()
+            self[name].restart()
 
     def truth(self) -> dict[str, Any]:
         """The ground truth as the control endpoint tells it."""

@@ -248,7 +248,7 @@ def _described(change: Change) -> tuple[Kind, WorkflowInfo]:
     knobs = change.holder.knobs
     match change:
         case Pair():
-            return "pair", WorkflowInfo(knobs.pair_type, "site")
+            return "pair", WorkflowInfo("pair", "site")
         case Repair():
             return "repair", _about(change, knobs.repair_type)
         case Unpair():

@@ -196,6 +196,46 @@ async def test_an_answer_that_drips_is_counted_as_what_it_is() -> None:
         assert counts.answers["POST /sites", 202] == 1
 
 
+async def test_who_is_not_trusted_yet_knows_whom_it_reached_all_the_same() -> None:
+    """As in the vendor's sample: Forbidden both ways, and a version."""
+    async with two_callers() as (_, one, other):
+        await one.over(await one.pair(other.appliance))
+        _, (peer,) = await one.call("GET", "/sites")
+        assert [error["code"] for error in peer["state"].values()] == ["Forbidden"] * 2
+        assert peer["apiVersion"] == "4.7"
+        assert peer["peerTunnelCert"]
+        assert peer["apiUrl"] != peer["apiPublicUrl"]
+        other.appliance.rotate_certificate("api")
+        _, (peer,) = await one.call("GET", "/sites")
+        assert (peer["apiVersion"], peer["peerTunnelCert"]) == (None, None)
+
+
+@pytest.mark.parametrize(("version", "can"), [("4.5", True), ("4.4", False), ("3.5", False)])
+async def test_sites_more_than_two_versions_apart_can_not_be_paired(
+    version: str, *, can: bool
+) -> None:
+    async with two_callers() as (_, one, other):
+        other.appliance.turn(api_version=version)
+        task = await one.over(await one.pair(other.appliance))
+        assert task["state"] == ("SUCCEEDED" if can else "FAILED")
+        assert ((await one.call("GET", "/sites"))[1] != []) is can
+
+
+@pytest.mark.parametrize("knob", ["licensed", "configured"])
+@pytest.mark.parametrize(("way", "status"), [("rejected", 500), ("task_fails", 202)])
+async def test_an_appliance_has_to_be_licensed_and_configured_before_it_pairs(
+    knob: str, way: str, status: int
+) -> None:
+    async with two_callers(**{knob: False}, unready=way) as (_, one, other):
+        body = {
+            "apiUrl": other.appliance.api_url,
+            "apiThumbprint": other.appliance.api_thumbprint,
+        }
+        answered, task = await one.call("POST", "/sites", body)
+        assert answered == status
+        assert status != 202 or (await one.over(task))["state"] == "FAILED"
+
+
 async def test_a_limit_of_nothing_is_none() -> None:
     none = {"session_idle_ms": 0, "session_max_age_ms": 0, "list_limit_max": 0}
     async with two_callers(**none) as (fleet, one, _):
@@ -203,6 +243,21 @@ async def test_a_limit_of_nothing_is_none() -> None:
         call = Call("GET", "/sites", token=one.token)
         much_later = fleet.now() + 10**12
         assert fleet.world.answer(one.appliance.name, call, much_later).status == 200
+
+
+async def test_an_error_is_vendor_typed_even_where_the_version_is_unknown() -> None:
+    async with two_callers() as (fleet, one, _):
+        call = Call("GET", "/sites", accept="text/xml")
+        answer = fleet.world.answer(one.appliance.name, call, fleet.now())
+        assert answer.status == 406
+        assert answer.headers["Content-Type"].startswith("application/vnd.vmware.h4-v4.7+json")
+
+
+async def test_a_new_certificate_restarts_the_services() -> None:
+    async with two_callers() as (_, one, _other):
+        one.appliance.rotate_certificate()
+        assert (await one.call("GET", "/sites"))[0] == 401
+        assert await one.log_in() == 200
 
 
 async def test_nobody_takes_the_port_of_an_appliance_that_is_down() -> None:
@@ -263,7 +318,7 @@ async def test_control_tells_the_truth_and_refuses_nonsense() -> None:
         url = f"{fleet.control_url}/appliances/{one.appliance.name}/faults"
         async with session.post(url, json={"action": {"kind": "nonsense"}}) as response:
             assert response.status == 400
-        for nonsense in ({"task_ms": "x"}, {"self": 1}):
+        for nonsense in ({"task_ms": "x"}, {"self": 1}, {"api_version": "new"}):
             async with session.patch(f"{fleet.control_url}/knobs", json=nonsense) as response:
                 assert response.status == 400
 

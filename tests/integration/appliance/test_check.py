@@ -146,6 +146,13 @@ async def test_an_older_appliance_is_asked_for_its_health_by_get() -> None:
         assert found(report, "clock")["source"] == "health"
 
 
+async def test_an_appliance_that_is_not_configured_yet_is_told() -> None:
+    async with Fleet.start(FleetOptions(count=1)) as fleet:
+        fleet.appliances[0].turn(configured=False)
+        results = verdicts(await checked(fleet.appliances[0]))
+        assert results == {**dict.fromkeys(ALL, True), "configured": False}
+
+
 async def test_an_appliance_that_tells_nothing_about_itself_may_be_paired_still() -> None:
     async with Fleet.start(FleetOptions(count=1)) as fleet:
         here = fleet.appliances[0]

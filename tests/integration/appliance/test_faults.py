@@ -158,9 +158,8 @@ async def test_every_version_of_appliance_is_understood(
     media_type: str, unknown_accept: str, api_version: str
 ) -> None:
     async with rig() as here:
-        here.here.turn(
-            media_type=media_type, unknown_accept=unknown_accept, api_version=api_version
-        )
+        for each in here.simulated.appliances:
+            each.turn(media_type=media_type, unknown_accept=unknown_accept, api_version=api_version)
         task = await here.client.pair(here.there, "", granted)
         assert (await here.client.finished(task.id)).succeeded
         assert len(await here.client.peers()) == 1

@@ -24,7 +24,7 @@ async def pair(here: Rig) -> Task:
     return await here.client.finished(task.id)
 
 
-@pytest.mark.parametrize("cells", ["nested", "flattened"])
+@pytest.mark.parametrize("cells", ["nested", "flattened", "omitted"])
 @pytest.mark.parametrize("layout", ["rows", "columns"])
 @pytest.mark.parametrize("order", ["random", "fixed"])
 async def test_the_bulk_poll_is_understood_however_it_is_laid_out(
@@ -50,8 +50,10 @@ async def test_a_finished_task_brings_the_record_of_the_peer() -> None:
         assert read_sent(finished.result.sent)["site"] == "site-2"
 
 
-async def test_a_failed_task_brings_its_reason() -> None:
+@pytest.mark.parametrize("cells", ["nested", "flattened", "omitted"])
+async def test_a_failed_task_brings_its_reason(cells: str) -> None:
     async with rig(Knobs(task_ms=SHORT)) as here:
+        here.here.turn(poll_cells=cells)
         here.here.add_fault(
             fault("task_fails", path="/sites", code="CertificateMismatch", msg="no")
         )
