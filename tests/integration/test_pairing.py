@@ -28,6 +28,17 @@ UNKNOWNS: list[dict[str, Any]] = [
     {"api_url_rewritten": False, "public_url_slash": "added"},
     {"poll_order": "random", "poll_cells": "flattened"},
     {"poll_layout": "columns"},
+    {"poll_cells": "omitted"},
+    {"poll_unknown_ids": "error", "tasks_of_others": "visible"},
+    {"task_result": "omitted"},
+    {"list_lag_ms": 700},
+    {"one_sided_error": "NotAuthenticated", "one_sided_incoming": "null"},
+    {"one_sided_error": "SiteNotFound", "api_version": "4.5"},
+    {"max_sessions": 1, "session_binding": "address"},
+    {"session_idle_ms": 60},
+    {"session_max_age_ms": 300},
+    {"operation_id_max": 64},
+    {"about_needs_token": False, "get_site": True, "operation_id_filter": True},
     {"bulk_poll": "404"},
     {"bulk_poll": "405"},
     {"lists_local_site": True},
@@ -54,6 +65,49 @@ async def test_two_sites_are_paired_whichever_way_the_unknown_turns_out(
         assert [side["state"] for side in pairing["sides"]] == ["SUCCEEDED", "SUCCEEDED"]
         assert are_paired(fleet, one, other)
         assert [name for name, _ in posts(fleet)] == [one, other]
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {},
+        {"already_paired": "rejected"},
+        {"already_paired": "succeeds"},
+        {"list_limit_max": 1},
+        {"tasks_of_others": "visible"},
+        {"task_result": "omitted"},
+        {"task_retention_ms": 1},
+        {"list_lag_ms": 1_000},
+    ],
+    ids=str,
+)
+async def test_an_answer_that_was_lost_is_looked_for_whichever_way_the_unknown_turns_out(
+    knobs: dict[str, Any], settings: Settings
+) -> None:
+    async with fleet_of(2, **knobs) as fleet, service_over(settings, fleet, QUICK) as service:
+        one, other = await service.register()
+        fleet[one].add_fault(fault("lost_answer", method="POST", path="/sites"))
+        pairing = await service.over(await service.pair(one, other))
+
+        assert pairing["state"] == "SUCCEEDED", pairing
+        assert are_paired(fleet, one, other)
+        assert [name for name, _ in posts(fleet)] == [one, other]
+        assert "AnswerLost" in [event["type"] for event in await service.events(pairing)]
+
+
+@pytest.mark.parametrize("word", ["Forbidden", "NotAuthenticated", "SiteNotFound"])
+async def test_sites_that_were_paired_once_are_paired_again(word: str, settings: Settings) -> None:
+    async with (
+        fleet_of(2, unpaired_error=word, comm_refresh_ms=300) as fleet,
+        service_over(settings, fleet) as service,
+    ):
+        one, other = await service.register()
+        for operation in ("pair", "unpair", "pair"):
+            body = {"appliances": [one, other], "operation": operation}
+            accepted = await service.call("POST", "/v1/pairings", body)
+            pairing = await service.over(accepted.json)
+            assert pairing["state"] == "SUCCEEDED", pairing
+        assert are_paired(fleet, one, other)
 
 
 async def test_comm_errors_that_take_five_seconds_to_clear_are_waited_for(
@@ -186,18 +240,6 @@ async def test_a_failed_task_fails_the_pairing_in_the_appliances_own_words(
     assert side["error"]["code"] == pairing["error"]["code"] == "PeerBusy"
 
 
-async def test_an_answer_that_was_lost_is_looked_for_and_not_asked_for_again(
-    service: ServiceUnderTest,
-) -> None:
-    one, other, _ = await service.register()
-    service.fleet[one].add_fault(fault("lost_answer", method="POST", path="/sites"))
-    pairing = await service.over(await service.pair(one, other))
-
-    assert pairing["state"] == "SUCCEEDED", pairing
-    assert [name for name, _ in posts(service.fleet)] == [one, other]
-    assert "AnswerLost" in [event["type"] for event in await service.events(pairing)]
-
-
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -275,12 +317,24 @@ async def test_a_task_that_was_forgotten_is_settled_by_the_list_of_peers(
     assert len(posts(service.fleet)) == 2
 
 
+@pytest.mark.parametrize("why", ["wrong", "locked", "from a public network", "too many"])
 async def test_refused_credentials_fail_the_pairing_after_one_login(
-    service: ServiceUnderTest,
+    why: str, service: ServiceUnderTest
 ) -> None:
     one, other, _ = await service.register()
-    credentials = {"type": "localUser", "localUser": "root", "localPassword": "wrong"}
-    await service.register(service.fleet[one], credentials=credentials)
+    here = service.fleet[one]
+    match why:
+        case "wrong":
+            credentials = {"type": "localUser", "localUser": "root", "localPassword": "wrong"}
+            await service.register(here, credentials=credentials)
+        case "locked":
+            here.turn(lockout_after=1)
+            here.state.sessions.refuse(here.username, service.fleet.now())
+        case "too many":
+            here.turn(max_sessions=1, over_max_sessions="refused")
+            here.state.sessions.open("somebody", "", service.fleet.now(), here.state.knobs)
+        case _:
+            here.turn(admin_from_public="refused")
     pairing = await service.over(await service.pair(one, other))
 
     assert pairing["state"] == "FAILED"

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -93,6 +94,35 @@ async def test_a_task_that_succeeded_and_did_nothing_is_no_pairing(
     assert pairing["state"] == "FAILED"
     assert pairing["error"]["code"] == "PeerNotListed"
     assert {side["state"] for side in pairing["sides"]} == {"ROLLED_BACK"}
+    assert not holds(service.fleet, one, other)
+    assert not holds(service.fleet, other, one)
+
+
+@pytest.mark.parametrize(
+    ("knob", "way"),
+    [
+        *product(("wrong_thumbprint", "unreachable_peer"), ("rejected", "task_fails", "succeeds")),
+        *product(("version_skew", "unready"), ("rejected", "task_fails")),
+    ],
+)
+async def test_what_cannot_be_paired_fails_whichever_way_the_unknown_turns_out(
+    knob: str, way: str, service: ServiceUnderTest
+) -> None:
+    one, other, _ = await service.register()
+    here, there = service.fleet[one], service.fleet[other]
+    here.turn(**{knob: way})
+    match knob:
+        case "wrong_thumbprint":
+            await service.register(there, apiThumbprint=here.api_thumbprint)
+        case "unreachable_peer":
+            service.fleet.world.darken(other, service.fleet.now())
+        case "version_skew":
+            there.turn(api_version="4.4")
+        case _:
+            here.turn(licensed=False)
+    pairing = await ended(service, one, other, timeoutSeconds=20)
+
+    assert pairing["state"] == "FAILED"
     assert not holds(service.fleet, one, other)
     assert not holds(service.fleet, other, one)
 
