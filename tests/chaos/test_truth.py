@@ -152,6 +152,10 @@ LIES: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         lambda e: with_taken(e, taken(6, "ac", "a", "b")),
         "created twice: b on a by ab task t2, ac task t6",
     ),
+    "one side created twice, by a task that failed": (
+        lambda e: with_taken(e, taken(6, "ac", "a", "b", outcome="FAILED")),
+        "created twice: b on a by ab task t2, ac task t6",
+    ),
     "one side asked again for what is there": (
         lambda e: with_taken(e, taken(6, "ab", "a", "b", changed=False)),
         "asked again: a was told to pair b by ab task t6, after task t2",

@@ -115,7 +115,10 @@ def _created_twice(evidence: Evidence) -> Iterator[str]:
     for couple in evidence.by_hand:
         for side in sides_of(couple):
             standing[side].append("by hand")
-    effective = [each for each in evidence.accepted if each["outcome"] == "SUCCEEDED"]
+    # A task that acted may have failed all the same.
+    effective = [
+        each for each in evidence.accepted if each["changed"] or each["outcome"] == "SUCCEEDED"
+    ]
     for each in sorted(effective, key=lambda each: (each["effectMs"], each["seq"])):
         side = (each["appliance"], each["peer"])
         if each["kind"] == "unpair":

@@ -55,6 +55,7 @@ def _storm(rng: random.Random) -> list[Rule]:
         _rule(".*", 0.003, kind="hang", ms=rng.choice((2_000, 25_000))),
         _rule(".*", 0.01, kind="expire_sessions"),
         _rule("/sites", 0.03, kind="task_fails"),
+        _rule("/sites.*", 0.03, kind="task_acts_and_fails"),
         _rule("/sites", 0.02, kind="task_mismatch"),
     ]
     rng.shuffle(rules)
