@@ -137,6 +137,7 @@ async def _converse(
                 await script(arrival, writer)
             if not writer.transport.is_closing():
                 await writer.drain()
+        await reader.read()  # How it ended, which Python 3.14 tells nowhere else.
 
 
 @contextmanager
