@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -13,7 +15,13 @@ from service.domain.errors import Rejected
 from service.domain.pairing import SiteCall
 from service.domain.thumbprint import parse_thumbprint
 from simulator import Knobs
-from tests.integration.appliance.raw_server import Arrival, accepted, raw_server, response
+from tests.integration.appliance.raw_server import (
+    Arrival,
+    RawServer,
+    accepted,
+    raw_server,
+    response,
+)
 from tests.integration.appliance.rigs import Rig, client_of, registered, rig, spec_of, until
 
 SHORT = Knobs(task_ms=(20, 60))
@@ -69,38 +77,37 @@ async def test_a_peer_that_is_not_listed_is_rejected() -> None:
             assert caught.value.status == 404
 
 
-async def test_as_many_changes_are_under_way_at_once_as_the_appliance_is_registered_for() -> None:
+@asynccontextmanager
+async def answering_at_the_end(
+    max_in_flight: int,
+) -> AsyncIterator[tuple[RawServer, ApplianceClient, asyncio.TaskGroup]]:
+    """An appliance that answers nobody before the block is over, its client, and who calls."""
     answering = asyncio.Event()
 
-    async def take_its_time(_: Arrival, writer: asyncio.StreamWriter) -> None:
+    async def take_its_time(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
         await answering.wait()
-        writer.write(accepted())
+        writer.write(accepted() if arrival.method == "DELETE" else response())
 
     async with (
         raw_server(take_its_time) as server,
-        client_of(replace(server.spec(), max_in_flight=5)) as client,
-        asyncio.TaskGroup() as changes,
+        client_of(replace(server.spec(), max_in_flight=max_in_flight)) as client,
+        asyncio.TaskGroup() as calls,
     ):
+        yield server, client, calls
+        answering.set()
+
+
+async def test_as_many_changes_are_under_way_at_once_as_the_appliance_is_registered_for() -> None:
+    async with answering_at_the_end(5) as (server, client, changes):
         for _ in range(6):
             changes.create_task(client.unpair("x", granted))
         await until(lambda: server.count("DELETE") == 5)
         assert len(client._mutating._line) == 1
-        answering.set()
     assert server.count("DELETE", "/sites") == 6
 
 
 async def test_workers_share_what_may_be_under_way_at_once() -> None:
-    answering = asyncio.Event()
-
-    async def take_its_time(_: Arrival, writer: asyncio.StreamWriter) -> None:
-        await answering.wait()
-        writer.write(accepted())
-
-    async with (
-        raw_server(take_its_time) as server,
-        client_of(replace(server.spec(), max_in_flight=2)) as client,
-        asyncio.TaskGroup() as changes,
-    ):
+    async with answering_at_the_end(2) as (server, client, changes):
         client.share(5)
         for _ in range(6):
             changes.create_task(client.unpair("x", granted))
@@ -108,28 +115,16 @@ async def test_workers_share_what_may_be_under_way_at_once() -> None:
         assert len(client._mutating._line) == 5  # They wait.
         client.share(1)
         await until(lambda: server.count("DELETE") == 2)
-        answering.set()
     assert server.count("DELETE", "/sites") == 6
 
 
 async def test_a_worker_has_the_connections_for_its_share_of_the_changes_alone() -> None:
-    answering = asyncio.Event()
-
-    async def take_its_time(_: Arrival, writer: asyncio.StreamWriter) -> None:
-        await answering.wait()
-        writer.write(response())
-
-    async with (
-        raw_server(take_its_time) as server,
-        client_of(replace(server.spec(), max_in_flight=8)) as client,
-        asyncio.TaskGroup() as reads,
-    ):
+    async with answering_at_the_end(8) as (server, client, reads):
         client.share(2)
         for _ in range(9):
             reads.create_task(client.about())
         await until(lambda: server.count("GET") == 4)
         assert len(client._calls._turns._line) == 5
-        answering.set()
     assert server.count("GET") == 9
 
 
