@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import json
 import sys
 from typing import get_args
@@ -66,9 +65,6 @@ def _announce(fleet: Fleet) -> None:
     line = json.dumps(fleet.as_json())
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-    # A fleet stays, and what comes and goes with a call is in no cycle.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 if __name__ == "__main__":

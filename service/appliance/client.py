@@ -90,14 +90,13 @@ class ApplianceClient:
         self._tasks = OwnedTasks(group)
         self._channel = conditions.connect(spec, conditions)
         self._connections = limits.connections
-        connections = max(limits.connections, spec.max_in_flight)
-        self._calls = Calls(spec.name, self._channel, connections, self.breaker)
+        self._calls = Calls(spec.name, self._channel, limits.connections, self.breaker)
         self._session = Session(
             spec.credentials, self._calls, self._tasks, gate or OwnGate(), self.breaker
         )
         self._max_in_flight = spec.max_in_flight
-        self._line = Turns(_ABOUT_TO * spec.max_in_flight)
-        self._mutating = Turns(spec.max_in_flight)
+        self._line, self._mutating = Turns(_ABOUT_TO), Turns(1)
+        self.share(1)
         self._peer_list = PeerList(lambda: asyncio.get_running_loop().time())
         self._peers = SharedRead(self._read_peers, self._tasks, limits.spacing_s)
         self._rounds = TaskRounds(
@@ -217,12 +216,15 @@ class ApplianceClient:
         return outcome
 
     async def close(self) -> None:
-        """Stop the loops, end the session, close the connections."""
+        """Stop the loops, end the session, close the connections. One that is cut short turns away
+        whoever waits, and closes the connections, all the same."""
         self.breaker.listeners.discard(self._turn_away)
         try:
-            await self._tasks.close()
-            self._peers.abandon()
-            self._rounds.abandon()
+            try:
+                await self._tasks.close()
+            finally:
+                self._peers.abandon()
+                self._rounds.abandon()
             with suppress(TimeoutError, ApplianceClosed):
                 async with asyncio.timeout(self._logout_s):
                     await self._session.log_out()

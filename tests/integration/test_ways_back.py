@@ -84,20 +84,6 @@ async def test_a_task_that_acted_and_failed_all_the_same_leaves_no_half(
     assert service.fleet.world.truth.counts(one).requests["POST /sites"] == 1
 
 
-async def test_a_task_that_succeeded_and_did_nothing_is_no_pairing(
-    service: ServiceUnderTest,
-) -> None:
-    one, other, _ = await service.register()
-    service.fleet[one].add_fault(fault("task_lies", method="POST", path="/sites"))
-    pairing = await ended(service, one, other)
-
-    assert pairing["state"] == "FAILED"
-    assert pairing["error"]["code"] == "PeerNotListed"
-    assert {side["state"] for side in pairing["sides"]} == {"ROLLED_BACK"}
-    assert not holds(service.fleet, one, other)
-    assert not holds(service.fleet, other, one)
-
-
 @pytest.mark.parametrize(
     ("knob", "way"),
     [
@@ -149,15 +135,23 @@ async def test_what_was_there_before_the_job_stays(service: ServiceUnderTest) ->
     assert "RollbackRequested" not in await event_types(service, pairing)
 
 
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [
+        (fault("task_mismatch", method="POST", path="/sites"), "CertificateMismatch"),
+        (fault("task_lies", method="POST", path="/sites"), "PeerNotListed"),
+    ],
+    ids=["dead", "not there"],
+)
 async def test_a_pairing_that_does_not_work_is_undone_on_both_sides(
-    service: ServiceUnderTest,
+    trouble: Rule, code: str, service: ServiceUnderTest
 ) -> None:
     one, other, _ = await service.register()
-    service.fleet[one].add_fault(fault("task_mismatch", method="POST", path="/sites"))
+    service.fleet[one].add_fault(trouble)
     pairing = await ended(service, one, other)
 
     assert pairing["state"] == "FAILED"
-    assert pairing["error"]["code"] == "CertificateMismatch"
+    assert pairing["error"]["code"] == code
     assert [side["state"] for side in pairing["sides"]] == ["ROLLED_BACK", "ROLLED_BACK"]
     assert not holds(service.fleet, one, other)
     assert not holds(service.fleet, other, one)

@@ -1,7 +1,6 @@
 """Reading the table of the bulk poll, however an appliance lays it out."""
 
 import json
-from time import process_time
 from typing import Any
 
 import pytest
@@ -70,12 +69,11 @@ def test_nested_cells_and_dotted_columns_may_overlap() -> None:
     assert (task.result.id, task.result.site) == ("peer", "b")
 
 
-def test_many_members_of_one_object_are_read_in_no_time() -> None:
-    names = [f"result.{number}" for number in range(50_000)]
-    began = process_time()
+def test_many_members_of_one_object_are_put_together_once_not_for_each() -> None:
+    """For each, it would take longer than the time limit of any test."""
+    names = [f"result.{number}" for number in range(250_000)]
     tasks = read_poll_table(a_table([*names, "id", "state"], [*names, ONE, "RUNNING"]), [ONE])
     assert tasks[ONE].state == "RUNNING"
-    assert process_time() - began < 5.0
 
 
 def test_a_table_of_columns_is_recognised() -> None:
