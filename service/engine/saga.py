@@ -17,6 +17,7 @@ from service.engine.case import Case
 from service.engine.policy import Policy
 from service.engine.ports import Appliance, Fleet
 from service.engine.side import SideSaga
+from service.engine.traces import until_listed
 from service.engine.undoing import Undoing
 from service.engine.verification import verify
 
@@ -40,7 +41,7 @@ async def drive(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
         if case.pairing.phase is not Phase.ROLLING_BACK:
             error = await go_forward(case, here, there, policy)
             if error is not None:
-                await turn_back(case, error, policy)
+                await turn_back(case, here, there, error, policy)
         if case.pairing.phase is Phase.ROLLING_BACK:
             await go_back(case, here, there, policy)
 
@@ -66,7 +67,9 @@ async def go_forward(
     return doubt or (failed.error if failed is not None else case.pairing.error)
 
 
-async def turn_back(case: Case, error: ApiError, policy: Policy) -> None:
+async def turn_back(
+    case: Case, here: Appliance, there: Appliance, error: ApiError, policy: Policy
+) -> None:
     """It will not succeed: that is its end, unless something has to be undone first."""
     if case.pairing.is_to_be_undone:
         # A side at rest before its next try may still be changed by the last one, late.
@@ -74,6 +77,8 @@ async def turn_back(case: Case, error: ApiError, policy: Policy) -> None:
         given_up = [SideFailed(side.appliance, error) for side in resting if side.call is not None]
         await case.record(*given_up, RollbackStarted(error, policy.rollback_s))
     else:
+        await until_listed(case, here, there, policy)
+        await case.heed_cancel()
         case.note(end_of(case.pairing, error))
 
 

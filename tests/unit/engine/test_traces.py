@@ -1,0 +1,61 @@
+"""What a pairing keeps that did not succeed is in the lists when it is over: nobody who comes next
+takes it for their own."""
+
+import pytest
+
+from service.domain.pairing import OnFailure, Operation, PairingState, SideState
+from simulator import fault
+from tests.simulation.weather import CallFault
+from tests.unit.engine.scene import ONE, OTHER, POLICY, a_pairing, scene
+
+LAG_MS = 8_000
+KEPT = a_pairing(on_failure=OnFailure.KEEP)
+CANCELED = a_pairing(on_failure=OnFailure.KEEP, cancel_s=1.0)
+PAIR = a_pairing()
+UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR, on_failure=OnFailure.KEEP, cancel_s=1.0)
+
+
+def test_the_list_shows_what_a_canceled_pairing_keeps() -> None:
+    with scene(CANCELED) as here:
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        assert here.until_over().state is PairingState.CANCELED
+        assert [side.state for side in here.pairing.sides] == [SideState.SUCCEEDED] * 2
+        assert here.world.appliances[ONE].kept_list
+
+
+def test_and_what_a_canceled_unpairing_has_removed() -> None:
+    with scene(PAIR, UNPAIR) as here:
+        here.until(lambda: len(here.tables.pairings) == 2)
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        assert here.until_over().state is PairingState.CANCELED
+        assert [side.state for side in here.pairing.sides] == [SideState.SUCCEEDED] * 2
+        assert not here.world.appliances[ONE].kept_list
+
+
+def test_who_comes_next_finds_what_one_with_a_failed_side_keeps() -> None:
+    with scene(KEPT, a_pairing(at_s=30.0)) as here:
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites", times=1))
+        here.until(lambda: "PairingFailed" in here.events)
+        assert here.loop.instant >= LAG_MS / 1000
+        here.until(lambda: len(here.tables.pairings) == 2)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.SUCCEEDED
+        assert pairing.sides[0].state is SideState.ALREADY_PAIRED
+        assert here.calls(ONE, "POST") == 1
+
+
+@pytest.mark.parametrize("looks", [None, CallFault.BUSY, CallFault.REFUSED])
+def test_it_ends_though_no_list_ever_shows_it(looks: CallFault | None) -> None:
+    with scene(KEPT) as here:
+        here.spoil(ONE, fault("task_lies", method="POST", path="/sites"))
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        if looks is not None:
+            here.befall(ONE, "GET", "/sites", looks, when=lambda: "SidePaired" in here.events)
+        assert here.until_over(within_s=3 * POLICY.verify_timeout_s).state is PairingState.FAILED
+
+
+def test_what_was_verified_in_vain_is_not_looked_for_again() -> None:
+    with scene(KEPT) as here:
+        here.spoil(ONE, fault("task_lies", method="POST", path="/sites"))
+        assert here.until_over(within_s=1.5 * POLICY.verify_timeout_s).state is PairingState.FAILED
