@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
@@ -21,10 +22,14 @@ LIMIT = 64 * 1024
 ARRIVAL_S = 30.0
 """How long a body may take to arrive."""
 
+AWAITS_WELCOME = web.RequestKey("awaits_welcome", bool)
+"""Whether the client does not send its body before it hears that it is welcome."""
+
 
 async def read_text(request: web.Request) -> str:
     """The body as text. Raises what `refusals` has about bodies."""
     look_at_headers(request, {JSON: LIMIT})
+    await welcome(request)
     try:
         if request.content.is_eof():  # Mostly it is there already, and needs no timer.
             content = await request.read()
@@ -38,6 +43,14 @@ async def read_text(request: web.Request) -> str:
     except (web.RequestPayloadError, ConnectionError) as error:
         raise MalformedBody("The body broke off, or its chunks are malformed.") from error
     return decode(content)
+
+
+async def welcome(request: web.Request) -> None:
+    """The body is about to be read: have it sent by who waits for that."""
+    if request.get(AWAITS_WELCOME, False):
+        with suppress(ConnectionError):  # Who reads will notice.
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # Nothing of the response is sent yet.
 
 
 def decode(content: bytes) -> str:
@@ -59,6 +72,10 @@ def look_at_headers(request: web.Request, limits: Mapping[str, int]) -> int:
     """
     encodings = request.headers.getall("Content-Encoding", [])
     if any(encoding.strip().lower() not in {"", "identity"} for encoding in encodings):
+        raise UnsupportedEncoding
+    # Of "gzip, chunked" aiohttp undoes the chunks alone.
+    codings = request.headers.getall("Transfer-Encoding", [])
+    if any(coding.strip().lower() != "chunked" for coding in codings):
         raise UnsupportedEncoding
     limit = limits.get(request.content_type)
     if limit is None or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:

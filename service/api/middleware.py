@@ -80,7 +80,7 @@ def mark(response: web.StreamResponse, known_as: OperationId) -> None:
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(request)
+        response = await handler(request)
     except Exception as error:  # noqa: BLE001 - the edge: what ends here would end as a bare 500
         problem = problem_of(error)
         if isinstance(error, StoreUnavailable) and not isinstance(error, RolledBack):
@@ -88,9 +88,10 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if problem.status == 500:
             emit(RequestCrashed(method=request.method, route=_route(request)), error=error)
         response = respond(problem, operation_id())
-        if not request.content.is_eof():
-            response.force_close()  # what is left of the body is not worth reading
-        return response
+    if not request.content.is_eof():
+        # What is left of the body is not worth reading, and who held it back may never send it.
+        response.force_close()
+    return response
 
 
 def _sent_operation_id(request: web.Request) -> OperationId | None:

@@ -89,7 +89,9 @@ class UnsupportedEncoding(RequestError):
     """The body is compressed."""
 
     def __init__(self) -> None:
-        super().__init__("Send the body without Content-Encoding.")
+        super().__init__(
+            "Send the body without Content-Encoding, and without Transfer-Encoding but for chunked."
+        )
 
 
 class InvalidOperationId(RequestError):

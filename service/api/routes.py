@@ -64,17 +64,10 @@ def _with_routes(process: ProcessParts, served: frozenset[str]) -> web.Applicati
     for (method, path), operation in app[CONTRACT].operations.items():
         methods = ["GET", "HEAD"] if method == "GET" else [method]
         for each in methods if operation.id in served else ():
-            app.router.add_route(each, path, OPERATIONS[operation.id], expect_handler=_expect)
+            app.router.add_route(each, path, OPERATIONS[operation.id])
     return app
 
 
 async def _stop_waiting(app: web.Application) -> None:
     """Requests that wait for a pairing answer now, before the server closes their connections."""
     app[STOPPING].set()
-
-
-async def _expect(request: web.Request) -> None:
-    """Promise a body's welcome to who asks for it; other expectations may be ignored (RFC 9110)."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0

@@ -4,10 +4,12 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from service.api.bodies import AWAITS_WELCOME
 from service.api.middleware import mark
 from service.api.problems import problem_of, respond, unreadable
 from service.api.refusals import HeadTooLong
@@ -46,7 +48,13 @@ class ApiRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+
+        def request_of(message: RawRequestMessage, *parts: Any) -> web.BaseRequest:
+            request = made.request_factory(_without_expectation(message), *parts)
+            request[AWAITS_WELCOME] = _asks_for_welcome(message)
+            return request
+
+        return _Server(made.request_handler, request_factory=request_of, **self._kwargs)
 
 
 class _Server(web.Server):
@@ -133,6 +141,23 @@ class _Connection(RequestHandler):
         mark(response, known_as)
         response.force_close()
         return response
+
+
+def _asks_for_welcome(message: RawRequestMessage) -> bool:
+    """Whether the client holds its body back. Other expectations may be ignored (RFC 9110, 10.1.1),
+    and those of HTTP/1.0 have to be."""
+    expected = message.headers.get("Expect", "")
+    return message.version >= HttpVersion11 and expected.lower() == "100-continue"
+
+
+def _without_expectation(message: RawRequestMessage) -> RawRequestMessage:
+    """aiohttp would welcome a body before anybody was let in, and refuse in words of its own what
+    it does not know."""
+    if "Expect" not in message.headers:
+        return message
+    headers = message.headers.copy()
+    del headers["Expect"]
+    return message._replace(headers=type(message.headers)(headers))
 
 
 def _is_too_long(error: BaseException | None) -> bool:

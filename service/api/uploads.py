@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from service.api.bodies import ARRIVAL_S, LIMIT
+from service.api.bodies import ARRIVAL_S, LIMIT, welcome
 from service.api.faults import Fault
 from service.api.refusals import BodyTooLarge, BodyTooSlow, InvalidRequest, MalformedBody
 
@@ -106,6 +106,7 @@ async def spooled(
     """
     spool = Spool(directory, limit)
     try:
+        await welcome(request)
         try:
             async with asyncio.timeout(_TOTAL_S):
                 await _arrive(request, spool, count)

@@ -411,10 +411,70 @@ async def served_line(served: Served, log: io.StringIO, path: str) -> Any:
             await served.stranger.call("GET", "/healthz")
 
 
-async def test_any_other_expectation_is_ignored(shared: Served) -> None:
-    status, _, _ = await say(shared, f"{HEAD}Content-Length: 2\r\nExpect: tea\r\n\r\n{{}}".encode())
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (f"{HEAD}Content-Length: 9\r\n".replace(TOKEN, "wrong"), 401),
+        (f"{HEAD}Content-Length: {bodies.LIMIT + 1}\r\n", 413),
+        (f"{HEAD}Content-Length: 9\r\n".replace("json", "text"), 415),
+        (f"{HEAD}Content-Length: {2**30}\r\n".replace("pairings", "batches"), 413),
+        (f"{HEAD}Content-Length: 9\r\n".replace("pairings", "nowhere"), 404),
+        (f"{HEAD}Content-Length: 9\r\n".replace("POST", "PATCH"), 405),
+    ],
+)
+async def test_a_body_that_nobody_reads_is_not_welcomed(
+    shared: Served, head: str, status: int
+) -> None:
+    line, headers, body = await say(shared, f"{head}Expect: 100-continue\r\n\r\n".encode())
 
-    assert b" 422 " in status
+    assert f" {status} ".encode() in line
+    assert headers["Connection"] == "close"  # The next bytes would be taken for the body.
+    assert json.loads(body)["operationID"] == headers["operationID"]
+
+
+async def test_who_holds_back_a_body_that_a_call_does_not_take_is_answered(shared: Served) -> None:
+    head = HEAD.replace("POST", "GET")
+
+    line, headers, _ = await say(
+        shared, f"{head}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n".encode()
+    )
+
+    assert (line, headers["Connection"]) == (b"HTTP/1.1 200 OK", "close")
+
+
+@pytest.mark.parametrize(
+    ("head", "expected", "status"),
+    [
+        (HEAD, "tea", 422),
+        (HEAD.replace("1.1", "1.0"), "100-continue", 422),
+        (HEAD.replace("pairings", "nowhere"), "tea", 404),
+        (HEAD.replace("pairings", "nowhere").replace(TOKEN, "wrong"), "tea", 401),
+    ],
+)
+async def test_any_other_expectation_is_ignored(
+    shared: Served, head: str, expected: str, status: int
+) -> None:
+    request = f"{head}Content-Length: 2\r\nExpect: {expected}\r\n\r\n{{}}"
+
+    line, headers, _ = await say(shared, request.encode())
+
+    assert f" {status} ".encode() in line
+    assert headers["operationID"].startswith("sitepair-")
+
+
+@pytest.mark.parametrize("path", ["/v1/pairings", "/v1/batches"])
+@pytest.mark.parametrize("codings", ["gzip, chunked", "identity, Chunked", "x,chunked"])
+async def test_a_body_that_is_more_than_chunked_is_not_taken(
+    shared: Served, path: str, codings: str
+) -> None:
+    head = HEAD.replace("/v1/pairings", path)
+
+    status, _, body = await say(
+        shared, f"{head}Transfer-Encoding: {codings}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n".encode()
+    )
+
+    assert b" 415 " in status
+    assert json.loads(body)["code"] == "UnsupportedEncoding"
 
 
 async def test_a_defect_is_a_problem_without_a_word_about_it_and_a_line_in_the_log(
