@@ -66,6 +66,7 @@ _KINDS: Mapping[type[e.SitepairError], _Kind] = {
     r.UnknownAppliances: _Kind(422, "Unknown appliance", "UnknownAppliance"),
     e.BatchRejected: _Kind(422, "Not all items can be accepted"),
     e.IdempotencyKeyReused: _Kind(422, "The Idempotency-Key was used before"),
+    r.NoRoom: _Kind(503, "No room for the body", headers=_RETRY_AFTER),
     r.NotReady: _Kind(503, "Not ready", headers=_RETRY_AFTER),
 }
 _PARAMETERS = _Kind(400, "The parameters are not valid", "InvalidParameters")

@@ -11,7 +11,8 @@ RequestError (domain)
 |-- NotAuthenticated
 |-- UnknownPath
 |-- ApplianceGone           a pairing cannot be tried again without its appliances
-`-- NotReady                the service, not the request: asked by a prober
+|-- NoRoom                  the service, not the request: it may be asked again
+`-- NotReady                the service, too: asked by a prober
 """
 
 from collections.abc import Sequence
@@ -116,6 +117,15 @@ class UnknownPath(RequestError):
 
     def __init__(self) -> None:
         super().__init__("There is no such path; /openapi.yaml has them all.")
+
+
+class NoRoom(RequestError):
+    """The body cannot be kept while it arrives."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The service has no room for the body: {why}. Nothing was accepted; send it again."
+        )
 
 
 class NotReady(RequestError):

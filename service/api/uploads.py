@@ -4,14 +4,16 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from aiohttp import web
 
 from service.api.bodies import ARRIVAL_S, LIMIT, welcome
 from service.api.faults import Fault
-from service.api.refusals import BodyTooLarge, BodyTooSlow, InvalidRequest, MalformedBody
+from service.api.refusals import BodyTooLarge, BodyTooSlow, InvalidRequest, MalformedBody, NoRoom
+from service.observe.events import BodyUnkept
+from service.observe.logging import emit
 
 MOST_ITEMS = 100_000
 """How many lines that are not empty a body may have."""
@@ -26,8 +28,10 @@ class Spool:
     own cache, which is less than handing that over to a thread would take."""
 
     def __init__(self, directory: Path, limit: int) -> None:
-        """At most `limit` bytes; what does not fit into a little memory lies in `directory`."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """At most `limit` bytes; what does not fit into a little memory lies in `directory`. Raises
+        NoRoom."""
+        with _room_needed():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Without a name, so that nothing is left of it whatever happens.
         self._file: tempfile.SpooledTemporaryFile[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
             _IN_MEMORY, dir=str(directory)
@@ -42,12 +46,14 @@ class Spool:
         return self._hash.digest()
 
     def add(self, content: bytes) -> None:
-        """`content` comes next. Raises BodyTooLarge."""
+        """`content` comes next. Raises BodyTooLarge, NoRoom."""
         self._size += len(content)
         if self._size > self._limit:
             raise BodyTooLarge(self._limit)
         self._hash.update(content)
-        self._file.write(content)
+        with _room_needed():
+            self._file.write(content)
+            self._file.flush()  # Else it would be found out later, while it is read.
 
     def lines(self) -> Iterator[bytes | None]:
         """The lines that are items, from the first one on; None for one that is too long. For one
@@ -68,7 +74,8 @@ class Spool:
 
     def close(self) -> None:
         """Forget it."""
-        self._file.close()
+        with suppress(OSError):  # What did not fit is tried once more.
+            self._file.close()
 
 
 class LineCount:
@@ -102,7 +109,8 @@ async def spooled(
 ) -> AsyncIterator[Spool]:
     """The body of `request`, arrived as a whole, within the block; `count` sees its lines.
 
-    Raises BodyTooSlow, BodyTooLarge, MalformedBody if it broke off, and what `count` raises.
+    Raises BodyTooSlow, BodyTooLarge, NoRoom, MalformedBody if it broke off, and what `count`
+    raises.
     """
     spool = Spool(directory, limit)
     try:
@@ -115,6 +123,15 @@ async def spooled(
         yield spool
     finally:
         spool.close()
+
+
+@contextmanager
+def _room_needed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        emit(BodyUnkept(error=str(error)))
+        raise NoRoom(error.strerror or type(error).__name__) from error
 
 
 def _is_item(line: bytes) -> bool:

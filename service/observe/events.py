@@ -177,6 +177,13 @@ class StoreTroubled(LogEvent, frozen=True):
     error: str
 
 
+class BodyUnkept(LogEvent, frozen=True):
+    """A body could not be kept in the data directory while it arrived."""
+
+    level: ClassVar[Level] = "error"
+    error: str
+
+
 class ServiceStarted(LogEvent, frozen=True):
     """The process is ready; `bearer_file` has the API's token, if it is not from a setting."""
 

@@ -3,6 +3,9 @@
 import asyncio
 import io
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -356,3 +359,36 @@ async def test_an_unknown_batch_is_not_found(shared: Served, batch: str) -> None
     for method, path in (("GET", ""), ("POST", "/cancel")):
         answer = await shared.client.call(method, f"/v1/batches/{batch}{path}")
         assert (answer.status, answer.json["code"]) == (404, "UnknownBatch")
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file of this process grows any further: to who writes it is like a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# The kept part of a body that is too large for memory, and then its last bytes, find no room.
+@pytest.mark.parametrize("room", [uploads._IN_MEMORY // 2, 2 * uploads._IN_MEMORY - 100])
+async def test_a_body_that_there_is_no_room_for_may_be_sent_again(
+    served: Served, log: io.StringIO, room: int
+) -> None:
+    await registered(served, "a", "b")
+    body = lines(couple("a", "b")).ljust(2 * uploads._IN_MEMORY, "\n")
+    with files_of_at_most(room):
+        refused = await ask(served, body, Idempotency_Key="k")
+    assert (refused.status, refused.json["code"]) == (503, "NoRoom")
+    assert refused.headers["Retry-After"] == "1"
+    assert "Nothing was accepted" in refused.json["detail"]
+    assert (await served.client.call("GET", "/v1/pairings")).json["items"] == []
+    events = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
+    assert "body_unkept" in events
+    assert "request_crashed" not in events
+
+    again = await ask(served, body, Idempotency_Key="k")
+
+    assert (again.status, again.json["accepted"]) == (202, 1), again
