@@ -29,7 +29,7 @@ async def list_audit_events(request: web.Request) -> web.Response:
     """One page, oldest first."""
     wanted = await asked.read(request)
     narrowed, limit = requests.audit_filter(wanted), requests.limit_of(wanted)
-    after = await _place(request, wanted)
+    after = await _insisted(request, wanted)
     # One more than asked for tells whether there is another page.
     found = await request.app[PARTS].audit.page(narrowed, limit + 1, after)
     cursors = request.app[CURSORS]
@@ -43,7 +43,7 @@ async def stream_audit_events(request: web.Request) -> web.StreamResponse:
     wanted = await asked.read(request)
     narrowed, parts = requests.audit_filter(wanted), request.app[PARTS]
     # Before the headers: whoever has them misses nothing from then on.
-    after = await _place(request, wanted) or await parts.audit.now()
+    after = await _insisted(request, wanted) or await parts.audit.now()
     stream = EventStream(request, request.app[CURSORS].event_id(after))
     await stream.open()
     if request.method != "HEAD":
@@ -83,20 +83,20 @@ async def _rung(ring: asyncio.Event) -> None:
             await ring.wait()
 
 
-async def _place(request: web.Request, wanted: Asked) -> Place | None:
-    """Where the caller is to go on from. Who was cut off tells the header, too."""
+async def _insisted(request: web.Request, wanted: Asked) -> Place | None:
+    """Where the caller is to go on from, if nothing is wrong. Who was cut off tells the header,
+    too."""
     name = "Last-Event-ID" if "Last-Event-ID" in wanted.parameters else "after"
-    event_id = wanted.parameters.get(name)
-    if event_id is None:
-        return None
-    try:
-        place = request.app[CURSORS].place(str(event_id))
-    except ForeignCursor:
-        wanted.insist(Fault("is not the id of an event", parameter=name))
-        raise
+    place, event_id = None, wanted.parameters.get(name)
+    if event_id is not None:
+        try:
+            place = request.app[CURSORS].place(str(event_id))
+        except ForeignCursor:
+            wanted.insist(Fault("is not the id of an event", parameter=name))
     # One from before a dump was restored elsewhere: what is new there would stand before it.
-    if place > await request.app[PARTS].audit.now():
+    if place is not None and place > await request.app[PARTS].audit.now():
         wanted.insist(Fault("is not the id of an event of this database", parameter=name))
+    wanted.insist()
     return place
 
 

@@ -56,7 +56,7 @@ async def list_pairings(request: web.Request) -> web.Response:
     """One page, newest first."""
     wanted = await asked.read(request)
     filters, limit = requests.pairing_filter(wanted), requests.limit_of(wanted)
-    before = _position(request, wanted, filters)
+    before = _insisted(request, wanted, filters)
     # One more than asked for tells whether there is another page.
     found = await request.app[PARTS].pairings.page(filters, limit + 1, before)
     page = found[:limit]
@@ -117,15 +117,16 @@ def _unknown(pairing: PairingRequest, error: UnknownAppliance) -> UnknownApplian
     )
 
 
-def _position(request: web.Request, wanted: Asked, filters: PairingFilter) -> PairingId | None:
-    cursor = wanted.parameters.get("cursor")
-    if cursor is None:
-        return None
-    try:
-        return request.app[CURSORS].position(str(cursor), filters)
-    except ForeignCursor:
-        wanted.insist(Fault("was not given for these filters", parameter="cursor"))
-        raise
+def _insisted(request: web.Request, wanted: Asked, filters: PairingFilter) -> PairingId | None:
+    """Where the page begins, if nothing is wrong."""
+    before, cursor = None, wanted.parameters.get("cursor")
+    if cursor is not None:
+        try:
+            before = request.app[CURSORS].position(str(cursor), filters)
+        except ForeignCursor:
+            wanted.insist(Fault("was not given for these filters", parameter="cursor"))
+    wanted.insist()
+    return before
 
 
 def _id(request: web.Request) -> PairingId:

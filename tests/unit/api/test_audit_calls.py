@@ -113,6 +113,26 @@ async def test_what_is_wrong_is_refused_before_a_stream_begins(
     assert answer.json["errors"] == [{"parameter": parameter, "detail": detail}]
 
 
+@pytest.mark.parametrize("place", ["abc", EDITED, ELSEWHERE])
+@pytest.mark.parametrize("path", ["/v1/audit", "/v1/audit/stream"])
+async def test_a_wrong_place_is_told_together_with_all_else(
+    shared: Served, path: str, place: str
+) -> None:
+    answer = await shared.client.call("GET", f"{path}?after={place}&pairing=4711&x=1")
+
+    assert answer.status == 400
+    assert {each["parameter"] for each in answer.json["errors"]} == {"after", "pairing", "x"}
+
+
+async def test_a_wrong_last_event_id_is_told_together_with_all_else(shared: Served) -> None:
+    answer = await shared.client.call(
+        "GET", "/v1/audit/stream?pairing=4711", headers={"Last-Event-ID": EDITED}
+    )
+
+    assert answer.status == 400
+    assert {each["parameter"] for each in answer.json["errors"]} == {"Last-Event-ID", "pairing"}
+
+
 @pytest.mark.parametrize("limit", ["0", "1001", "many"])
 async def test_a_page_has_one_to_a_thousand_events(shared: Served, limit: str) -> None:
     answer = await shared.client.call("GET", f"/v1/audit?limit={limit}")

@@ -227,6 +227,24 @@ async def test_a_cursor_that_somebody_edited_or_carried_over_is_refused(
         ]
 
 
+async def test_a_wrong_cursor_is_told_together_with_a_wrong_limit(shared: Served) -> None:
+    answer = await shared.client.call("GET", "/v1/pairings?cursor=abc&limit=0")
+
+    assert answer.status == 400
+    assert {each["parameter"] for each in answer.json["errors"]} == {"cursor", "limit"}
+
+
+async def test_of_a_cursor_nothing_is_told_while_its_filters_are_not_known(served: Served) -> None:
+    await served.pair("a", "b")
+    await served.pair("c", "d")
+    cursor = (await served.client.call("GET", "/v1/pairings?limit=1")).json["nextCursor"]
+
+    answer = await served.client.call("GET", f"/v1/pairings?cursor={cursor}&state=DONE&limit=0")
+
+    assert answer.status == 400
+    assert {each["parameter"] for each in answer.json["errors"]} == {"limit", "state"}
+
+
 async def test_who_waits_hears_of_the_end_when_it_comes(registered: Served) -> None:
     accepted = await post(registered)
     path = accepted.headers["Location"]
