@@ -4,21 +4,26 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from service.api import asked, responses
+from service.api import asked, requests, responses
+from service.api.asked import Asked
+from service.api.faults import Fault
 from service.api.middleware import author_of
-from service.api.parts import PARTS, ApiParts
-from service.api.requests import appliance_spec
+from service.api.paging import ForeignCursor
+from service.api.parts import CURSORS, PARTS, ApiParts
 from service.domain.errors import UnknownAppliance
 from service.domain.ids import ApplianceName, is_appliance_name
 from service.domain.registration import ApplianceHealth, Registration
 from service.store.vault import Sealed
+
+MOST = 1000
+"""How many are listed at once, also if nobody says how many: few have more."""
 
 
 async def put_appliance(request: web.Request) -> web.Response:
     """Register, or replace: 201 or 200."""
     parts = request.app[PARTS]
     wanted = await asked.read(request)
-    spec = appliance_spec(wanted, request.match_info["name"], parts.egress_forbids)
+    spec = requests.appliance_spec(wanted, request.match_info["name"], parts.egress_forbids)
     registration, created = await parts.appliances.put(spec, author_of(request))
     (shown,) = await _shown(parts, [registration])
     return responses.respond(
@@ -37,10 +42,16 @@ async def get_appliance(request: web.Request) -> web.Response:
 
 
 async def list_appliances(request: web.Request) -> web.Response:
-    """All, by name."""
-    (await asked.read(request)).insist()
-    parts = request.app[PARTS]
-    return responses.respond({"items": await _shown(parts, await parts.appliances.page())})
+    """One page, by name."""
+    wanted = await asked.read(request)
+    limit = requests.limit_of(wanted, MOST)
+    after = _insisted(request, wanted)
+    parts, cursors = request.app[PARTS], request.app[CURSORS]
+    # One more than asked for tells whether there is another page.
+    found = await parts.appliances.page(limit + 1, after)
+    page = found[:limit]
+    more = cursors.after_appliance(page[-1].spec.name) if len(found) > limit else None
+    return responses.respond({"items": await _shown(parts, page), "nextCursor": more})
 
 
 async def delete_appliance(request: web.Request) -> web.Response:
@@ -66,6 +77,18 @@ async def _shown(parts: ApiParts, registered: Sequence[Registration]) -> list[re
     # One that was removed meanwhile is shown as it was, of whom nothing is known.
     nothing = ApplianceHealth()
     return [responses.appliance(each, health.get(each.spec.name, nothing)) for each in registered]
+
+
+def _insisted(request: web.Request, wanted: Asked) -> ApplianceName | None:
+    """Behind which one the page begins, if nothing is wrong."""
+    after, cursor = None, wanted.parameters.get("cursor")
+    if cursor is not None:
+        try:
+            after = request.app[CURSORS].appliance(str(cursor))
+        except ForeignCursor:
+            wanted.insist(Fault("was not given by this list", parameter="cursor"))
+    wanted.insist()
+    return after
 
 
 def _name(request: web.Request) -> ApplianceName:

@@ -2,7 +2,7 @@
 
 A cursor is the place of the last item and a MAC. That of a page of pairings is over the filters as
 well, so it is not taken for others. That of an audit event is the event's id, whatever the filters:
-one order holds for all of them.
+one order holds for all of them. That of a page of appliances is the last one's name.
 """
 
 import base64
@@ -15,11 +15,10 @@ from uuid import UUID
 
 import msgspec
 
-from service.domain.ids import PairingId
+from service.domain.ids import ApplianceName, PairingId
 from service.store.audit import Place
 from service.store.pairings import PairingFilter
 
-_ID_BYTES = 16
 _MAC_BYTES = 16
 _PLACE = struct.Struct(">Q16sQ")
 
@@ -41,7 +40,15 @@ class Cursors:
 
     def position(self, cursor: str, filters: PairingFilter) -> PairingId:
         """The id that `cursor` stands behind. Raises ForeignCursor."""
-        return PairingId(UUID(bytes=self._opened(cursor, _ID_BYTES, _kind_of(filters))))
+        return PairingId(UUID(bytes=self._opened(cursor, _kind_of(filters))))
+
+    def after_appliance(self, last: ApplianceName) -> str:
+        """The cursor of the page of appliances behind `last`."""
+        return self._sealed(last.encode(), _APPLIANCES)
+
+    def appliance(self, cursor: str) -> ApplianceName:
+        """The name that `cursor` stands behind. Raises ForeignCursor."""
+        return ApplianceName(self._opened(cursor, _APPLIANCES).decode())
 
     def event_id(self, place: Place) -> str:
         """The id of the audit event at `place`."""
@@ -49,18 +56,18 @@ class Cursors:
 
     def place(self, event_id: str) -> Place:
         """Where the event with this id stands. Raises ForeignCursor."""
-        xid, chain, seq = _PLACE.unpack(self._opened(event_id, _PLACE.size, _EVENTS))
+        xid, chain, seq = _PLACE.unpack(self._opened(event_id, _EVENTS))
         return Place(xid, UUID(bytes=chain), seq)
 
     def _sealed(self, content: bytes, kind: bytes) -> str:
         return _encoded(content + _mac(self.keys[0], content, kind))
 
-    def _opened(self, cursor: str, size: int, kind: bytes) -> bytes:
+    def _opened(self, cursor: str, kind: bytes) -> bytes:
         try:
             decoded = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         except (binascii.Error, ValueError) as error:
             raise ForeignCursor from error
-        content, mac = decoded[:size], decoded[size:]
+        content, mac = decoded[:-_MAC_BYTES], decoded[-_MAC_BYTES:]
         ours = [_mac(key, content, kind) for key in self.keys]
         if not any(hmac.compare_digest(mac, each) for each in ours):
             raise ForeignCursor
@@ -74,6 +81,7 @@ def _mac(key: bytes, content: bytes, kind: bytes) -> bytes:
 
 
 _EVENTS = b"events\0"
+_APPLIANCES = b"appliances\0"
 
 
 def _kind_of(filters: PairingFilter) -> bytes:

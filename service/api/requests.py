@@ -143,9 +143,9 @@ def audit_filter(asked: Asked) -> AuditFilter:
     )
 
 
-def limit_of(asked: Asked) -> int:
+def limit_of(asked: Asked, default: int = DEFAULT_LIMIT) -> int:
     """How many items are asked for."""
-    return int(asked.parameters.get("limit", DEFAULT_LIMIT))
+    return int(asked.parameters.get("limit", default))
 
 
 def wait_s(asked: Asked) -> float:

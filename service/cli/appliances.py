@@ -141,7 +141,11 @@ def list_all(*, as_json: AsJson = False) -> int:
 
 async def _list(*, as_json: bool) -> Exit:
     async with remote() as service:
-        items = (await service.call("GET", "/v1/appliances"))["items"]
+        page = await service.call("GET", "/v1/appliances")
+        items = list(page["items"])
+        while page["nextCursor"] is not None:
+            page = await service.call("GET", f"/v1/appliances?cursor={page['nextCursor']}")
+            items += page["items"]
     if as_json:
         say(json.dumps(items, indent=2))
         return Exit.OK

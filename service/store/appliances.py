@@ -77,10 +77,13 @@ class Appliances:
         rows = await self._database.run(select(appliance).where(is_one_of(appliance.c.name, names)))
         return {ApplianceName(row.name): self._registration(row) for row in rows}
 
-    async def page(self) -> Sequence[Registration]:
-        """All of them, by name, sealed or not. Raises StoreUnavailable."""
-        rows = await self._database.run(select(appliance).order_by(appliance.c.name))
-        return [self._registration(row) for row in rows]
+    async def page(self, limit: int, after: ApplianceName | None = None) -> Sequence[Registration]:
+        """The first ones behind the name `after`, by name, sealed or not. Raises
+        StoreUnavailable."""
+        page = select(appliance).order_by(appliance.c.name).limit(limit)
+        if after is not None:
+            page = page.where(appliance.c.name > after)
+        return [self._registration(row) for row in await self._database.run(page)]
 
     async def delete(self, name: ApplianceName, author: Author) -> None:
         """Raises UnknownAppliance, ApplianceBusy while pairings on it are active,

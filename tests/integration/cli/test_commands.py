@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from service import __version__
+from service.api import appliances
 from simulator import fault
 from simulator.handle import SimulatedAppliance
 from tests.integration.cli.commands import Ended, sitepair, start
@@ -61,6 +62,16 @@ async def test_two_appliances_are_registered_checked_and_paired(
     assert paired.status == 0, paired
     assert "SUCCEEDED" in paired.out
     assert are_paired(service.fleet, "site-1", "site-2")
+
+
+async def test_appliances_are_listed_page_by_page(
+    service: ServiceUnderTest, remote: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = await service.register()
+    monkeypatch.setattr(appliances, "MOST", 2)
+    listed = await sitepair("appliance", "list", "--json", **remote)
+
+    assert [each["name"] for each in json.loads(listed.out)] == names
 
 
 async def test_registering_again_leaves_the_limit_as_it_is(

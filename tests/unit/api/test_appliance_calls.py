@@ -53,7 +53,7 @@ async def test_what_was_registered_is_shown_without_secrets(served: Served) -> N
 
     assert shown["credentials"] == {"type": "localUser", "user": "root"}
     assert answers[0].json == shown
-    assert answers[1].json == {"items": [shown]}
+    assert answers[1].json == {"items": [shown], "nextCursor": None}
     assert not any(SECRET in answer.body.decode() for answer in answers)
 
 
@@ -126,13 +126,54 @@ async def test_appliances_are_listed_by_name(served: Served) -> None:
     assert [item["name"] for item in answer.json["items"]] == ["brno", "prague", "zlin"]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+async def test_pages_of_any_size_list_every_appliance_once(served: Served, limit: int) -> None:
+    for name in ["a", "b-1", "b1"]:
+        await served.register(name)
+
+    names: list[str] = []
+    path = f"/v1/appliances?limit={limit}"
+    page = (await served.client.call("GET", path)).json
+    names += [item["name"] for item in page["items"]]
+    while (cursor := page["nextCursor"]) is not None:
+        assert len(page["items"]) == limit
+        page = (await served.client.call("GET", f"{path}&cursor={cursor}")).json
+        names += [item["name"] for item in page["items"]]
+
+    whole = (await served.client.call("GET", "/v1/appliances")).json
+    assert names == [item["name"] for item in whole["items"]]
+    assert (sorted(names), whole["nextCursor"]) == (["a", "b-1", "b1"], None)
+
+
+async def test_a_page_goes_on_behind_an_appliance_that_was_removed(served: Served) -> None:
+    for name in ["a", "b", "c"]:
+        await served.register(name)
+    cursor = (await served.client.call("GET", "/v1/appliances?limit=2")).json["nextCursor"]
+    await served.client.call("DELETE", "/v1/appliances/b")
+
+    page = (await served.client.call("GET", f"/v1/appliances?cursor={cursor}")).json
+
+    assert [item["name"] for item in page["items"]] == ["c"]
+
+
+async def test_what_is_wrong_with_a_page_of_appliances_is_told_at_once(shared: Served) -> None:
+    answer = await shared.client.call("GET", "/v1/appliances?limit=1001&cursor=abc&x=1")
+
+    assert answer.status == 400
+    assert answer.json["errors"] == [
+        {"parameter": "limit", "detail": "must be at most 1000"},
+        {"parameter": "x", "detail": "is not a known parameter"},
+        {"parameter": "cursor", "detail": "was not given by this list"},
+    ]
+
+
 async def test_an_appliance_that_is_removed_is_gone(served: Served) -> None:
     await served.register("prague")
 
     removed = await served.client.call("DELETE", "/v1/appliances/prague")
 
     assert (removed.status, removed.body) == (204, b"")
-    assert (await served.client.call("GET", "/v1/appliances")).json == {"items": []}
+    assert (await served.client.call("GET", "/v1/appliances")).json["items"] == []
 
 
 async def test_an_appliance_with_active_pairings_stays(served: Served) -> None:

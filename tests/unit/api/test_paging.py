@@ -1,6 +1,7 @@
 """Cursors: only what was made here, for these filters, is taken."""
 
 import string
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
@@ -107,8 +108,22 @@ def test_a_made_up_event_id_is_refused(event_id: str) -> None:
         CURSORS.place(event_id)
 
 
-def test_a_cursor_is_no_event_id_and_an_event_id_no_cursor() -> None:
-    with pytest.raises(ForeignCursor):
-        CURSORS.place(CURSORS.after(LAST, FILTERS))
-    with pytest.raises(ForeignCursor):
-        CURSORS.position(CURSORS.event_id(Place(1, LAST, 1)), FILTERS)
+@given(st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True))
+def test_a_cursor_leads_back_to_its_appliance(name: str) -> None:
+    cursor = CURSORS.after_appliance(ApplianceName(name))
+
+    assert CURSORS.appliance(cursor) == name
+    assert len(cursor) <= 200
+
+
+def test_each_list_takes_its_own_cursors_alone() -> None:
+    takers: list[tuple[str, Callable[[str], object]]] = [
+        (CURSORS.after(LAST, FILTERS), lambda cursor: CURSORS.position(cursor, FILTERS)),
+        (CURSORS.event_id(Place(1, LAST, 1)), CURSORS.place),
+        (CURSORS.after_appliance(ApplianceName("a" * 16)), CURSORS.appliance),
+    ]
+    for mine, _ in takers:
+        for other, take in takers:
+            if other != mine:
+                with pytest.raises(ForeignCursor):
+                    take(mine)
