@@ -17,6 +17,8 @@ Answer = TypeVar("Answer")
 
 _WAIT_S = 1
 _PATIENCE_S = 60.0
+_QUEUED_S = 10.0
+"""A worker that is free takes up what is queued at once."""
 
 
 @Parameter(name="*")
@@ -44,12 +46,20 @@ async def followed(service: Remote, pairing: Any, how: Following) -> Any:
 
 
 async def _watched(service: Remote, pairing: Any, console: Terminal) -> Any:
+    now = asyncio.get_running_loop().time
+    explain_at: float | None = now() + _QUEUED_S
     async with watching(console) as watch:
         watch.show([pairing])
         while pairing["endTime"] == -1:
             path = f"/v1/pairings/{pairing['id']}?waitSeconds={_WAIT_S}"
             pairing = await patiently(service.call, "GET", path)
             watch.show([pairing])
+            if pairing["state"] == "QUEUED" and explain_at is not None and now() >= explain_at:
+                explain_at = None
+                tell(
+                    "It waits for a worker to take it up. Is one running (sitepair serve), and do "
+                    "both appliances answer (sitepair appliance list)?"
+                )
     return pairing
 
 
