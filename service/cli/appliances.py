@@ -118,7 +118,8 @@ def _password(file: Path | None) -> str:
     if file is None:
         return _asked()
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    return text.rstrip("\r\n")
+    # Some editors begin a file with a byte order mark, which nobody sees.
+    return text.removeprefix("\ufeff").rstrip("\r\n")
 
 
 def _asked() -> str:

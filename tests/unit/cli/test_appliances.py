@@ -1,6 +1,10 @@
-"""What a person is told of an appliance."""
+"""What a person tells of an appliance, and is told."""
 
-from service.cli.appliances import told_health, told_user
+from pathlib import Path
+
+import pytest
+
+from service.cli.appliances import _password, told_health, told_user
 
 WELL = {"breaker": "closed", "lastError": None, "login": "ok", "loginError": None}
 
@@ -19,3 +23,11 @@ def test_all_that_is_wrong_is_told() -> None:
 def test_nobody_is_shown_where_no_key_opens_the_credentials() -> None:
     assert told_user({"credentials": {"type": "localUser", "user": "root"}}) == "root"
     assert told_user({"credentials": None}) == "(sealed: register it again)"
+
+
+@pytest.mark.parametrize("written", ["s e\u00e7ret ", "\ufeffs e\u00e7ret \r\n", "s e\u00e7ret \n"])
+def test_how_a_file_begins_and_ends_is_not_in_its_password(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(written.encode())
+
+    assert _password(file) == "s e\u00e7ret "
