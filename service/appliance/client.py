@@ -100,7 +100,11 @@ class ApplianceClient:
         self._peer_list = PeerList(lambda: asyncio.get_running_loop().time())
         self._peers = SharedRead(self._read_peers, self._tasks, limits.spacing_s)
         self._rounds = TaskRounds(
-            TaskInquiry(self.ask, limits), self._tasks, conditions.pace(), conditions.jitter
+            TaskInquiry(self.ask, limits),
+            self._tasks,
+            conditions.pace(),
+            conditions.jitter,
+            limits.task_patience_s,
         )
         self._task_list = TaskList(self._read)
         self._clock = conditions.clock
@@ -156,7 +160,8 @@ class ApplianceClient:
         return await self._change("DELETE", _site(peer_id), None, permit)
 
     def finished(self, task_id: TaskId, until: float = inf) -> Awaitable[Task]:
-        """The task once it is over. Raises TaskForgotten, and TimeoutError at `until`."""
+        """The task once it is over. Raises TaskForgotten, TaskUnreadable, and TimeoutError at
+        `until`."""
         self.breaker.check()
         # Passed on rather than awaited: thousands wait here at once.
         return self._rounds.finished(task_id, until)

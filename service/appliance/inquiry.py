@@ -3,7 +3,8 @@
 What appliances make of the bulk call is partly unknown (h4-api 3.5), so whatever surprises leads
 to `GET /tasks/{id}`: for the ids that a table left out, for a refusal, for a table that cannot be
 read, and for a long while where the call does not exist. And a task that one may not ask about
-either counts as forgotten: the list of peers tells then what came of it.
+either, or that there is no call for, counts as forgotten: the list of peers tells then what came of
+it. One that an appliance answers about to no use keeps no other from being looked at.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from service.appliance.limits import Limits
 from service.appliance.polltable import read_poll_table
 from service.appliance.wire import Unreadable, poll_body, read_task
 from service.domain.appliance import Task
-from service.domain.errors import ApplianceError, TaskForgotten
+from service.domain.errors import ApplianceError, NotSent, TaskForgotten
 from service.domain.ids import OperationId, TaskId
 
 STRIKES = 3
@@ -27,6 +28,7 @@ STRIKES = 3
 
 _NO_SUCH_CALL = frozenset({404, 405, 415, 501})
 _TOO_MUCH = frozenset({400, 413})
+_NOT_IMPLEMENTED = 501
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,10 @@ class Question:
     failed: Task | None = None
 
 
-Tell = Callable[[TaskId, Task | TaskForgotten], None]
-"""Told as soon as it is known: a task that is over, or that it is no longer known."""
+News = Task | TaskForgotten | NotSent
+Tell = Callable[[TaskId, News], None]
+"""Told as soon as it is known: a task that is over, that it is no longer known, or that what was
+answered about it is of no use."""
 
 
 class Ask(Protocol):
@@ -59,20 +63,23 @@ class TaskInquiry:
         self._bulk_from = 0.0
         self._strikes = 0
         self._refused = 0
-        self._useless: set[TaskId] = set()
-        """Those that the last looks came to nothing over, which are asked about after the others:
-        how an appliance answers about a task that it forgot is unknown (h4-api 3.3)."""
+        self._is_of_use = False
+        """Whether anything is that this look was answered with."""
+        self._trouble: NotSent | None = None
 
     def is_bulk(self) -> bool:
         """Whether one call answers for all, so that it costs nothing to ask about more."""
         return asyncio.get_running_loop().time() >= self._bulk_from
 
     async def look(self, questions: Sequence[Question], tell: Tell) -> None:
-        """One look at each of these tasks. Says nothing about those that are under way.
+        """One look at each of these tasks, in their order where it is one by one. Says nothing
+        about those that are under way.
 
-        Raises NotSent when the look has to be repeated, Rejected when that is no use.
+        Raises NotSent when the look has to be repeated, as it has to where no answer was of use;
+        Rejected when that is no use.
         """
         left, strikes = list(questions), self._strikes
+        self._is_of_use = False
         if self.is_bulk():
             left = []
             for chunk in _chunks(questions, self._chunk):
@@ -113,6 +120,7 @@ class TaskInquiry:
     ) -> Sequence[Question]:
         tasks = read_poll_table(answer.body, {question.task_id for question in chunk})
         self._strikes = 0
+        self._is_of_use = self._is_of_use or bool(tasks)
         left = []
         for question in chunk:
             task = tasks.get(question.task_id)
@@ -140,27 +148,35 @@ class TaskInquiry:
         self._strikes = 0
 
     async def _look_one_by_one(self, questions: Sequence[Question], tell: Tell) -> None:
-        self._useless &= {question.task_id for question in questions}
-        left = iter(sorted(questions, key=lambda each: each.task_id in self._useless))
+        left = iter(questions)
+        self._trouble = None
         try:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(len(questions), self._limits.connections)):
                     workers.create_task(self._work_through(left, tell))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        if self._trouble is not None and not self._is_of_use:
+            raise self._trouble
 
     async def _work_through(self, left: Iterator[Question], tell: Tell) -> None:
         for question in left:
             try:
                 await self._look_at(question, tell)
-            except ApplianceError:
-                self._useless.add(question.task_id)
-                raise
+            except NotSent as trouble:
+                if not trouble.is_answered:
+                    raise
+                tell(question.task_id, trouble)
+                if not self._is_of_use:
+                    self._trouble = trouble
+                    return  # The appliance, or this task? Who asks about another one sees.
+            else:
+                self._is_of_use = True
 
     async def _look_at(self, question: Question, tell: Tell) -> None:
         path = f"/tasks/{quote(question.task_id, safe='')}"
         answer = await self._ask(Request("GET", path), lambda: (question.operation_id,))
-        if _is_refused(answer) and answer.status < 500:
+        if _is_refused(answer) and (answer.status < 500 or answer.status == _NOT_IMPLEMENTED):
             tell(question.task_id, question.failed or TaskForgotten(question.task_id))
             return
         try:

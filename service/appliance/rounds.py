@@ -1,19 +1,19 @@
 """Everybody who waits for a task of one appliance shares one look a round."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
 from service.appliance.expiry import Expiry, turn_away
-from service.appliance.inquiry import Question, TaskInquiry
+from service.appliance.inquiry import News, Question, TaskInquiry
 from service.appliance.owned import OwnedTasks, closed
 from service.appliance.pace import Pace
 from service.domain.appliance import Task
 from service.domain.backoff import backoff_s
-from service.domain.errors import ApplianceClosed, ApplianceError, NotSent, TaskForgotten
+from service.domain.errors import ApplianceClosed, ApplianceError, NotSent, TaskUnreadable
 from service.domain.ids import TaskId
 from service.observe.context import WorkContext, current, operation_id, working_as, working_on
 
@@ -43,6 +43,9 @@ class _Watch:
     since: float
     due: float
     waiters: list[_Waiter] = field(default_factory=list)
+    vain: int = 0
+    """So many answers about it in a row were of no use, the first of them at `vain_since`."""
+    vain_since: float = inf
 
     @property
     def until(self) -> float:
@@ -53,6 +56,11 @@ class _Watch:
         for waiter in self.waiters:
             waiter.tell(outcome)
 
+    def saw(self, trouble: NotSent | None, now: float) -> None:
+        """It was looked after, to no use if there is a `trouble`."""
+        self.vain = self.vain + 1 if trouble is not None else 0
+        self.vain_since = min(self.vain_since, now) if trouble is not None else inf
+
     def expire(self, now: float) -> None:
         for waiter in self.waiters:
             if waiter.until <= now:
@@ -62,17 +70,24 @@ class _Watch:
 class TaskRounds:
     """The loop runs while anybody waits, and looks when the first task is due. A look that
     failed for the moment is repeated after a pause; only a refusal is told to those who wait, and
-    that the appliance is closed.
+    that the appliance is closed. What came to nothing over a few tasks puts off none but those.
     """
 
     def __init__(
-        self, inquiry: TaskInquiry, tasks: OwnedTasks, pace: Pace, jitter: Callable[[], float]
+        self,
+        inquiry: TaskInquiry,
+        tasks: OwnedTasks,
+        pace: Pace,
+        jitter: Callable[[], float],
+        patience_s: float,
     ) -> None:
-        """`jitter` gives numbers in [0, 1)."""
+        """`jitter` gives numbers in [0, 1). Whoever waits for a task hears that it is unreadable
+        when for `patience_s` all that was answered about it was of no use."""
         self._inquiry = inquiry
         self._tasks = tasks
         self._pace = pace
         self._jitter = jitter
+        self._patience_s = patience_s
         self._watches: dict[TaskId, _Watch] = {}
         self._loop: asyncio.Task[None] | None = None
         self._not_before = 0.0
@@ -81,8 +96,8 @@ class TaskRounds:
         self._expiry = Expiry(self._expire)
 
     async def finished(self, task_id: TaskId, until: float = inf) -> Task:
-        """The task once it is over. Raises TaskForgotten, Rejected, ApplianceClosed; TimeoutError
-        at `until`."""
+        """The task once it is over. Raises TaskForgotten, TaskUnreadable, Rejected,
+        ApplianceClosed; TimeoutError at `until`."""
         watch = self._watch(task_id)
         waiter = _Waiter(asyncio.get_running_loop().create_future(), until)
         watch.waiters.append(waiter)
@@ -134,8 +149,8 @@ class TaskRounds:
             except NotSent as trouble:
                 failures += 1
                 if self._watches:  # Else they were all turned away, and the pause with them.
-                    pause_s = backoff_s(failures, self._jitter(), cap_s=MAX_PAUSE_S)
-                    self._not_before = clock() + max(pause_s, trouble.retry_after_s or 0.0)
+                    pause_s = max(self._pause_s(failures), trouble.retry_after_s or 0.0)
+                    self._not_before = clock() + pause_s
             except Exception as refusal:  # noqa: BLE001 - raised by those who wait
                 self._tell_all(refusal)
             else:
@@ -164,24 +179,53 @@ class TaskRounds:
         return max(self._pace.on_beat(first, len(self._watches)), self._not_before)
 
     async def _round(self) -> None:
-        """Look once: at all tasks where one call does for all, else at those that are due."""
+        """Look once: at all tasks where one call does for all, else at those that are due. Who is
+        looked after in vain comes last, and least, for a look may end at him."""
         now = asyncio.get_running_loop().time()
         everybody = self._inquiry.is_bulk()
         many = len(self._watches)
         watches = [
             each
             for each in self._watches.values()
-            if everybody or self._pace.on_beat(each.due, many) <= now
+            if (everybody and not each.vain) or self._pace.on_beat(each.due, many) <= now
         ]
         if not watches:
             return
-        with _on_behalf_of(watches):
-            await self._inquiry.look([watch.question for watch in watches], self._tell)
+        watches.sort(key=lambda each: each.vain)
+        are_all_vain = watches[0].vain > 0
+        troubles: dict[TaskId, NotSent] = {}
+
+        def tell(task_id: TaskId, news: News) -> None:
+            if isinstance(news, NotSent):
+                troubles[task_id] = news
+            else:
+                self._tell(task_id, news)
+
+        try:
+            with _on_behalf_of(watches):
+                await self._inquiry.look([watch.question for watch in watches], tell)
+        except NotSent as trouble:
+            self._put_off([each for each in watches if each.question.task_id in troubles], troubles)
+            if not (are_all_vain and trouble.is_answered):
+                raise  # What came to nothing over these before tells of no other.
+        else:
+            self._put_off(watches, troubles)
+
+    def _put_off(self, watches: Sequence[_Watch], troubles: Mapping[TaskId, NotSent]) -> None:
         now = asyncio.get_running_loop().time()
         for watch in watches:
-            watch.due = now + self._pace.pause_s(now - watch.since, len(watches))
+            task_id = watch.question.task_id
+            trouble = troubles.get(task_id)
+            watch.saw(trouble, now)
+            pause_s = self._pace.pause_s(now - watch.since, len(watches))
+            watch.due = now + (max(pause_s, self._pause_s(watch.vain)) if watch.vain else pause_s)
+            if trouble is not None and now - watch.vain_since >= self._patience_s:
+                self._tell(task_id, TaskUnreadable(trouble.error))
 
-    def _tell(self, task_id: TaskId, outcome: Task | TaskForgotten) -> None:
+    def _pause_s(self, failures: int) -> float:
+        return backoff_s(failures, self._jitter(), cap_s=MAX_PAUSE_S)
+
+    def _tell(self, task_id: TaskId, outcome: Task | Exception) -> None:
         watch = self._watches.pop(task_id, None)
         if watch is not None:
             watch.tell(outcome)

@@ -8,7 +8,8 @@ SitepairError
 |   |-- Ambiguous               it may have had an effect: look, then decide
 |   |-- Rejected                the appliance said no: the side fails with its words
 |   |   `-- LoginRefused        its credentials are refused
-|   `-- TaskForgotten           it no longer knows the task: look, then decide
+|   |-- TaskForgotten           it no longer knows the task: look, then decide
+|   `-- TaskUnreadable          nothing it says of the task is of use: look, it may run still
 |-- LeaseLost                   another worker owns the pairing: stop at once
 |   |-- Unwanted                it is to be canceled: claim it again, and hear that
 |   `-- DeclaredDead            this worker owns nothing any more
@@ -101,6 +102,10 @@ class TaskForgotten(ApplianceError):
             ApiError("TaskForgotten", f"The appliance no longer knows task {task_id}.", (task_id,))
         )
         self.task_id = task_id
+
+
+class TaskUnreadable(ApplianceError):
+    """The appliance has answered about this task for a good while, and never to any use."""
 
 
 class LeaseLost(SitepairError):

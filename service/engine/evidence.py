@@ -6,7 +6,7 @@ from enum import Enum, auto
 from math import inf
 
 from service.domain.appliance import Task, find_peer
-from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten
+from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten, TaskUnreadable
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
 from service.engine.case import Case
@@ -127,10 +127,13 @@ class Evidence:
 
     async def _end_of(self, task_id: TaskId) -> Task | None:
         """The task once it is over; None if one may not ask about it."""
-        try:
-            return await self._appliance.finished(task_id, self._case.deadline)
-        except TaskForgotten:
-            return None
+        while True:
+            try:
+                return await self._appliance.finished(task_id, self._case.deadline)
+            except TaskForgotten:
+                return None
+            except TaskUnreadable:
+                pass  # It may run still, and is outlasted as if it did.
 
     async def _listed(self, call: SiteCall) -> Sequence[Task] | None:
         """The tasks that `call` may have started; None if there is no list for us."""

@@ -20,6 +20,7 @@ from service.domain.errors import (
     NotSent,
     Rejected,
     TaskForgotten,
+    TaskUnreadable,
 )
 from service.domain.events import (
     AnswerLost,
@@ -191,7 +192,7 @@ class SideSaga:
             return await self._settle()
         try:
             return await self._conclude(await self._site.finished(task_id))
-        except TaskForgotten:
+        except (TaskForgotten, TaskUnreadable):
             return await self._settle()
 
     async def _conclude(self, task: Task) -> Seconds:

@@ -80,7 +80,7 @@ class Site:
         return self._evidence is not None and self._evidence.is_missed(patience_s, unknown_s)
 
     def finished(self, task_id: TaskId) -> Awaitable[Task]:
-        """The task once it is over. Raises TaskForgotten."""
+        """The task once it is over. Raises TaskForgotten, TaskUnreadable."""
         # Passed on rather than awaited: thousands wait here at once.
         return self._appliance.finished(task_id, self._case.deadline)
 

@@ -15,6 +15,7 @@ from service.domain.errors import (
     NotSent,
     Rejected,
     TaskForgotten,
+    TaskUnreadable,
 )
 from service.domain.events import (
     AnswerLost,
@@ -115,7 +116,7 @@ class Undoing:
         try:
             if self._side.task_id is not None:
                 return await self._conclude(undo, await self._site.finished(self._side.task_id))
-        except TaskForgotten:
+        except (TaskForgotten, TaskUnreadable):
             pass  # The list tells.
         return await self._look(undo)
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.appliance.exchange import Answer, Request
-from service.appliance.inquiry import Question, TaskInquiry
+from service.appliance.inquiry import News, Question, TaskInquiry
 from service.appliance.limits import Limits
 from service.domain.appliance import Task
 from service.domain.errors import NotSent, TaskForgotten
@@ -14,7 +14,7 @@ from tests.support.virtual_time import run
 from tests.unit.appliance.h4tasks import H4Tasks
 from tests.unit.appliance.values import a_task_id, an_answer
 
-Told = dict[TaskId, Task | TaskForgotten]
+Told = dict[TaskId, News]
 
 
 def tasks(count: int) -> dict[TaskId, float]:
@@ -224,15 +224,29 @@ def test_a_task_that_an_appliance_stumbles_over_keeps_no_other_from_being_seen_o
                 return an_answer(404)
             return an_answer(500) if request.path.removeprefix("/tasks/") in bad else None
 
-        appliance = H4Tasks(tasks(10), spoil=stumble)
-        inquiry, told = TaskInquiry(appliance.ask, Limits()), Told()
-        for _ in range(4):
-            left = [each for each in appliance.ends if each not in told]
-            with pytest.raises(NotSent):
-                await inquiry.look(
-                    [Question(each, OperationId("op")) for each in left], told.__setitem__
-                )
-        assert all_found(told, 7)
+        appliance = H4Tasks(dict(reversed(tasks(10).items())), spoil=stumble)
+        told = await look(TaskInquiry(appliance.ask, Limits()), appliance)
+        assert {each for each, news in told.items() if isinstance(news, NotSent)} == set(bad)
+        assert all_found({each: told[each] for each in told if each not in bad}, 7)
+
+    run(scene())
+
+
+def test_an_appliance_that_stumbles_over_all_is_not_asked_about_each() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(50), spoil=lambda _: an_answer(500))
+        with pytest.raises(NotSent):
+            await look(TaskInquiry(appliance.ask, Limits()), appliance)
+        assert appliance.asked["single"] <= Limits().connections
+
+    run(scene())
+
+
+def test_tasks_that_there_is_no_call_for_are_forgotten() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(3), spoil=lambda _: an_answer(501))
+        told = await look(TaskInquiry(appliance.ask, Limits()), appliance)
+        assert [type(each) for each in told.values()] == [TaskForgotten] * 3
 
     run(scene())
 
