@@ -71,27 +71,21 @@ class Calls:
     ) -> Outcome:
         clock = asyncio.get_running_loop().time
         began = clock()
-        status: int | None = None
-        error: str | None = "Cancelled"
+
+        def tell(status: int | None, error: str | None) -> None:
+            ms = round((clock() - began) * 1000, 1)
+            method, path = request.method, request.path
+            emit(ApplianceCalled(self.name, method, path, status, ms, error, also))
+
         try:
             outcome = await self._channel.send(request, headers, permit)
-            status = None if isinstance(outcome, Failure) else outcome.status
-            error = _error_code(outcome)
-        except NotSent as refusal:
-            error = refusal.error.code
+        except NotSent:
+            raise  # The permit's: nothing was called.
+        except BaseException:
+            tell(None, "Cancelled")
             raise
-        finally:
-            emit(
-                ApplianceCalled(
-                    appliance=self.name,
-                    method=request.method,
-                    path=request.path,
-                    status=status,
-                    ms=round((clock() - began) * 1000, 1),
-                    error=error,
-                    also=also,
-                )
-            )
+        status = None if isinstance(outcome, Failure) else outcome.status
+        tell(status, _error_code(outcome))
         self._breaker.saw(outcome)
         return outcome
 

@@ -17,6 +17,8 @@ from service.domain.appliance import Endpoint, Task
 from service.domain.errors import Ambiguous, LeaseTooShort, NotSent
 from service.domain.ids import ApplianceName
 from service.domain.thumbprint import thumbprint_of
+from service.observe.events import LogEvent
+from service.observe.logging import listening
 from simulator import fault
 from tests.integration.appliance.raw_server import Arrival, accepted, raw_server, response
 from tests.integration.appliance.rigs import LOOPBACK, channel_to, client_of, rig, until
@@ -89,11 +91,14 @@ async def test_a_change_is_sent_as_documented(method: str, path: str, change: Ch
 async def test_a_refused_permit_keeps_the_change_back(
     method: str, path: str, change: Change
 ) -> None:
+    told: list[LogEvent] = []
     async with raw_server(take_it) as server, client_of(server.spec()) as client:
+        await client.log_in()
         for _ in range(3):
-            with pytest.raises(LeaseTooShort):
+            with listening(told.append), pytest.raises(LeaseTooShort):
                 await change(client, refuse)
             assert acquired(client) == 0
+        assert not told  # For nobody was called.
         await change(client, granted)
         assert server.count(method, path) == 1
         assert len(server.arrivals) == 2
