@@ -4,7 +4,7 @@
 outcome                                        mutating call    call that only looks
 =============================================  ===============  ====================
 no connection, DNS, TLS handshake, time-out    NotSent          NotSent
-  before sending
+  before sending; no descriptor or memory left
 408, 429, 503                                  NotSent          NotSent
 sent, then cut, silent, garbled, too large,    Ambiguous        NotSent
   encoded; 2xx with an unreadable body
@@ -26,7 +26,7 @@ from http import HTTPStatus
 from service.appliance.exchange import AFTER_SENDING, Answer, Failure, FailureKind, Outcome
 from service.appliance.wire import read_error
 from service.domain.appliance import ApiError
-from service.domain.errors import Ambiguous, NotSent, Rejected
+from service.domain.errors import Ambiguous, NotSent, OutOfResources, Rejected
 
 SESSION_ENDED = "authentication token required"
 """In `WWW-Authenticate` it tells an ended session from every other 401 (h4-api 1)."""
@@ -41,6 +41,7 @@ _CODES = {
     FailureKind.UNREACHABLE: "ApplianceUnreachable",
     FailureKind.CONNECT_TIMEOUT: "ConnectTimeout",
     FailureKind.TLS_FAILED: "TlsFailed",
+    FailureKind.USED_UP: "OutOfResources",
     FailureKind.PIN_MISMATCH: "ManagementThumbprintMismatch",
     FailureKind.UNTRUSTED: "CertificateNotTrusted",
     FailureKind.FORBIDDEN: "EgressForbidden",
@@ -112,6 +113,8 @@ def judge_failure(failure: Failure, *, mutating: bool) -> NotSent | Ambiguous | 
         return Rejected(error, 0)
     if failure.kind in AFTER_SENDING and mutating:
         return Ambiguous(error)
+    if failure.kind is FailureKind.USED_UP:
+        return OutOfResources(error)
     return NotSent(error, is_answered=failure.kind in _USELESS)
 
 

@@ -49,7 +49,14 @@ from service.appliance.wire import (
     read_task,
 )
 from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task, normalized_url
-from service.domain.errors import Ambiguous, ApplianceClosed, ApplianceError, NotSent, Rejected
+from service.domain.errors import (
+    Ambiguous,
+    ApplianceClosed,
+    ApplianceError,
+    NotSent,
+    OutOfResources,
+    Rejected,
+)
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
 from service.domain.registration import Registration
@@ -179,12 +186,15 @@ class ApplianceClient:
 
     async def probe(self) -> ApiError | None:
         """Look through an open breaker: None if the appliance answers, or would have to be set
-        right by somebody, which it is no use to wait for. Does not close the breaker."""
+        right by somebody, which it is no use to wait for. Does not close the breaker. Raises
+        OutOfResources."""
         with probing() as probe:
             try:
                 await self._read(Request("GET", "/sites"), read_peers)
             except Rejected:
                 return None
+            except OutOfResources:
+                raise
             except ApplianceError as trouble:
                 return None if probe.is_answered else trouble.error
         return None

@@ -1,6 +1,8 @@
 """Opens connections to one appliance: to permitted addresses, in time, to whom we trust."""
 
 import asyncio
+import errno
+import resource
 import socket
 import ssl
 import sys
@@ -11,8 +13,16 @@ from service.appliance.egress import EgressForbidden, EgressPolicy, addresses_of
 from service.appliance.exchange import Failure, FailureKind
 from service.appliance.secured import Secured
 from service.appliance.tls import PinMismatch, Trust
+from service.observe.events import DialingFailed
+from service.observe.logging import emit
 
 Make = Callable[[Secured], Connection]
+
+_USED_UP = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, socket.EAI_MEMORY}
+)
+"""EAGAIN: of threads."""
+_SILENT_S = 60.0
 
 
 class Dialer:
@@ -29,6 +39,7 @@ class Dialer:
         self._unheard_ms = round(unheard_s * 1000)
         self._proven = ""
         """The address that led to a connection last; it is tried first."""
+        self._silent_until = float("-inf")
 
     async def dial(self, by: float, make: Make) -> Connection | Failure:
         """A new connection, made by `make`, whose certificate was checked; why there is none by
@@ -41,10 +52,20 @@ class Dialer:
         except PinMismatch as found:
             kind = FailureKind.PIN_MISMATCH
             return Failure(kind, "", expected=found.expected, presented=found.presented)
-        except (OSError, ValueError) as error:
-            kind = next(kind for known, kind in _KINDS if isinstance(error, known))
+        except (OSError, ValueError, MemoryError) as error:
             words = str(error).strip() or type(error).__name__
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) in _USED_UP:
+                self._tell_used_up(words[:300])
+                return Failure(FailureKind.USED_UP, words[:300])
+            kind = next(kind for known, kind in _KINDS if isinstance(error, known))
             return Failure(kind, words[:300])
+
+    def _tell_used_up(self, error: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._silent_until:
+            self._silent_until = now + _SILENT_S
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            emit(DialingFailed(error=error, limit=limit))
 
     async def _dial(self, by: float, make: Make) -> Connection:
         found = await addresses_of(self._host, self._egress)

@@ -145,7 +145,8 @@ class ApplianceFleet:
 
     async def probe(self, name: ApplianceName) -> ApiError | None:
         """One look at an appliance through its open breaker, which is closed here if it answers:
-        then None is returned. Raises what `registration_of` raises."""
+        then None is returned. Raises what `registration_of` raises, and
+        OutOfResources."""
         async with self._loading[name]:
             kept = await self._load(name)
         self._enter(kept)

@@ -1,6 +1,7 @@
 """Names to addresses, each looked up by a thread of its own."""
 
 import asyncio
+import errno
 import socket
 from contextlib import suppress
 from ipaddress import ip_address
@@ -35,7 +36,7 @@ async def resolved(host: str) -> tuple[str, ...]:
     try:
         Thread(target=look_up, name=f"resolver of {host}", daemon=True).start()
     except RuntimeError as error:  # The system has no more threads for us now.
-        raise OSError(str(error)) from error
+        raise OSError(errno.EAGAIN, str(error)) from error
     found = await answer
     if isinstance(found, Exception):
         raise found

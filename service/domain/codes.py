@@ -39,6 +39,7 @@ OURS = frozenset(
         "InvalidManagementUrl",
         "LeaseTooShort",
         "ManagementThumbprintMismatch",
+        "OutOfResources",
         "StoreUnavailable",
         "TlsFailed",
     }

@@ -4,7 +4,8 @@ SitepairError
 |-- ApplianceError              an appliance, or the way to it; `error` is in H4's shape
 |   |-- NotSent                 it had no effect: try again until the deadline
 |   |   |-- ApplianceClosed     its breaker is open: nothing is sent until a probe got through
-|   |   `-- LeaseTooShort       the worker may not change anything now
+|   |   |-- LeaseTooShort       the worker may not change anything now
+|   |   `-- OutOfResources      this process can open no connection
 |   |-- Ambiguous               it may have had an effect: look, then decide
 |   |-- Rejected                the appliance said no: the side fails with its words
 |   |   `-- LoginRefused        its credentials are refused
@@ -76,6 +77,10 @@ class LeaseTooShort(NotSent):
                 "LeaseTooShort", "The worker may not be the owner for as long as a call takes."
             )
         )
+
+
+class OutOfResources(NotSent):
+    """This process has no file descriptor or no memory left. It tells nothing of the appliance."""
 
 
 class Ambiguous(ApplianceError):

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.domain.errors import StoreUnavailable, UnknownAppliance
+from service.domain.errors import OutOfResources, StoreUnavailable, UnknownAppliance
 from service.domain.ids import ApplianceName
 from service.engine.policy import Policy
 from service.engine.ports import Ports
@@ -68,6 +68,8 @@ class BreakerKeeper:
                 await self._health.report({name: error})
         except UnknownAppliance:
             pass  # It was removed just now.
+        except OutOfResources:
+            pass  # It tells nothing of the appliance, and the next turn to probe comes by itself.
         except StoreUnavailable as trouble:
             # Nobody is worse off: the next turn to probe comes by itself.
             emit(StoreTroubled(doing=f"probing '{name}'", error=str(trouble)))

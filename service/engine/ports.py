@@ -159,7 +159,8 @@ class Breakers(Protocol):
         """Open these, and close all others but those that opened here a moment ago."""
 
     async def probe(self, name: ApplianceName) -> ApiError | None:
-        """One call through an open breaker; None when it was answered. Raises UnknownAppliance."""
+        """One call through an open breaker; None when it was answered. Raises UnknownAppliance,
+        OutOfResources."""
 
 
 class Health(Protocol):

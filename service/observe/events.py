@@ -32,6 +32,15 @@ class ApplianceCalled(LogEvent, frozen=True):
     also: tuple[str, ...] = ()
 
 
+class DialingFailed(LogEvent, frozen=True):
+    """An appliance could not be called: no file descriptor (this process may have `limit`) or no
+    memory was left. Tried again, and told once a minute for each appliance at most."""
+
+    level: ClassVar[Level] = "error"
+    error: str
+    limit: int
+
+
 class RequestServed(LogEvent, frozen=True):
     """One request of a caller. `route` is the pattern, never the raw path."""
 

@@ -1,9 +1,7 @@
 """File descriptors: all that may be had are taken, and it is told once when there are none."""
 
 import asyncio
-import contextlib
 import io
-import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -13,20 +11,8 @@ import pytest
 from service.descriptors import AcceptWatch, take_all
 from service.observe.events import AcceptFailed, LogEvent
 from service.observe.logging import listening
+from tests.support.descriptors import KIND, at_most, next_descriptor
 from tests.support.logs import captured_logs
-
-KIND = resource.RLIMIT_NOFILE
-
-
-@contextlib.contextmanager
-def at_most(limit: int) -> Iterator[None]:
-    """Within, this process may have no descriptor from `limit` on."""
-    soft, hard = resource.getrlimit(KIND)
-    resource.setrlimit(KIND, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(KIND, (soft, hard))
 
 
 @pytest.fixture
@@ -52,13 +38,6 @@ async def watched() -> AsyncIterator[asyncio.AbstractEventLoop]:
     loop.set_exception_handler(AcceptWatch())
     yield loop
     loop.set_exception_handler(before)
-
-
-def next_descriptor() -> int:
-    """The one that would be opened next."""
-    found = os.dup(0)
-    os.close(found)
-    return found
 
 
 def test_all_that_the_hard_limit_allows_are_taken() -> None:

@@ -1,16 +1,19 @@
 """A breaker over real connections: an appliance that is gone is left alone until it is back."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from service.appliance.exchange import granted
+from service.appliance.http import HttpsChannel
 from service.appliance.limits import CallTimeouts, Limits
-from service.domain.errors import ApplianceClosed, NotSent
+from service.domain.errors import ApplianceClosed, NotSent, OutOfResources
 from service.domain.ids import TaskId
 from service.domain.registration import LocalUser
 from simulator import Knobs, Rule, fault
 from tests.integration.appliance.rigs import Rig, registered, rig, spec_of, until
+from tests.support.descriptors import at_most, next_descriptor
 
 HASTY = CallTimeouts(connect_s=0.4, answer_s=0.2, total_s=0.5)
 TOUCHY = Limits(breaker_failures=3, breaker_over_s=0.05)
@@ -83,6 +86,23 @@ async def test_an_appliance_that_is_down_is_held_off_and_comes_back(mode: str) -
         assert await here.fleet.probe(here.client.name) is not None
         await here.here.up()
         assert await here.fleet.probe(here.client.name) is None
+        assert await here.client.peers() == ()
+
+
+async def test_that_no_descriptor_is_left_is_not_held_against_an_appliance() -> None:
+    async with rig(timeouts=HASTY, limits=replace(TOUCHY, breaker_over_s=0.0)) as here:
+        await here.client.log_in()
+        assert isinstance(here.client._channel, HttpsChannel)
+        for connection in list(here.client._channel._pool._open):
+            connection.close()
+        with at_most(next_descriptor()):
+            for _ in range(5):
+                with pytest.raises(OutOfResources):
+                    await here.client.peers()
+            assert not here.fleet.opened()
+            # Nor does it say why an appliance is closed.
+            with pytest.raises(OutOfResources):
+                await here.fleet.probe(here.client.name)
         assert await here.client.peers() == ()
 
 

@@ -21,6 +21,8 @@ from service.appliance.resolving import resolved
 from service.appliance.secured import Secured
 from service.appliance.tls import Trust, trust_of, unverified
 from service.domain.thumbprint import thumbprint_of
+from service.observe.events import DialingFailed, LogEvent
+from service.observe.logging import listening
 from tests.integration.appliance.raw_server import (
     Arrival,
     RawServer,
@@ -29,6 +31,7 @@ from tests.integration.appliance.raw_server import (
     server_context,
 )
 from tests.integration.appliance.rigs import LOOPBACK, QUICK, channel_to
+from tests.support.descriptors import at_most, next_descriptor
 
 LOOK = Request("GET", "/look")
 CHANGE = Request("POST", "/change", body=b"{}", mutating=True)
@@ -94,6 +97,18 @@ def failed(outcome: Outcome) -> Failure:
     """It, if it is one."""
     assert isinstance(outcome, Failure)
     return outcome
+
+
+async def test_that_no_descriptor_is_left_is_nobody_elses_fault_and_told_once() -> None:
+    told: list[LogEvent] = []
+    async with raw_server(echo) as server, channel_to(server) as channel:
+        limit = next_descriptor()
+        with listening(told.append), at_most(limit):
+            for _ in range(3):
+                outcome = failed(await channel.send(CHANGE, {}, granted))
+                assert outcome.kind is FailureKind.USED_UP
+        assert told == [DialingFailed(error="[Errno 24] Too many open files", limit=limit)]
+        assert isinstance(await channel.send(CHANGE, {}, granted), Answer)
 
 
 async def test_a_refused_address_leads_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +222,7 @@ async def test_where_no_thread_can_be_begun_nothing_is_sent(
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", start)
             failure = failed(await send(server))
-        assert failure.kind is FailureKind.UNREACHABLE
+        assert failure.kind is FailureKind.USED_UP
         assert server.count("POST") == 0
 
 

@@ -16,7 +16,12 @@ from tests.unit.appliance.values import an_answer, as_json, sample
 
 NOT_FOUND = as_json({"code": "SiteNotFound", "msg": "gone", "args": ["b"]})
 
-BEFORE_SENDING = [FailureKind.UNREACHABLE, FailureKind.CONNECT_TIMEOUT, FailureKind.TLS_FAILED]
+BEFORE_SENDING = [
+    FailureKind.UNREACHABLE,
+    FailureKind.CONNECT_TIMEOUT,
+    FailureKind.TLS_FAILED,
+    FailureKind.USED_UP,
+]
 AFTER_SENDING = [
     FailureKind.CUT,
     FailureKind.SILENT,
@@ -40,7 +45,7 @@ def test_every_way_to_fail_is_in_one_of_three_groups() -> None:
 @pytest.mark.parametrize("mutating", [True, False])
 @pytest.mark.parametrize("kind", BEFORE_SENDING)
 def test_what_failed_before_sending_was_not_sent(kind: FailureKind, mutating: bool) -> None:
-    assert type(judge(Failure(kind, "why"), mutating=mutating)) is NotSent
+    assert isinstance(judge(Failure(kind, "why"), mutating=mutating), NotSent)
 
 
 @pytest.mark.parametrize("kind", AFTER_SENDING)
