@@ -353,7 +353,10 @@ class Tables:
         standing = self.standing(name)
         standing.closed_since_s = standing.closed_error = None
         for row in self.pairings.values():
-            if row.waits_for == name:
+            if row.waits_for is None:
+                continue
+            is_closed = self.standing(row.waits_for).closed_since_s is not None
+            if row.waits_for == name or (is_closed and _goes_back_to(row.pairing, name)):
                 row.waits_for = None
                 self.notices.append("due")
 
@@ -477,6 +480,11 @@ class Tables:
             row.cancel = None
         if row.is_due:
             self.notices.append("due")
+
+
+def _goes_back_to(pairing: Pairing, name: ApplianceName) -> bool:
+    phase = pairing.phase or (Phase.ROLLING_BACK if pairing.error is not None else None)
+    return phase is Phase.ROLLING_BACK and name in {side.appliance for side in pairing.sides}
 
 
 def _is_fresh(life: Life, now: float) -> bool:

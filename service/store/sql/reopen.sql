@@ -1,11 +1,17 @@
 -- Opens an appliance to everybody, and makes due what was set aside for it.
 --
+-- On its way back a pairing goes on as soon as either of its two appliances answers, whichever of
+-- them it waits for: what is left on this one can be undone. If nothing is, the next claim sets it
+-- aside again. There is one at most with each appliance that is closed.
+--
 -- Why it is right: what is set aside at this very moment, by who saw it closed before, is not seen
--- here; whoever buries looks for that (unpark.sql). With :contact it answered just now.
+-- here; whoever buries looks for that (unpark.sql), but not for what waits for its other one, which
+-- goes on when that opens, or at its deadline. With :contact it answered just now.
 --
 -- Locks: the rows freed, in the order of their ids, then its row of health: PostgreSQL carries out
 -- last what nothing else reads. Whoever holds such a row of health wants no pairing any more.
--- Lives on: ix_pairing_waiting, pk_pairing, uq_appliance_name, pk_appliance_health.
+-- Lives on: ix_pairing_waiting, uq_pairing_active_couple, pk_pairing, uq_appliance_name,
+-- pk_appliance_health.
 with opened as (
   update appliance_health as h
   set closed_since = null,
@@ -18,8 +24,30 @@ with opened as (
   from appliance as a
   where a.name = :name and h.appliance_id = a.id
 ),
+turned_back as materialized (
+  select way_back.id
+  from appliance_health as h
+  join appliance as a on a.id = h.appliance_id
+  cross join lateral (
+    select p.id
+    from pairing as p
+    where p.couple_low = least(a.name, cast(:name as text))
+      and p.couple_high = greatest(a.name, cast(:name as text))
+      and p.state in ('QUEUED', 'RUNNING')
+      and p.waits_for = a.name
+      and (p.phase = 'ROLLING_BACK' or (p.phase is null and p.error is not null))
+    limit 1
+  ) as way_back
+  where h.closed_since is not null and a.name <> :name
+),
 waiting as materialized (
-  select id from pairing where waits_for = :name order by id for update
+  select id
+  from pairing
+  where id = any(array(
+    select id from pairing where waits_for = :name union all select id from turned_back
+  ))
+  order by id
+  for update
 ),
 freed as (
   update pairing

@@ -111,6 +111,29 @@ async def test_with_both_appliances_closed_it_waits_for_one_and_then_for_the_oth
     assert len(await claim(database)) == 1
 
 
+@pytest.mark.parametrize(("one", "other"), [("a", "b"), ("b", "a")])
+@pytest.mark.parametrize("phase", ["ROLLING_BACK", "VERIFYING"])
+async def test_on_the_way_back_it_goes_on_where_either_of_the_two_opens(
+    database: Database, sql: "Connection", one: str, other: str, phase: str
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    await register(database, "c")
+    await sql.execute(
+        "update side set state = 'SUCCEEDED', call = 'pair', start_time = 1, end_time = 1"
+    )
+    await sql.execute(
+        "update pairing set state = 'RUNNING', phase = $2, waits_for = $1, deadline = 9e12::bigint",
+        one,
+        phase,
+    )
+    health = Health(database)
+    await health.report({A: DOWN, B: DOWN})
+    await health.reopen(name("c"))
+    assert await waiting(sql) == [one]
+    await health.reopen(name(other))
+    assert len(await claim(database)) == (phase == "ROLLING_BACK")
+
+
 async def test_what_is_set_aside_keeps_its_state_and_its_deadline(database: Database) -> None:
     [pairing] = await accepted_now(database, ("a", "b"))
     await Health(database).report({B: DOWN})

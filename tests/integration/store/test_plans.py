@@ -235,7 +235,7 @@ async def test_what_waits_is_looked_through_by_appliance(crowded: "Connection") 
     # One in a hundred is late.
     assert 10 <= plan.most_rows <= 100
     plan = await plan_of(crowded, statement("reopen"), {"name": "a", "contact": True})
-    assert plan.indexes >= {"ix_pairing_waiting", "pk_pairing"}
+    assert plan.indexes >= {"ix_pairing_waiting", "uq_pairing_active_couple", "pk_pairing"}
     assert plan.whole_tables <= {"appliance", "appliance_health"}
 
 

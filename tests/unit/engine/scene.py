@@ -114,6 +114,12 @@ class Scene:
         return row.worker is not None
 
     @property
+    def waits_for(self) -> str | None:
+        """The closed appliance that it is set aside for."""
+        *_, row = self.tables.pairings.values()
+        return row.waits_for
+
+    @property
     def events(self) -> list[str]:
         """The types of its events; none before it was accepted."""
         rows = list(self.tables.pairings.values())[-1:]
