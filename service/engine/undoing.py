@@ -55,7 +55,8 @@ class Undoing:
     async def run(self) -> None:
         """Undo it, or put on record that it could not be.
 
-        Returns early if the appliance is closed. Raises LeaseLost, StoreUnavailable.
+        Returns early if the appliance is closed, but not as long as there is something to do on the
+        other one: it may open meanwhile. Raises LeaseLost, StoreUnavailable.
         """
         if self._side.undo is not None and (elsewhere := self._site.moved()) is not None:
             await self._give_up(elsewhere)
@@ -63,12 +64,20 @@ class Undoing:
             if self._case.left_s <= 0:
                 await self._end(undo)
                 return
+            self._case.closed.pop(self._name, None)
             try:
                 pause_s = await self._step(undo)
             except ApplianceClosed as closed:
                 self._case.closed[self._name] = closed.error
-                return
+                if not self._is_other_under_way():
+                    return
+                pause_s = self._policy.idle_s
             await self._case.pause(pause_s)
+
+    def _is_other_under_way(self) -> bool:
+        other = self._case.side(self._side.peer)
+        is_left = other.undo is not None and other.state is not SideState.ROLLBACK_FAILED
+        return is_left and other.appliance not in self._case.closed
 
     async def _end(self, undo: SiteCall) -> None:
         """The time is over. What was asked to go, and is gone, is undone, though its task runs

@@ -1,4 +1,4 @@
-"""A way back on which both appliances are closed goes on as soon as either of them answers."""
+"""A way back on which an appliance is closed, or both, goes on as soon as one answers."""
 
 import pytest
 
@@ -25,3 +25,17 @@ def test_what_can_be_undone_is_though_the_other_appliance_stays_away(*, is_await
         left = {side.appliance: side.state for side in pairing.sides}
         assert left.pop(comes_back) is SideState.ROLLED_BACK
         assert list(left.values()) == [SideState.ROLLBACK_FAILED]
+
+
+def test_what_opens_while_the_other_side_is_undone_is_undone_meanwhile() -> None:
+    with scene(a_pairing(cancel_s=1.0)) as here:
+        here.turn(ONE, task_ms=(RUNNING_MS, RUNNING_MS))
+        here.turn(OTHER, task_ms=(RUNNING_MS, RUNNING_MS))
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.turn(OTHER, task_ms=(1_000_000, 1_000_000))
+        here.stage.air.down.add(ONE)
+        here.until(lambda: ONE in here.tables.closed())
+        here.stage.air.down.discard(ONE)
+        pairing = here.until_over()
+        left = {side.appliance: side.state for side in pairing.sides}
+        assert left == {ONE: SideState.ROLLED_BACK, OTHER: SideState.ROLLBACK_FAILED}
