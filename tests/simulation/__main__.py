@@ -89,6 +89,7 @@ def _summary(tally: Tally, first: int, seconds: float) -> list[str]:
         f"{seconds:.1f} s, {speed}, {tally.steps} steps, {tally.virtual_s / 3600:.1f} hours",
         f"{killed}; missed: {missed}",
         f"ends: {ends}",
+        f"faults that never happened: {', '.join(tally.spared) or 'none'}",
     ]
 
 

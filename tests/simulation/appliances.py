@@ -7,6 +7,7 @@ worker's node, arrives on nobody's behalf, and what becomes of it no longer depe
 import asyncio
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
@@ -18,7 +19,6 @@ from service.domain.registration import ApplianceSpec
 from simulator.appliance import Appliance, Identity
 from simulator.faults import Action
 from simulator.knobs import Knobs, changed
-from simulator.tasks import Outcome as Done
 from simulator.wire import Answer as Reply
 from simulator.wire import Call
 from simulator.world import Visit, World
@@ -34,8 +34,12 @@ _BEFORE_SENDING = {
 }
 _SPOILT_TASKS = {
     CallFault.TASK_FAILS: Action("task_fails", code="TaskSpoilt", msg="The task was made to fail."),
+    CallFault.TASK_ACTS_AND_FAILS: Action("task_acts_and_fails", code="TaskSpoilt"),
     CallFault.TASK_MISMATCHES: Action("task_mismatch"),
+    CallFault.TASK_LIES: Action("task_lies"),
 }
+_NOT_ALWAYS = {*_SPOILT_TASKS, CallFault.ROWS_MISSING, CallFault.LATE, *_BEFORE_SENDING}
+"""Not every call that these are drawn for is one to which they can happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Air:
     cut: set[tuple[str, str]] = field(default_factory=set)
     down: set[str] = field(default_factory=set)
     latest_s: float = LATEST_S
+    struck: Counter[str] = field(default_factory=Counter)
+    """How often each fault really happened."""
 
     @property
     def now_ms(self) -> int:
@@ -144,6 +150,7 @@ class Way:
             is_slow = fault is CallFault.NO_CONNECTION_IN_TIME
             await asyncio.sleep(self._timeouts.connect_s if is_slow else air.way_s())
             air.tell(name, f"{request.method} {request.path} by {self.node.name}: {fault}")
+            air.struck[fault] += 1
             return Failure(_BEFORE_SENDING[fault], "simulated")
         await asyncio.sleep(air.way_s())
         if self.spec.thumbprint not in {None, self._appliance.thumbprint}:
@@ -191,6 +198,8 @@ class _Trip:
 
     def _arrive(self) -> None:
         air, fault = self._air, self._fault
+        if fault not in _NOT_ALWAYS:
+            self._strike()
         if fault is CallFault.LOST or not air.is_reached(self._node, self._appliance.name):
             self._back(Failure(FailureKind.CUT, "lost on the way"))
         elif fault is CallFault.HANGS:
@@ -232,7 +241,8 @@ class _Trip:
             self._back(Answer(200, {}, self._air.rng.choice(bodies)))
         else:
             if fault is CallFault.ROWS_MISSING and self._call.path == "/tasks/poll":
-                reply = _with_rows_missing(reply, self._air.rng)
+                whole, reply = reply, _with_rows_missing(reply, self._air.rng)
+                self._strike(is_so=reply != whole)
             headers = {name.lower(): value for name, value in reply.headers.items()}
             slow_s = self._air.rng.uniform(1, 15) if fault is CallFault.SLOW else 0.0
             self._back(Answer(reply.status, headers, reply.body), slow_s)
@@ -243,15 +253,19 @@ class _Trip:
         if self._fault in _SPOILT_TASKS and self._call.path.startswith("/sites"):
             visit.action = _SPOILT_TASKS[self._fault]
         reply = world.act(visit, now)
-        if self._fault is CallFault.TASK_LIES and reply.status == 202:
-            *_, task = self._appliance.tasks._known.values()
-            task.effect = lambda _: Done()
+        if visit.action is not None and reply.status == 202:
+            self._strike()
         world.leave(visit, now, reply.status)
         self._tell(str(reply.status))
         return reply
 
+    def _strike(self, *, is_so: bool = True) -> None:
+        if self._fault is not None and is_so:
+            self._air.struck[self._fault] += 1
+
     def _act_later(self) -> None:
         air = self._air
+        self._strike()
         late_s = air.rng.uniform(0.05, air.latest_s)
         air.loop.at(air.loop.instant + late_s, self._act)
 

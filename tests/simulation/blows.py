@@ -60,6 +60,7 @@ class Blows:
 
     def _befall(self, each: Befallen) -> None:
         if not self._is_calm:
+            self._stage.air.struck[each.blow] += 1
             self._strike[each.blow](each)
 
     def _calm_down(self) -> None:

@@ -26,6 +26,7 @@ class Tally:
     crashes: int = 0
     hit: set[Site] = field(default_factory=set)
     ends: Counter[str] = field(default_factory=Counter)
+    struck: Counter[str] = field(default_factory=Counter)
     failures: list[Report] = field(default_factory=list)
 
     def add(self, report: Report) -> None:
@@ -36,8 +37,14 @@ class Tally:
         self.crashes += report.crashes
         self.hit |= report.hit
         self.ends.update(report.ends)
+        self.struck.update(report.struck)
         if report.broken:
             self.failures.append(report)
+
+    @property
+    def spared(self) -> list[str]:
+        """The faults that never happened."""
+        return [str(fault) for fault in (*CallFault, *Blow) if not self.struck[fault]]
 
     @property
     def missed(self) -> list[Site]:

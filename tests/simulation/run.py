@@ -1,6 +1,7 @@
 """One seed, one run."""
 
 import traceback
+from collections import Counter
 from dataclasses import dataclass, field
 
 from service.domain.pairing import Operation
@@ -42,6 +43,8 @@ class Report:
     crashes: int
     hit: set[Site] = field(default_factory=set)
     ends: dict[str, int] = field(default_factory=dict)
+    struck: Counter[str] = field(default_factory=Counter)
+    """How often each kind of fault really happened."""
     trace: list[str] = field(default_factory=list)
 
 
@@ -125,6 +128,7 @@ class Run:
             crashes=self.crashes,
             hit=self.hit,
             ends=ends,
+            struck=self.stage.air.struck,
             trace=self.stage.trace.lines,
         )
 

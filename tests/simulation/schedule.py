@@ -36,7 +36,7 @@ class Blow(StrEnum):
     DARK = "appliance not reached by its peers"
     ROTATION = "new certificate, registered later"
     RESTART = "appliance restarted"
-    FORGET = "tasks forgotten"
+    FORGET = "finished tasks forgotten"
     EXPIRY = "sessions expired"
     PASSWORD = "another password, registered later"
     REMOVAL = "registration removed by hand, made anew later"
@@ -109,7 +109,7 @@ class _Draw:
 
 def drawn(seed: int) -> Schedule:
     """The schedule of a seed."""
-    rng = random.Random(f"schedule {seed}")
+    rng, more = random.Random(f"schedule {seed}"), random.Random(f"more of {seed}")
     draw = _Draw(rng, rng.choice((2, 2, 2, 3, 4)))
     count = draw.appliances
     draw.couples = [(one, other) for one in range(count) for other in range(one + 1, count)]
@@ -130,7 +130,7 @@ def drawn(seed: int) -> Schedule:
         clocks=tuple([_clock(rng) for _ in range(workers)]),
         database=_clock(rng),
         policy=_policy(rng),
-        weather=forecast(rng),
+        weather=forecast(rng, more),
         calm_s=calm_s,
     )
 
