@@ -12,8 +12,8 @@ from aiohttp import web
 
 from simulator.faults import BadFault, parse_rule
 from simulator.handle import SimulatedAppliance
-from simulator.knobs import BadKnob
-from simulator.truth import call_json, entry_json
+from simulator.knobs import MOST, BadKnob
+from simulator.truth import Kind, call_json, entry_json
 from simulator.world import Which
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ _LEVERS: dict[str, frozenset[str]] = {
 
 class _BadInput(Exception):
     """What the caller did wrong."""
+
+
+class _Unknown(Exception):
+    """What there is none of. Not aiohttp's, whose reasons take but one line."""
 
 
 async def serve(stack: AsyncExitStack, fleet: "Fleet", port: int) -> str:
@@ -94,6 +98,8 @@ async def _explained(request: web.Request, handler: _Handler) -> web.StreamRespo
         return await handler(request)
     except (_BadInput, BadFault, BadKnob) as fault:
         return _json({"error": str(fault)}, 400)
+    except _Unknown as fault:
+        return _json({"error": str(fault)}, 404)
     except web.HTTPException as fault:
         return _json({"error": fault.reason}, fault.status)
 
@@ -139,6 +145,8 @@ class _Control:
         name, operation_id, kind = (query.get(k) for k in ("appliance", "operationID", "kind"))
         if name is not None:
             self._named(name)
+        if kind not in {None, *get_args(Kind)}:
+            raise _BadInput(f"kind takes one of {', '.join(get_args(Kind))}, not {kind!r}")
         return _json(truth_json(self._fleet, name, operation_id, kind))
 
     async def forget_truth(self, _request: web.Request) -> web.Response:
@@ -188,14 +196,14 @@ class _Control:
     async def disarm_one(self, request: web.Request) -> web.Response:
         rule_id = request.match_info["id"]
         if not self._one(request).state.faults.remove(rule_id):
-            raise web.HTTPNotFound(reason=f"no fault {rule_id}")
+            raise _Unknown(f"no fault {rule_id}")
         return web.Response(status=204)
 
     async def pull(self, request: web.Request) -> web.Response:
         """The levers: what an operator, a disk or a power cut does to an appliance."""
         appliance, lever = self._one(request), request.match_info["lever"]
         if lever not in _LEVERS:
-            raise web.HTTPNotFound(reason=f"no lever {lever}; there are {', '.join(_LEVERS)}")
+            raise _Unknown(f"no lever {lever}; there are {', '.join(_LEVERS)}")
         raw = await _object(request)
         if unknown := set(raw) - _LEVERS[lever]:
             raise _BadInput(f"no field {', '.join(sorted(unknown))} in {lever}")
@@ -207,7 +215,7 @@ class _Control:
             case "up":
                 await appliance.up()
             case "clock":
-                appliance.skew_clock(_whole(raw, "offsetMs"))
+                appliance.skew_clock(_whole(raw, "offsetMs", -MOST))
             case _:
                 _SIMPLE_LEVERS[lever](appliance)
         return _json(appliance.as_json())
@@ -220,12 +228,12 @@ class _Control:
             return self._fleet[name]
         except KeyError:
             names = ", ".join(appliance.name for appliance in self._fleet.appliances)
-            raise web.HTTPNotFound(reason=f"no appliance {name}; there are {names}") from None
+            raise _Unknown(f"no appliance {name}; there are {names}") from None
 
 
 async def _take_down(appliance: SimulatedAppliance, raw: dict[str, Any]) -> None:
     mode: Mode = _field(raw, "mode", get_args(Mode), "refuse")
-    ms = _whole(raw, "ms") if "ms" in raw else 0
+    ms = _whole(raw, "ms", 0) if "ms" in raw else 0
     peers_too = _field(raw, "peersToo", (False, True), default=False)
     await appliance.down(mode, ms, peers_too=peers_too)
 
@@ -249,10 +257,10 @@ def _field(raw: dict[str, Any], name: str, choices: tuple[T, ...], default: T) -
     raise _BadInput(f"{name} takes one of {', '.join(map(str, choices))}, not {value!r}")
 
 
-def _whole(raw: dict[str, Any], name: str) -> int:
+def _whole(raw: dict[str, Any], name: str, least: int) -> int:
     value = raw.get(name)
-    if type(value) is not int:
-        raise _BadInput(f"{name} takes a whole number of ms, not {value!r}")
+    if type(value) is not int or not least <= value <= MOST:
+        raise _BadInput(f"{name} takes a whole number of ms from {least} to {MOST}, not {value!r}")
     return value
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
+from simulator.knobs import MOST
+
 ActionKind = Literal[
     "lost_answer",
     "reset",
@@ -134,7 +136,7 @@ class RuleBook:
         """Arm a rule; returns its id. Raises BadFault when it can not be."""
         try:
             path = re.compile(rule.path)
-        except re.error as fault:
+        except (re.error, OverflowError, RecursionError) as fault:
             raise BadFault(f"path is no regular expression: {fault}") from fault
         rule_id = f"f{self._next}"
         self._next += 1
@@ -232,6 +234,10 @@ def _rule(raw: Mapping[str, Any], action: Mapping[str, Any]) -> Rule:
     if faults:
         raise BadFault("; ".join(faults))
     rule = Rule(Action(**action), **raw)
+    if not 200 <= rule.action.status <= 599:
+        raise BadFault(f"action.status takes a status from 200 to 599, not {rule.action.status}")
+    if not rule.action.location.isprintable():
+        raise BadFault(f"action.location takes one line, not {rule.action.location!r}")
     return replace(rule, method=rule.method.upper())
 
 
@@ -261,7 +267,8 @@ def _complaint(hint: Any, value: object) -> str | None:
     if hint is float:
         return None if _is_number(value) and 0 <= float(str(value)) <= 1 else "a share from 0 to 1"
     if hint is int:
-        return None if type(value) is int and value >= 0 else "a whole number from 0 on"
+        is_count = type(value) is int and 0 <= value <= MOST
+        return None if is_count else f"a whole number from 0 to {MOST}"
     return None if isinstance(value, str) else "a text"
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+MOST = 10**12
+"""No time (ms) or count is beyond: sums of such numbers can still be told in JSON."""
 Policy = Literal["rejected", "task_fails", "succeeds"]
 """What becomes of a doubtful call: refused at once, accepted with a FAILED task, or it works."""
 
@@ -132,7 +134,7 @@ def _checked(name: str, value: object) -> object:
         return value
     if hint is int:
         if not _is_count(value):
-            raise BadKnob(f"{name} takes a whole number from 0 on, not {value!r}")
+            raise BadKnob(f"{name} takes a whole number from 0 to {MOST}, not {value!r}")
         return value
     return _checked_text(name, value)
 
@@ -159,4 +161,4 @@ def _checked_text(name: str, value: object) -> object:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST

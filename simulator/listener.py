@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from aiohttp import web
 
@@ -92,6 +93,7 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._timer: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._is_closed = False
         self.port = int(sock.getsockname()[1])
 
     @property
@@ -101,7 +103,7 @@ class Listener:
 
     async def open(self) -> None:
         """Listen, on the socket that it was made with."""
-        self._server = await self._serve()
+        await self._serve()
 
     async def down(self, mode: str = "refuse", ms: int = 0) -> None:
         """Cut every connection and take no more; slam: take and cut. Up again after `ms`, if any.
@@ -110,25 +112,30 @@ class Listener:
         the request runs on after that.
         """
         async with self._turn:
+            if self._is_closed:
+                return
             self._stop_listening()
             self._web.is_closed = True
             # Held even if nobody listens: no other socket may take the port meanwhile.
             self._sock = bound(self.port)
-            if mode == "slam":
-                self._server = await asyncio.get_running_loop().create_server(
-                    self._slammed, sock=self._sock
-                )
             if ms:
                 self._timer = asyncio.create_task(self._up_after(ms))
-            self._web.cut_all()
+            try:
+                if mode == "slam":
+                    await self._listen(self._slammed)
+            finally:
+                # Also for a caller who has gone meanwhile.
+                self._web.cut_all()
 
     async def up(self) -> None:
         """Serve again, whatever was before."""
         async with self._turn:
+            if self._is_closed:
+                return
             self._stop_listening()
             self._web.is_closed = False
             self._sock = bound(self.port)
-            self._server = await self._serve()
+            await self._serve()
 
     def cut_all(self) -> None:
         """Cut every connection; new ones are welcome."""
@@ -136,8 +143,10 @@ class Listener:
 
     async def close(self) -> None:
         """Cut everything, hung requests too, and wait until it is gone: well under a second."""
-        timer = self._timer
-        self._stop_listening()
+        async with self._turn:
+            self._is_closed = True
+            timer = self._timer
+            self._stop_listening()
         if timer is not None:
             await asyncio.gather(timer, return_exceptions=True)
         self._web.is_closed = True
@@ -148,15 +157,21 @@ class Listener:
             async with asyncio.timeout(_LAST_S):
                 await self._web.is_empty.wait()
 
-    async def _serve(self) -> asyncio.Server:
-        return await asyncio.get_running_loop().create_server(
+    async def _serve(self) -> None:
+        await self._listen(
             self._web,
-            sock=self._sock,
             ssl=self._context,
             backlog=1024,
             ssl_handshake_timeout=5,
             ssl_shutdown_timeout=0.2,
         )
+
+    async def _listen(self, protocol: Callable[[], asyncio.Protocol], **options: Any) -> None:
+        # Known before it listens: who is cancelled while that begins leaves none behind.
+        self._server = await asyncio.get_running_loop().create_server(
+            protocol, sock=self._sock, start_serving=False, **options
+        )
+        await self._server.start_serving()
 
     def _stop_listening(self) -> None:
         if self._server is not None:

@@ -100,6 +100,8 @@ class Tasks:
 
     def __init__(self) -> None:
         self._known: dict[str, Task] = {}
+        self._unknown: list[Task] = []
+        """Those that ran when they were forgotten, and may run still."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -124,13 +126,16 @@ class Tasks:
 
     def forget(self) -> None:
         """Know nothing any more. Tasks that run still take effect."""
+        all_tasks = (*self._unknown, *self._known.values())
+        self._unknown = [task for task in all_tasks if task.outcome is None]
         self._known.clear()
 
     def abandon(self) -> None:
         """Know nothing any more, and what has not ended never takes effect: a hard restart."""
-        for task in self._known.values():
+        self.forget()
+        for task in self._unknown:
             task.effect = None
-        self._known.clear()
+        self._unknown.clear()
 
     def _sweep(self, now: int, knobs: Knobs) -> None:
         """Free what is forgotten at the old end; later ones wait for their turn there."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from simulator import BadKnob, Fleet, FleetOptions, SimulatedAppliance, fault
 from simulator.wire import Call
@@ -289,6 +290,68 @@ async def test_who_has_not_shaken_hands_yet_is_cut_off_as_well(how: str) -> None
     writer.close()
 
 
+@pytest.mark.parametrize("downs", [1, 2])
+async def test_an_end_in_the_midst_of_a_down_leaves_nothing_open(downs: int) -> None:
+    before = asyncio.all_tasks()
+    async with Fleet.start(FleetOptions(count=1)) as fleet:
+        listener = fleet.appliances[0]._listener
+        going = [asyncio.create_task(listener.down("slam", ms=60_000)) for _ in range(downs)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in going)
+        await listener.close()
+        await asyncio.gather(*going)
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", listener.port))
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_down_whose_caller_has_gone_is_one_all_the_same() -> None:
+    async with Fleet.start(FleetOptions(count=1)) as fleet, aiohttp.ClientSession() as session:
+        (appliance,) = fleet.appliances
+        caller = Caller(session, appliance)
+        await caller.log_in()
+        going = asyncio.create_task(appliance.down("slam"))
+        await asyncio.sleep(0)
+        going.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await going
+        with pytest.raises(aiohttp.ClientError):
+            await caller.log_in()
+        await appliance.up()
+        assert await caller.log_in() == 200
+
+
+async def test_a_hard_restart_ends_forgotten_tasks_as_well() -> None:
+    async with two_callers(task_ms=[60_000] * 2, tasks_survive_restart=False) as (
+        fleet,
+        one,
+        other,
+    ):
+        await one.pair(other.appliance)
+        one.appliance.forget_tasks()
+        one.appliance.restart()
+        fleet.world.settle(fleet.now() + 60_000)
+        assert [each.outcome for each in fleet.world.truth.accepted] == ["ABANDONED"]
+        assert not one.appliance.state.peers
+
+
+async def test_a_fault_given_twice_happens_twice_and_one_that_is_cleared_no_more() -> None:
+    async with two_callers() as (_, one, _other):
+        rule = fault("slow", path="/sites", ms=50, times=2)
+        assert one.appliance.add_fault(rule) != one.appliance.add_fault(rule)
+        for _ in range(3):
+            assert (await one.call("GET", "/sites"))[0] == 200
+        first, second = one.appliance.state.faults.as_json()
+        assert (first["fired"], second["fired"]) == (2, 1)
+        under_way = asyncio.create_task(one.call("GET", "/sites"))
+        while one.appliance.state.faults.fired(second["id"]) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        one.appliance.clear_faults()
+        assert (await under_way)[0] == 200
+        one.appliance.add_fault(fault("status", path="/sites", status=503))
+        assert [(await one.call("GET", "/sites"))[0] for _ in range(2)] == [503, 200]
+
+
 async def test_refused_logins_are_counted_and_carry_no_marker() -> None:
     async with two_callers() as (fleet, one, _):
         assert await one.log_in("wrong") == 401
@@ -321,6 +384,37 @@ async def test_control_tells_the_truth_and_refuses_nonsense() -> None:
         for nonsense in ({"task_ms": "x"}, {"self": 1}, {"api_version": "new"}):
             async with session.patch(f"{fleet.control_url}/knobs", json=nonsense) as response:
                 assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "path", "body"),
+    [
+        (404, "GET", "/appliances/a%0Ab", None),
+        (404, "POST", "/appliances/site-1/a%0Ab", None),
+        (404, "DELETE", "/appliances/site-1/faults/a%0Ab", None),
+        (404, "GET", "/truth?appliance=a%0Ab", None),
+        (400, "GET", "/truth?kind=marriage", None),
+        (400, "POST", "/appliances/site-1/clock", {"offsetMs": 10**13}),
+        (400, "POST", "/appliances/site-1/down", {"ms": -1}),
+        (400, "POST", "/appliances/site-1/down", {"ms": 10**400}),
+        (400, "PATCH", "/knobs", {"task_ms": [0, 10**30]}),
+        (400, "PATCH", "/knobs", {"keep_alive_ms": 10**400}),
+        (400, "POST", "/faults", {"action": "hang", "path": "a{99999999999999999999}"}),
+        (400, "POST", "/faults", {"action": "hang", "path": "(" * 9999 + ")" * 9999}),
+        (400, "POST", "/faults", {"action": {"kind": "slow", "ms": 10**400}}),
+        (400, "POST", "/faults", {"action": {"kind": "status", "status": 0}}),
+        (400, "POST", "/faults", {"action": {"kind": "redirect", "location": "a\nb"}}),
+    ],
+)
+async def test_control_says_what_is_wrong(
+    status: int, method: str, path: str, body: object
+) -> None:
+    async with Fleet.start(FleetOptions(count=1)) as fleet, aiohttp.ClientSession() as session:
+        url = URL(fleet.control_url + path, encoded=True)
+        async with session.request(method, url, json=body) as response:
+            assert response.status == status
+            assert list(await response.json()) == ["error"]
+        assert await Caller(session, fleet.appliances[0]).log_in() == 200
 
 
 async def test_the_same_seed_makes_the_same_sites() -> None:
