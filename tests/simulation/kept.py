@@ -8,5 +8,6 @@ KEPT = {
     61: "a record made under an earlier registration was taken for somebody else's",
     102: "what was raised while looking after a forgotten task escaped from a rollback",
     1076: "a pairing that was dropped while another one was disowned was forgotten",
+    30028: "the clock was set forward between a beat and a burial: the living were buried",
     740706: "by hand it was undone after the verification began, but before that was written",
 }

@@ -272,7 +272,7 @@ class Tables:
     def bury(self, worker: WorkerId) -> float | None:
         """`bury.sql`, `free.sql`, `unpark.sql`."""
         judge, now = self.workers.get(worker), self._clock()
-        if judge is not None and now - judge.steady_since_s > judge.lease_s:
+        if judge is not None and _may_judge(judge, now):
             dead = [
                 id_
                 for id_, life in self.workers.items()
@@ -485,6 +485,10 @@ class Tables:
 def _goes_back_to(pairing: Pairing, name: ApplianceName) -> bool:
     phase = pairing.phase or (Phase.ROLLING_BACK if pairing.error is not None else None)
     return phase is Phase.ROLLING_BACK and name in {side.appliance for side in pairing.sides}
+
+
+def _may_judge(life: Life, now: float) -> bool:
+    return _is_fresh(life, now) and now - life.steady_since_s > life.lease_s
 
 
 def _is_fresh(life: Life, now: float) -> bool:

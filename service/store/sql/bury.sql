@@ -7,15 +7,17 @@
 -- after this one, in the same transaction, sees all that the dead one held (free.sql).
 --
 -- After the database was away, every row is old. So nobody judges before it has been there without
--- a gap for a whole lease (beat.sql): whoever lives has beaten since then. A row from the future
--- is as dead as an old one: the clock went back, and whoever lives has beaten by the new one since.
--- Nobody's row (leave.sql) goes in the same way; that is no news.
+-- a gap for a whole lease (beat.sql): whoever lives has beaten since then. The gap may be since the
+-- judge's own last beat, too; so nor does anybody judge who has not beaten within half a lease. A row
+-- from the future is as dead as an old one: the clock went back, and whoever lives has beaten by the
+-- new one since. Nobody's row (leave.sql) goes in the same way; that is no news.
 --
 -- Locks: the rows of the dead; nobody waits.
 -- Lives on: pk_worker. The table has a row for each process.
 with judge as (
   select from worker
   where id = :worker and clock_timestamp() - steady_since > lease_ms * interval '1 millisecond'
+    and clock_timestamp() - seen between interval '0' and lease_ms / 2 * interval '1 millisecond'
 ),
 dead as materialized (
   select id

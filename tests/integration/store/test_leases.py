@@ -179,6 +179,20 @@ async def test_after_a_gap_one_judges_nobody_until_a_lease_later(
     assert dead not in await living(sql)
 
 
+@pytest.mark.parametrize("gap_s", [LEASE_S / 2 + 1, LEASE_S * 2, -3600.0])
+async def test_after_a_gap_since_its_own_beat_one_judges_nobody(
+    database: Database, sql: "Connection", gap_s: float
+) -> None:
+    """The database was away, or its clock was set, between a beat and the burial after it."""
+    other, _ = await born(database)
+    heart = await judge(database, sql)
+    for each in await living(sql):
+        await sql.execute(AGE, each, gap_s)
+        await sql.execute(SETTLE, each, gap_s)
+    await heart.bury()
+    assert other in await living(sql)
+
+
 async def test_a_short_pause_between_beats_is_no_gap(database: Database, sql: "Connection") -> None:
     dead, _, _ = await owned(database, sql)
     mine, heart = await born(database)
