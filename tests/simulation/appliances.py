@@ -153,6 +153,8 @@ class Way:
             air.struck[fault] += 1
             return Failure(_BEFORE_SENDING[fault], "simulated")
         await asyncio.sleep(air.way_s())
+        if self.spec.management_url != self._appliance.identity.management_url:
+            return Failure(FailureKind.UNREACHABLE, "moved away")
         if self.spec.thumbprint not in {None, self._appliance.thumbprint}:
             return Failure(FailureKind.PIN_MISMATCH, "", self.spec.thumbprint, None)
         if request.mutating:
@@ -395,3 +397,25 @@ def drawn_knobs(rng: random.Random) -> Knobs:
     lag_ms = random.Random(repr(wishes)).choice((0,) * 6 + (6_000, 1_500))
     result = random.Random(f"result {wishes}").choice(("told", "told", "told", "omitted"))
     return changed(Knobs(), {**wishes, "list_lag_ms": lag_ms, "task_result": result})
+
+
+def with_more(knobs: Knobs, rng: random.Random, patience_s: float) -> Knobs:
+    """What came to be drawn later, with dice of its own. `patience_s` is how far behind its lists
+    may be: what they do not show for longer is not there, for all that the engine can know."""
+    wishes: dict[str, object] = {}
+    if rng.random() < 0.1:
+        wishes["poll_cells"] = "omitted"
+    if rng.random() < 0.15:
+        wishes["api_version"] = rng.choice(("4.6", "4.6", "4.5", "4.4"))
+        wishes["version_skew"] = rng.choice(("rejected", "task_fails"))
+    if rng.random() < 0.06:
+        wishes["list_lag_ms"] = int(rng.uniform(0.3, 0.8) * patience_s * 1000)
+    if rng.random() < 0.06:
+        wishes["replications"] = rng.choice(("rejected", "task_fails"))
+    if rng.random() < 0.05:
+        wishes["max_sessions"] = rng.choice((1, 2))
+    return changed(knobs, wishes)
+
+
+CALM_KNOBS = {"api_version": Knobs().api_version, "replications": "none"}
+"""Without these not everything can succeed: upgraded, and without replications."""

@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import partial
 
 from service.domain.ids import ApplianceName
+from simulator.knobs import changed
+from tests.simulation.appliances import CALM_KNOBS, thumbprint
 from tests.simulation.clockwork import Node
 from tests.simulation.process import Process
 from tests.simulation.schedule import Befallen, Blow
@@ -40,6 +42,11 @@ class Blows:
             Blow.REMOVAL: self._remove,
             Blow.BY_HAND: self._act_by_hand,
             Blow.CLOCK_STEP: self._set_clock,
+            Blow.MOVE: self._move,
+            Blow.ADDRESS: self._readdress,
+            Blow.PIN: self._rotate_management,
+            Blow.USER: self._change_user,
+            Blow.WRONG_PASSWORD: self._mistype_password,
         }
         self._left = stage.schedule.ambush.count if stage.schedule.ambush is not None else 0
 
@@ -77,6 +84,9 @@ class Blows:
             self._loop.resume(process.node)
         for name in stage.names:
             self._world.lighten(name, stage.now_ms)
+            knobs = self._world.appliances[name].knobs
+            if changed(knobs, CALM_KNOBS) != knobs:
+                self._world.turn(name, CALM_KNOBS, stage.now_ms)
             stage.register(name)
         if not stage.living:
             stage.start_process(stage.schedule.clocks[0])
@@ -210,6 +220,45 @@ class Blows:
         appliance.identity = replace(appliance.identity, password=password)
         self._stage.trace.tell(name, "has another password")
         self._later(each.lasts_s, lambda: self._stage.register(name))
+
+    def _move(self, each: Befallen) -> None:
+        name = self._appliance(each)
+        self._stage.move(name)
+        self._later(each.lasts_s, lambda: self._stage.register(name))
+
+    def _readdress(self, each: Befallen) -> None:
+        name = self._appliance(each)
+        appliance = self._world.appliances[name]
+        url = f"https://{name}.moved-at-{int(self._loop.instant * 1000)}.test"
+        appliance.identity = replace(appliance.identity, management_url=url)
+        self._stage.trace.tell(name, f"is called at {url}")
+        self._later(each.lasts_s, lambda: self._stage.register(name))
+
+    def _rotate_management(self, each: Befallen) -> None:
+        name = self._appliance(each)
+        appliance = self._world.appliances[name]
+        if appliance.thumbprint == appliance.api_thumbprint:
+            self._stage.rotate(name)
+            changed = appliance.api_thumbprint
+        else:
+            changed = thumbprint(self._stage.rng)
+        self._world.rotate(name, "management", changed, self._stage.now_ms)
+        self._stage.trace.tell(name, "presents another certificate to whoever manages it")
+        self._later(each.lasts_s, lambda: self._stage.register(name))
+
+    def _change_user(self, each: Befallen) -> None:
+        name = self._appliance(each)
+        self._stage.sso_users ^= {name}
+        self._register_if_known(name)
+
+    def _mistype_password(self, each: Befallen) -> None:
+        name = self._appliance(each)
+        self._register_if_known(name, "a wrong one")
+        self._later(each.lasts_s, lambda: self._stage.register(name))
+
+    def _register_if_known(self, name: str, password: str | None = None) -> None:
+        if ApplianceName(name) in self._stage.database.tables.registrations:
+            self._stage.register(name, password)
 
     def _remove(self, each: Befallen) -> None:
         name = self._appliance(each)

@@ -74,6 +74,7 @@ class Run:
             loop.run_until(lambda: self.callers.are_content, calm_s + PATIENCE_S)
             loop.run_until(lambda: False, max(calm_s + AFTERWARDS_S, stage.air.quiet_s))
             self.promises.judge_end()
+            stage.forget_moves()
             for operation in (Operation.REPAIR, Operation.UNPAIR):
                 self._prove(operation)
             self.promises.judge_complaints()

@@ -1,13 +1,14 @@
 """What a seed stands for: the appliances, what is asked of the service, what befalls it when."""
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from service.domain.pairing import OnFailure, Operation
 from service.engine.policy import Policy
 from simulator.knobs import Knobs
-from tests.simulation.appliances import drawn_knobs
+from tests.simulation.appliances import drawn_knobs, with_more
 from tests.simulation.clockwork import Clock
 from tests.simulation.sites import Site, all_sites
 from tests.simulation.weather import Weather, forecast
@@ -42,6 +43,21 @@ class Blow(StrEnum):
     REMOVAL = "registration removed by hand, made anew later"
     BY_HAND = "somebody pairs or unpairs two appliances by hand"
     CLOCK_STEP = "the database's clock is set"
+    MOVE = "another API URL, registered later"
+    ADDRESS = "another management URL, registered later"
+    PIN = "new certificate of the management, registered later"
+    USER = "another user registered"
+    WRONG_PASSWORD = "wrong password registered, the right one later"
+
+
+LATER: Mapping[Blow, float] = {
+    Blow.MOVE: 0.08,
+    Blow.ADDRESS: 0.06,
+    Blow.PIN: 0.05,
+    Blow.USER: 0.08,
+    Blow.WRONG_PASSWORD: 0.05,
+}
+"""How likely a run has one; drawn with dice of their own, as `weather.LATER`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,8 @@ class Schedule:
 @dataclass(slots=True)
 class _Draw:
     rng: random.Random
+    more: random.Random
+    """For the blows that came to be drawn later."""
     appliances: int
     couples: list[tuple[int, int]] = field(default_factory=list)
     is_rush: bool = False
@@ -109,8 +127,8 @@ class _Draw:
 
 def drawn(seed: int) -> Schedule:
     """The schedule of a seed."""
-    rng, more = random.Random(f"schedule {seed}"), random.Random(f"more of {seed}")
-    draw = _Draw(rng, rng.choice((2, 2, 2, 3, 4)))
+    rng = random.Random(f"schedule {seed}")
+    draw = _Draw(rng, random.Random(f"more blows {seed}"), rng.choice((2, 2, 2, 3, 4)))
     count = draw.appliances
     draw.couples = [(one, other) for one in range(count) for other in range(one + 1, count)]
     draw.is_rush = count > 2 and rng.random() < 0.5
@@ -119,7 +137,7 @@ def drawn(seed: int) -> Schedule:
     before = {couple: _before(rng) for couple in draw.couples}
     calm_s = rng.choice((10.0, 30.0, 60.0, 120.0))
     workers = rng.choice((2, 2, 3))
-    return Schedule(
+    schedule = Schedule(
         seed=seed,
         knobs=tuple([drawn_knobs(rng) for _ in range(count)]),
         skews_ms=tuple([rng.choice((0, 0, -600_000, 300_000)) for _ in range(count)]),
@@ -130,9 +148,12 @@ def drawn(seed: int) -> Schedule:
         clocks=tuple([_clock(rng) for _ in range(workers)]),
         database=_clock(rng),
         policy=_policy(rng),
-        weather=forecast(rng, more),
+        weather=forecast(rng, random.Random(f"more weather {seed}")),
         calm_s=calm_s,
     )
+    more, patience_s = random.Random(f"more knobs {seed}"), schedule.policy.verify_timeout_s
+    knobs = tuple([with_more(each, more, patience_s) for each in schedule.knobs])
+    return replace(schedule, knobs=knobs)
 
 
 def _how_many(draw: _Draw) -> int:
@@ -173,25 +194,27 @@ def _wanted(draw: _Draw, before: dict[tuple[int, int], Before], calm_s: float) -
 
 def _befallen(draw: _Draw, workers: int, calm_s: float) -> tuple[Befallen, ...]:
     rng = draw.rng
-    blows = rng.sample(list(Blow), rng.choice((0, 1, 2, 3, 5)))
+    blows = rng.sample([blow for blow in Blow if blow not in LATER], rng.choice((0, 1, 2, 3, 5)))
     if rng.random() < 0.6:
         blows += [Blow.CRASH_SOON, Blow.CRASH_SOON]
-    if not blows:
-        return ()
+    count = rng.choice((1, 2, 4, 8)) if blows else 0
+    found = [_blow(rng, blows, calm_s) for _ in range(count)]
+    later = [blow for blow, odd in LATER.items() if draw.more.random() < odd]
+    found += [_blow(draw.more, [blow], calm_s) for blow in later]
+    return tuple(sorted(found, key=lambda each: each.at_s))
+
+
+def _blow(rng: random.Random, blows: Sequence[Blow], calm_s: float) -> Befallen:
     # Most blows fall where the pairings are: at the beginning.
     ends = [min(calm_s, limit) for limit in (2.0, 6.0, calm_s)]
-    found = [
-        Befallen(
-            at_s=rng.uniform(0, rng.choice(ends)),
-            blow=rng.choice(blows),
-            whom=rng.randrange(60),
-            other=rng.randrange(60),
-            lasts_s=rng.choice((rng.uniform(0, 2), rng.uniform(0, 15), rng.uniform(10, 60))),
-            steps=rng.choice((rng.randrange(40), rng.randrange(400))),
-        )
-        for _ in range(rng.choice((1, 2, 4, 8)))
-    ]
-    return tuple(sorted(found, key=lambda each: each.at_s))
+    return Befallen(
+        at_s=rng.uniform(0, rng.choice(ends)),
+        blow=rng.choice(blows),
+        whom=rng.randrange(60),
+        other=rng.randrange(60),
+        lasts_s=rng.choice((rng.uniform(0, 2), rng.uniform(0, 15), rng.uniform(10, 60))),
+        steps=rng.choice((rng.randrange(40), rng.randrange(400))),
+    )
 
 
 def _ambush(rng: random.Random) -> Ambush:

@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from service.domain.appliance import normalized_url
 from service.domain.ids import ApplianceName
-from service.domain.registration import ApplianceSpec, LocalUser, Registration
+from service.domain.registration import (
+    ApplianceSpec,
+    Credentials,
+    LocalUser,
+    Registration,
+    SsoUser,
+)
 from service.domain.thumbprint import Thumbprint
-from simulator.appliance import Peer
+from simulator.appliance import Identity, Peer
+from simulator.pairing import address_of
 from simulator.peers import posted_as
 from simulator.wire import Call
 from simulator.world import World
@@ -53,6 +61,8 @@ class Stage:
         self.stepped_at_s = float("-inf")
         self.disturbed: dict[str, float] = {}
         """When something else than the service last changed what is true of an appliance."""
+        self.sso_users: set[str] = set()
+        """The appliances at which the service is registered with a user of the single sign-on."""
         self._register_all()
         self._prepare_couples()
         for clock in schedule.clocks:
@@ -92,8 +102,9 @@ class Stage:
         for name in self.names:
             self.register(name)
 
-    def register(self, name: str) -> None:
-        """What an operator would register now: certificates as presented, the right password."""
+    def register(self, name: str, password: str | None = None) -> None:
+        """What an operator would register now: certificates as presented, and a password that is
+        the right one unless it is given."""
         appliance = self.air.world.appliances[name]
         known = self.database.tables.registrations.get(ApplianceName(name))
         spec = ApplianceSpec(
@@ -101,7 +112,7 @@ class Stage:
             management_url=appliance.identity.management_url,
             api_url=appliance.identity.api_url,
             api_thumbprint=Thumbprint(appliance.api_thumbprint),
-            credentials=LocalUser(appliance.identity.username, appliance.identity.password),
+            credentials=self._credentials(appliance.identity, password),
             thumbprint=Thumbprint(appliance.thumbprint),
         )
         if known is not None and known.spec == spec:
@@ -112,8 +123,10 @@ class Stage:
             registration = Registration(number, spec, 1, now, now)
         else:
             is_new = known.spec.credentials != spec.credentials
+            before = dict.fromkeys((normalized_url(known.spec.api_url), *known.former_api_urls))
             registration = replace(
                 known,
+                former_api_urls=tuple([u for u in before if u != normalized_url(spec.api_url)]),
                 spec=spec,
                 version=known.version + 1,
                 last_updated=now,
@@ -122,6 +135,11 @@ class Stage:
         self.database.tables.register(registration)
         self.database.settle()
         self.trace.tell("operator", f"registers {name}, version {registration.version}")
+
+    def _credentials(self, who: Identity, password: str | None) -> Credentials:
+        if who.name in self.sso_users:
+            return SsoUser(who.sso_username, password or who.sso_password)
+        return LocalUser(who.username, password or who.password)
 
     def _prepare_couples(self) -> None:
         for (one, other), before in self.schedule.before.items():
@@ -177,6 +195,39 @@ class Stage:
         self.disturbed[name] = self.loop.instant
         self.air.world.rotate(name, "api", thumbprint(self.rng), self.now_ms)
         self.trace.tell(name, "presents another certificate")
+
+    def move(self, name: str) -> None:
+        """Its peers are to reach the appliance at another address, some of them at that only."""
+        world = self.air.world
+        appliance = world.appliances[name]
+        old = appliance.identity.api_url
+        new = f"https://10.72.{self.rng.randrange(250)}.{self.rng.randrange(250)}:8048/"
+        appliance.identity = replace(appliance.identity, api_url=new)
+        world._by_address[address_of(new)] = appliance
+        # Under an address where nobody is some would make a record of nobody, for good.
+        ways = {each.knobs.unreachable_peer for each in world.appliances.values()}
+        if "succeeds" not in ways and self.rng.random() < 0.5:
+            del world._by_address[address_of(old)]
+        self.trace.tell(name, f"is reached by its peers at {new}, before at {old}")
+
+    def forget_moves(self) -> None:
+        """By hand, records are brought up to date that the service cannot know."""
+        for holder in self.air.world.appliances.values():
+            for record in holder.peers.values():
+                if self.is_unknown(record):
+                    url = self.air.world.appliances[record.site].identity.api_url
+                    record.url = posted_as(url, holder.knobs)
+                    record.shown = None
+
+    def is_unknown(self, record: Peer) -> bool:
+        """Whether it is under a URL that is not registered, and was not since its appliance was
+        removed and registered again: such a record stays unseen (docs/architecture.md)."""
+        registration = self.database.tables.registrations.get(ApplianceName(record.site))
+        if registration is None:
+            return False
+        endpoint = registration.endpoint
+        known = {normalized_url(endpoint.api_url), *endpoint.former_api_urls}
+        return normalized_url(record.url) not in known
 
     # What time it is, and who works.
 
