@@ -99,6 +99,11 @@ class Air:
         last_ms = max([due_ms for due_ms, _, _ in self.world._agenda], default=0)
         return (last_ms - BEGINNING_MS) / 1000 + 0.001
 
+    @property
+    def longest_lag_s(self) -> float:
+        """How far behind a list may be."""
+        return max(each.knobs.list_lag_ms for each in self.world.appliances.values()) / 1000
+
     def connect(self, spec: ApplianceSpec, conditions: Conditions) -> "Way":
         """Implements `Conditions.connect`, for the node that runs."""
         return Way(self, current_node(), spec, conditions.timeouts)

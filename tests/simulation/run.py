@@ -73,6 +73,8 @@ class Run:
             loop.run_until(lambda: False, calm_s)
             loop.run_until(lambda: self.callers.are_content, calm_s + PATIENCE_S)
             loop.run_until(lambda: False, max(calm_s + AFTERWARDS_S, stage.air.quiet_s))
+            # What a list is behind is no fault: by now it tells what is.
+            loop.run_until(lambda: False, loop.instant + stage.air.longest_lag_s)
             self.promises.judge_end()
             stage.forget_moves()
             for operation in (Operation.REPAIR, Operation.UNPAIR):
