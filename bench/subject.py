@@ -9,7 +9,7 @@ from uuid import UUID
 
 import uuid_utils.compat
 
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.events import (
     PairingEvent,
     PairingStarted,
@@ -25,7 +25,6 @@ from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId, Wo
 from service.domain.pairing import Operation, Pairing, Side
 from service.domain.registration import ApplianceSpec, Author, LocalUser
 from service.domain.thumbprint import Thumbprint
-from service.engine.ports import Change
 from service.store.appliances import Appliances
 from service.store.audit import Audit, AuditFilter
 from service.store.claims import Claims

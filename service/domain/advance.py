@@ -1,10 +1,27 @@
-"""One event, and what it makes: the pairing after it, and its entry in the chain."""
+"""What events make of a pairing: its next state, and their entries in its chain."""
+
+from msgspec import Struct
 
 from service.domain import chain, transitions
 from service.domain.events import CancelRequested, Entry, PairingEvent, PairingRetried, SideEvent
+from service.domain.ids import ApplianceName
 from service.domain.pairing import ChainPosition, Pairing
 
 _ASKED_LATER = (CancelRequested, PairingRetried)
+
+
+class Change(Struct, frozen=True):
+    """A pairing as it is after `entries`, which were appended to its chain one after another; at
+    least one. This is what the journal writes.
+
+    `release` gives the pairing up: any worker may claim it from then on, or, with `waits_for`,
+    once that appliance is open again.
+    """
+
+    pairing: Pairing
+    entries: tuple[Entry, ...]
+    release: bool = False
+    waits_for: ApplianceName | None = None
 
 
 def advance(

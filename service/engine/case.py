@@ -8,7 +8,7 @@ from math import inf
 
 from msgspec import Struct
 
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.appliance import ApiError, Endpoint
 from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.events import (
@@ -28,7 +28,7 @@ from service.domain.pairing import (
     Pairing,
     Side,
 )
-from service.engine.ports import Change, Journal, Permit
+from service.engine.ports import Journal, Permit
 from service.observe.events import Move, PairingEnded, PairingMoved, RollbackIncomplete
 from service.observe.logging import emit
 

@@ -6,25 +6,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-from msgspec import Struct
-
+from service.domain.advance import Change
 from service.domain.appliance import ApiError, Endpoint, Peer, Task
-from service.domain.events import Entry
 from service.domain.ids import ApplianceName, PairingId, TaskId
-from service.domain.pairing import CancelWish, Claimed, Pairing, SiteCall
-
-
-class Change(Struct, frozen=True):
-    """A pairing as it is after `entries`, which were appended to its chain one after another.
-
-    `release` gives the pairing up: any worker may claim it from then on, or, with `waits_for`,
-    once that appliance is open again.
-    """
-
-    pairing: Pairing
-    entries: tuple[Entry, ...]
-    release: bool = False
-    waits_for: ApplianceName | None = None
+from service.domain.pairing import CancelWish, Claimed, SiteCall
 
 
 class Journal(Protocol):

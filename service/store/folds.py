@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from service.domain.advance import Change
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import Pairing, PairingState, Side
@@ -18,30 +18,6 @@ from service.store.rows import (
 
 FoldKey = tuple[PairingId, int]
 """A pairing, and the epoch under which it was changed."""
-
-
-class Change(Protocol):
-    """What is handed over: a pairing as it is after `entries`, appended one after another.
-
-    `release` gives the pairing up: any worker may claim it from then on, or, with `waits_for`,
-    once that appliance is open again.
-    """
-
-    @property
-    def pairing(self) -> Pairing:
-        """The new state."""
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """What led to it; at least one."""
-
-    @property
-    def release(self) -> bool:
-        """Whether its worker lets go of it."""
-
-    @property
-    def waits_for(self) -> ApplianceName | None:
-        """The appliance without which nothing can be done about it."""
 
 
 @dataclass(slots=True)

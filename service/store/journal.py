@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 from sqlalchemy import TextClause
 
+from service.domain.advance import Change
 from service.domain.errors import LeaseLost, Unwanted
 from service.observe.events import JournalUnsure
 from service.observe.figures import JournalFigures
 from service.observe.logging import emit
-from service.store.folds import Change, Fold, FoldKey, folded, parameters, standing_parameters
+from service.store.folds import Fold, FoldKey, folded, parameters, standing_parameters
 from service.store.group import GroupCommit
 from service.store.patience import Patience
 from service.store.statements import statement

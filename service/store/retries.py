@@ -1,12 +1,11 @@
 """Trying a pairing again that did not succeed: the one change of state that no worker makes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.errors import (
     LeaseLost,
     NotRetryable,
@@ -15,7 +14,7 @@ from service.domain.errors import (
     UnknownAppliance,
 )
 from service.domain.events import Entry, PairingEvent, PairingRetried, SideEvent, SideReopened
-from service.domain.ids import ApplianceName, PairingId
+from service.domain.ids import PairingId
 from service.domain.pairing import ROLLBACK_S, Pairing, PairingState
 from service.domain.registration import Author
 from service.store.database import Database
@@ -27,16 +26,6 @@ from service.store.pairings import Pairings, active, succeeded_since
 from service.store.patience import Patience
 from service.store.statements import statement
 from service.store.tables import appliance
-
-
-@dataclass(frozen=True, slots=True)
-class Reopening:
-    """A pairing that is over no more. Implements `folds.Change`."""
-
-    pairing: Pairing
-    entries: tuple[Entry, ...]
-    release: bool = True
-    waits_for: ApplianceName | None = None
 
 
 class Retries:
@@ -62,8 +51,7 @@ class Retries:
         if before.state not in {PairingState.FAILED, PairingState.CANCELED}:
             raise NotRetryable(pairing_id, before.state.value)
         await self._need_appliances(before)
-        after, entries = _reopened(before, author, self._clock())
-        reopening = Reopening(after, entries)
+        reopening = _reopened(before, author, self._clock())
         try:
             if before.left_behind:
                 await self._patience.see_through(lambda: self._take_up(before, reopening))
@@ -78,9 +66,9 @@ class Retries:
                 raise
             rows = await self._database.run(active(before))
             raise PairingActive(rows[0].id if rows else pairing_id) from error
-        return after
+        return reopening.pairing
 
-    async def _take_up(self, left: Pairing, reopening: Reopening) -> None:
+    async def _take_up(self, left: Pairing, reopening: Change) -> None:
         """What was left behind, and then found there by a pairing that succeeded, is part of what
         that one promised.
 
@@ -104,15 +92,16 @@ class Retries:
             raise UnknownAppliance(*unknown)
 
 
-def _reopened(before: Pairing, author: Author, now: int) -> tuple[Pairing, tuple[Entry, ...]]:
+def _reopened(before: Pairing, author: Author, now: int) -> Change:
     timeout_s = ROLLBACK_S if before.left_behind else before.timeout_s
     events: list[PairingEvent | SideEvent] = [
         PairingRetried(author.user, author.operation_id, timeout_s)
     ]
     if not before.left_behind:
         events += [SideReopened(side.appliance) for side in before.sides]
-    after, entries = before, []
+    after = before
+    entries: list[Entry] = []
     for event in events:
         after, entry = advance(after, event, at=now, actor=author.user)
         entries.append(entry)
-    return after, tuple(entries)
+    return Change(after, tuple(entries), release=True)

@@ -4,13 +4,12 @@ import random
 from functools import partial
 from uuid import UUID
 
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.errors import LeaseLost, RequestError, StoreUnavailable
 from service.domain.events import Entry, PairingAccepted, PairingRetried, SideReopened
 from service.domain.ids import ApplianceName, OperationId, PairingId
 from service.domain.pairing import CancelWish, OnFailure, Operation, Pairing, Side
 from service.domain.registration import Author
-from service.engine.ports import Change
 from service.store.journal import Journal
 from tests.simulation.database import Lane
 from tests.simulation.schedule import Wanted

@@ -13,14 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from service.domain import events as e
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.appliance import ApiError
 from service.domain.errors import IllegalTransition, SitepairError
 from service.domain.events import Entry, PairingAccepted
 from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId, WorkerId
 from service.domain.pairing import Assignment, CancelWish, OnFailure, Operation, Pairing, Side
 from service.domain.registration import Author, LoginEnd, LoginOutcome, LoginRefusal
-from service.engine.ports import Change
 from service.store.cancels import Cancels
 from service.store.claims import Claims
 from service.store.database import Database

@@ -4,12 +4,11 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from service.domain import chain
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.appliance import ApiError
 from service.domain.events import PairingAccepted, PairingEvent, PairingFailed, PairingStarted
 from service.domain.ids import PairingId
 from service.domain.pairing import ChainPosition, Operation, Pairing, Side
-from service.engine.ports import Change
 from service.store.database import Database
 from service.store.intake import IdempotencyKey
 from service.store.intake import _Candidate as Candidate

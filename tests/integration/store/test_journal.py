@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import asyncpg
 from msgspec.structs import replace
 
+from service.domain.advance import Change
 from service.domain.appliance import read_sent
 from service.domain.errors import LeaseLost, SitepairError, StoreUnavailable
 from service.domain.events import PairingHandedBack, PairRequested, PeerFound, TaskAccepted
 from service.domain.ids import TaskId
 from service.domain.pairing import Pairing, PairingState, SideState
-from service.engine.ports import Change
 from service.store.database import Database
 from service.store.journal import Journal
 from service.store.pairings import Pairings

@@ -7,11 +7,10 @@ from uuid import UUID, uuid4
 import asyncpg
 from msgspec.structs import replace
 
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.events import PairingStarted
 from service.domain.ids import BatchId, PairingId
 from service.domain.pairing import ChainPosition, PairingState
-from service.engine.ports import Change
 from service.store.batches import Batches
 from service.store.database import Database
 from service.store.journal import Journal

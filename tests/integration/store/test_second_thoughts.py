@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
+from service.domain.advance import Change
 from service.domain.errors import (
     NotRetryable,
     PairingActive,
@@ -36,7 +37,6 @@ from service.domain.events import (
 from service.domain.ids import OperationId, PairingId
 from service.domain.pairing import CancelWish, Pairing, PairingState, SideState
 from service.domain.registration import Author
-from service.engine.ports import Change
 from service.store.cancels import Cancels
 from service.store.database import Database
 from service.store.pairings import Pairings

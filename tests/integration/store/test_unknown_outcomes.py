@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.events import PairingHandedBack, PairingStarted, PairRequested
 from service.domain.pairing import Pairing
-from service.engine.ports import Change
 from service.store import intake as intake_module
 from service.store.database import Database
 from service.store.intake import IdempotencyKey, Intake

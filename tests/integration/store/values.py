@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from msgspec import structs
 
 from service.domain import chain, transitions
+from service.domain.advance import Change
 from service.domain.appliance import ApiError
 from service.domain.events import (
     PairingEvent,
@@ -28,7 +29,6 @@ from service.domain.ids import ApplianceName, OperationId, TaskId, WorkerId
 from service.domain.pairing import Assignment, ChainPosition, Operation, Pairing, Side
 from service.domain.registration import ApplianceSpec, Author, LocalUser, Registration
 from service.domain.thumbprint import Thumbprint
-from service.engine.ports import Change
 from service.store.appliances import Appliances
 from service.store.claims import Claims
 from service.store.database import Database

@@ -9,13 +9,12 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import update
 
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.appliance import ApiError
 from service.domain.events import PairingEvent, PairingFailed, PairingStarted, SideEvent
 from service.domain.ids import ApplianceName, WorkerId
 from service.domain.pairing import Pairing
 from service.domain.registration import LoginRefusal
-from service.engine.ports import Change
 from service.store.appliances import Appliances
 from service.store.audit import Audit, AuditFilter, Place, Recorded
 from service.store.batches import Batches

@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from service.domain.advance import Change
 from service.domain.events import (
     PairRequested,
     RepairRequested,
@@ -14,7 +15,6 @@ from service.domain.events import (
 from service.domain.ids import TaskId
 from service.domain.pairing import Assignment, Operation
 from service.engine.case import Case, Driver
-from service.engine.ports import Change
 from tests.support.virtual_time import now, run
 from tests.unit.domain.values import ENDPOINT_A, ENDPOINT_B, ERROR, A, B, a_pairing
 

@@ -11,10 +11,10 @@ import pytest
 from msgspec import structs
 from sqlalchemy import TextClause
 
-from service.domain.advance import advance
+from service.domain.advance import Change, advance
 from service.domain.errors import LeaseLost, StoreUnavailable, Unwanted
-from service.domain.events import Entry, PairingFailed, PairingHandedBack, PairingStarted
-from service.domain.ids import ApplianceName, PairingId
+from service.domain.events import PairingFailed, PairingHandedBack, PairingStarted
+from service.domain.ids import PairingId
 from service.domain.pairing import Pairing
 from service.store.errors import Locked, RolledBack
 from service.store.journal import Journal
@@ -22,16 +22,6 @@ from service.store.statements import statement
 from tests.support.arrays import elements
 from tests.support.virtual_time import now, run
 from tests.unit.domain.values import ERROR, a_pairing
-
-
-@dataclass(frozen=True)
-class Handed:
-    """A change."""
-
-    pairing: Pairing
-    entries: tuple[Entry, ...]
-    release: bool = False
-    waits_for: ApplianceName | None = None
 
 
 @dataclass(frozen=True)
@@ -113,22 +103,22 @@ def numbered(number: int) -> Pairing:
     return structs.replace(a_pairing(), id=PairingId(UUID(int=number)), epoch=1)
 
 
-def started(before: Pairing) -> Handed:
+def started(before: Pairing) -> Change:
     """A worker took it."""
     after, entry = advance(before, PairingStarted("w", before.epoch), at=5, actor="w")
-    return Handed(after, (entry,))
+    return Change(after, (entry,))
 
 
-def handed_back(before: Handed) -> Handed:
+def handed_back(before: Change) -> Change:
     """A worker gave it up."""
     after, entry = advance(before.pairing, PairingHandedBack("w"), at=6, actor="w")
-    return Handed(after, (entry,), release=True)
+    return Change(after, (entry,), release=True)
 
 
-def failed(before: Pairing) -> Handed:
+def failed(before: Pairing) -> Change:
     """Its end."""
     after, entry = advance(before, PairingFailed(ERROR), at=6, actor="w")
-    return Handed(after, (entry,))
+    return Change(after, (entry,))
 
 
 def table(*pairings: Pairing) -> Table:
@@ -137,7 +127,7 @@ def table(*pairings: Pairing) -> Table:
 
 
 async def written(
-    lane: Table, changes: Sequence[Handed], patience_s: float = 15.0
+    lane: Table, changes: Sequence[Change], patience_s: float = 15.0
 ) -> list[BaseException | None]:
     """What the callers are told whose changes come all at once."""
     journal = Journal(lane, patience_s=patience_s, jitter=lambda: 0.5)
