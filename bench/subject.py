@@ -10,6 +10,7 @@ from uuid import UUID
 import uuid_utils.compat
 
 from service.domain.advance import Change, advance
+from service.domain.author import Author
 from service.domain.events import (
     PairingEvent,
     PairingStarted,
@@ -23,7 +24,7 @@ from service.domain.events import (
 )
 from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId, WorkerId
 from service.domain.pairing import Operation, Pairing, Side
-from service.domain.registration import ApplianceSpec, Author, LocalUser
+from service.domain.registration import ApplianceSpec, LocalUser
 from service.domain.thumbprint import Thumbprint
 from service.store.appliances import Appliances
 from service.store.audit import Audit, AuditFilter

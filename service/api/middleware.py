@@ -9,9 +9,9 @@ from service.api import auth
 from service.api.parts import PROCESS
 from service.api.problems import problem_of, respond
 from service.api.refusals import InvalidOperationId, UnknownPath
+from service.domain.author import Author
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import OperationId, is_operation_id
-from service.domain.registration import Author
 from service.observe.context import new_operation_id, operation_id, working_on
 from service.observe.events import RequestCrashed, RequestServed, StoreTroubled
 from service.observe.logging import emit

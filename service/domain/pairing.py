@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from service.domain.appliance import ApiError, Endpoint, SentJson, id_sent
+from service.domain.author import Author
 from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId, TaskId
 from service.domain.thumbprint import Thumbprint
 
@@ -228,21 +229,15 @@ class Pairing(Struct, frozen=True):
         return tuple([side for side in self.sides if side.state is SideState.ROLLBACK_FAILED])
 
 
-class CancelWish(Struct, frozen=True):
-    """Who asked for a pairing to be canceled, and under which operationID."""
-
-    user: str
-    operation_id: OperationId
-
-
 class Assignment(Struct, frozen=True):
     """A pairing handed to a worker: the endpoints as registered at that moment, in the order of
-    its sides, how long it still has by the database's clock, and whether it is to be canceled."""
+    its sides, how long it still has by the database's clock, and who wants it canceled, if
+    anybody does."""
 
     pairing: Pairing
     endpoints: tuple[Endpoint, Endpoint]
     remaining_s: float
-    cancel: CancelWish | None = None
+    cancel: Author | None = None
 
 
 class Claimed(Struct, frozen=True):

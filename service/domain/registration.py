@@ -5,7 +5,7 @@ from enum import Enum
 from uuid import UUID
 
 from service.domain.appliance import ApiError, Endpoint
-from service.domain.ids import ApplianceName, OperationId
+from service.domain.ids import ApplianceName
 from service.domain.thumbprint import Thumbprint
 
 
@@ -104,11 +104,3 @@ class ApplianceHealth:
     error: ApiError | None = None
     last_contact: int | None = None
     refused: LoginRefusal | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """On whose behalf something is done: the audit trail's actor, and their correlation id."""
-
-    user: str
-    operation_id: OperationId

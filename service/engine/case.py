@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from service.domain.advance import Change, advance
 from service.domain.appliance import ApiError, Endpoint
+from service.domain.author import Author
 from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.events import (
     CallRequested,
@@ -22,12 +23,7 @@ from service.domain.events import (
     SideEvent,
 )
 from service.domain.ids import ApplianceName
-from service.domain.pairing import (
-    Assignment,
-    CancelWish,
-    Pairing,
-    Side,
-)
+from service.domain.pairing import Assignment, Pairing, Side
 from service.engine.ports import Journal, Permit
 from service.observe.events import Move, PairingEnded, PairingMoved, RollbackIncomplete
 from service.observe.logging import emit
@@ -65,14 +61,14 @@ class Case:
     # Tens of thousands are in flight, each with two of `SideSaga` and of `Site`.
     __slots__ = (
         "_called_at",
+        "_canceled",
+        "_canceled_by",
         "_driver",
         "_endpoints",
         "_journal",
         "_noted_at",
         "_notes",
         "_owned_since",
-        "_wish",
-        "_wished",
         "_written",
         "closed",
         "deadline",
@@ -93,8 +89,8 @@ class Case:
         self._written = self.pairing
         self._notes: list[Note] = []
         self._noted_at = float("inf")
-        self._wish = assignment.cancel
-        self._wished: asyncio.Event | None = None
+        self._canceled_by = assignment.cancel
+        self._canceled: asyncio.Event | None = None
 
     def side(self, appliance: ApplianceName) -> Side:
         """The side that runs on `appliance`, as it is now."""
@@ -123,7 +119,7 @@ class Case:
     @property
     def is_promising(self) -> bool:
         """Whether it may still succeed: no side failed, and nobody wants it canceled."""
-        is_wanted = self._wish is None and not self.pairing.is_canceling
+        is_wanted = self._canceled_by is None and not self.pairing.is_canceling
         return is_wanted and self.pairing.failed_side is None
 
     def first_called_at(self, appliance: ApplianceName) -> float:
@@ -132,11 +128,11 @@ class Case:
         here, there = self._called_at
         return here if self.pairing.sides[0].appliance == appliance else there
 
-    def want_canceled(self, wish: CancelWish) -> None:
+    def want_canceled(self, by: Author) -> None:
         """Begin no new step any more; whoever pauses before one goes on at once."""
-        self._wish = wish
-        if self._wished is not None:
-            self._wished.set()
+        self._canceled_by = by
+        if self._canceled is not None:
+            self._canceled.set()
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but not past the deadline."""
@@ -145,18 +141,19 @@ class Case:
 
     async def pause_unless_canceled(self, seconds: float) -> None:
         """Sleep, but not past the deadline, nor longer than the pairing is wanted."""
-        if seconds <= 0 or self._wish is not None or self.pairing.is_canceling:
+        if seconds <= 0 or self._canceled_by is not None or self.pairing.is_canceling:
             return
         # Made when it is wanted: few pause here, and it takes a tenth of what a case does.
-        self._wished = self._wished or asyncio.Event()
+        self._canceled = self._canceled or asyncio.Event()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, self.left_s)):
-                await self._wished.wait()
+                await self._canceled.wait()
 
     async def heed_cancel(self) -> None:
         """Take a wish to cancel into the chain. Raises like `record`."""
-        if self._wish is not None and not self.pairing.is_canceling:
-            await self.record(CancelRequested(self._wish.user, self._wish.operation_id))
+        by = self._canceled_by
+        if by is not None and not self.pairing.is_canceling:
+            await self.record(CancelRequested(by.user, by.operation_id))
 
     async def record(self, *events: PairingEvent | SideEvent, release: bool = False) -> None:
         """Apply `events` in their order and wait until they are durable, together.

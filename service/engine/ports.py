@@ -8,8 +8,9 @@ from typing import Protocol
 
 from service.domain.advance import Change
 from service.domain.appliance import ApiError, Endpoint, Peer, Task
+from service.domain.author import Author
 from service.domain.ids import ApplianceName, PairingId, TaskId
-from service.domain.pairing import CancelWish, Claimed, SiteCall
+from service.domain.pairing import Claimed, SiteCall
 
 
 class Journal(Protocol):
@@ -37,8 +38,8 @@ class Claims(Protocol):
     async def disown(self, driven: Collection[PairingId]) -> None:
         """Give up whatever this worker owns besides `driven`. Raises StoreUnavailable."""
 
-    async def wishes(self) -> Mapping[PairingId, CancelWish]:
-        """Which of the pairings that this worker owns are to be canceled. Raises
+    async def wishes(self) -> Mapping[PairingId, Author]:
+        """Which of the pairings that this worker owns are to be canceled, and who wants it. Raises
         StoreUnavailable."""
 
 

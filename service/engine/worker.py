@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from service.domain.appliance import ApiError
+from service.domain.author import Author
 from service.domain.errors import (
     LeaseLost,
     SitepairError,
@@ -13,7 +14,7 @@ from service.domain.errors import (
 )
 from service.domain.events import PairingHandedBack
 from service.domain.ids import PairingId, WorkerId
-from service.domain.pairing import CancelWish, Claimed
+from service.domain.pairing import Claimed
 from service.engine.breakers import BreakerKeeper
 from service.engine.case import Case, Driver
 from service.engine.defects import DEFECT
@@ -127,12 +128,12 @@ class Worker:
     async def _hear_of_wishes(self) -> None:
         while True:
             await self._ports.cancels.wait(self._policy.idle_s)
-            for pairing_id, wish in (await self._wishes()).items():
+            for pairing_id, author in (await self._wishes()).items():
                 case = self._cases.get(pairing_id)
                 if case is not None:
-                    case.want_canceled(wish)
+                    case.want_canceled(author)
 
-    async def _wishes(self) -> Mapping[PairingId, CancelWish]:
+    async def _wishes(self) -> Mapping[PairingId, Author]:
         try:
             return await self._ports.claims.wishes()
         except StoreUnavailable as trouble:

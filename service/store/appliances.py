@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain import chain
 from service.domain.appliance import normalized_url
+from service.domain.author import Author
 from service.domain.errors import ApplianceBusy, ApplianceExists, UnknownAppliance
 from service.domain.events import ApplianceEvent, ApplianceRegistered, ApplianceRemoved, Entry
 from service.domain.ids import ApplianceName
 from service.domain.pairing import ChainPosition
-from service.domain.registration import ApplianceSpec, Author, Credentials, LocalUser, Registration
+from service.domain.registration import ApplianceSpec, Credentials, LocalUser, Registration
 from service.domain.thumbprint import Thumbprint
 from service.store.columns import is_one_of
 from service.store.database import Database

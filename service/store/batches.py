@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
+from service.domain.author import Author
 from service.domain.batch import Batch, Counts
 from service.domain.errors import UnknownBatch
 from service.domain.ids import BatchId
 from service.domain.pairing import PairingState
-from service.domain.registration import Author
 from service.store.database import Database
 from service.store.errors import following
 from service.store.intake import PATIENCE_S

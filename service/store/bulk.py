@@ -15,6 +15,7 @@ from sqlalchemy import Row, TextClause, or_, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.domain.author import Author
 from service.domain.batch import Rejection
 from service.domain.errors import (
     BatchRejected,
@@ -25,7 +26,6 @@ from service.domain.errors import (
     UnknownAppliance,
 )
 from service.domain.ids import ApplianceName, BatchId, PairingId
-from service.domain.registration import Author
 from service.observe.events import BatchAccepted
 from service.observe.logging import emit
 from service.store.bulkrows import EVENT, PAIRING, SIDE, Candidate, Couple, Record, Rows

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import uuid_utils
 
+from service.domain.author import Author
 from service.domain.chain import Openings
 from service.domain.events import PairingAccepted
 from service.domain.ids import ApplianceName, BatchId
 from service.domain.pairing import PairingState, SideState
-from service.domain.registration import Author
 from service.store.intake import PairingRequest, accepted_detail
 from service.store.rows import line_of, to_text, to_time
 

@@ -2,10 +2,10 @@
 
 from sqlalchemy import text
 
+from service.domain.author import Author
 from service.domain.errors import PairingOver
 from service.domain.ids import PairingId
 from service.domain.pairing import Pairing, PairingState
-from service.domain.registration import Author
 from service.store.database import Database
 from service.store.pairings import Pairings
 

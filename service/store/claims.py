@@ -8,8 +8,9 @@ from uuid import UUID
 from sqlalchemy import Row, select, text
 
 from service.domain.appliance import Endpoint
+from service.domain.author import Author
 from service.domain.ids import OperationId, PairingId, WorkerId
-from service.domain.pairing import Assignment, CancelWish, Claimed, Side
+from service.domain.pairing import Assignment, Claimed, Side
 from service.domain.thumbprint import Thumbprint
 from service.store.database import Database
 from service.store.rows import pairing_from
@@ -65,8 +66,8 @@ class Claims:
                 statement("disown"), {"worker": self._worker, "driven": list(driven)}
             )
 
-    async def wishes(self) -> Mapping[PairingId, CancelWish]:
-        """Which of the pairings that this worker owns are to be canceled. Raises
+    async def wishes(self) -> Mapping[PairingId, Author]:
+        """Which of the pairings that this worker owns are to be canceled, and who wants it. Raises
         StoreUnavailable."""
         rows = await self._database.run(to_cancel(self._worker))
         return {PairingId(row.id): _wish(row) for row in rows}
@@ -95,8 +96,8 @@ def _assignment(row: Row[Any]) -> Assignment:
     )
 
 
-def _wish(row: Row[Any]) -> CancelWish:
-    return CancelWish(row.cancel_user, OperationId(row.cancel_operation_id))
+def _wish(row: Row[Any]) -> Author:
+    return Author(row.cancel_user, OperationId(row.cancel_operation_id))
 
 
 def _endpoint(side: Side, fields: Mapping[Any, Any], prefix: str) -> Endpoint:

@@ -14,6 +14,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.domain import chain
+from service.domain.author import Author
 from service.domain.backoff import backoff_s
 from service.domain.errors import (
     IdempotencyKeyReused,
@@ -24,7 +25,6 @@ from service.domain.errors import (
 from service.domain.events import PairingAccepted
 from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import ChainPosition, OnFailure, Operation, Pairing, Side
-from service.domain.registration import Author
 from service.store.database import Database
 from service.store.errors import UNIQUE_VIOLATION, Locked, RolledBack, following, sqlstate
 from service.store.group import GroupCommit

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from service.domain.advance import Change, advance
+from service.domain.author import Author
 from service.domain.errors import (
     LeaseLost,
     NotRetryable,
@@ -16,7 +17,6 @@ from service.domain.errors import (
 from service.domain.events import Entry, PairingEvent, PairingRetried, SideEvent, SideReopened
 from service.domain.ids import PairingId
 from service.domain.pairing import ROLLBACK_S, Pairing, PairingState
-from service.domain.registration import Author
 from service.store.database import Database
 from service.store.errors import UNIQUE_VIOLATION, following, sqlstate
 from service.store.folds import folded, parameters

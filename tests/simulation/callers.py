@@ -5,11 +5,11 @@ from functools import partial
 from uuid import UUID
 
 from service.domain.advance import Change, advance
+from service.domain.author import Author
 from service.domain.errors import LeaseLost, RequestError, StoreUnavailable
 from service.domain.events import Entry, PairingAccepted, PairingRetried, SideReopened
 from service.domain.ids import ApplianceName, OperationId, PairingId
-from service.domain.pairing import CancelWish, OnFailure, Operation, Pairing, Side
-from service.domain.registration import Author
+from service.domain.pairing import OnFailure, Operation, Pairing, Side
 from service.store.journal import Journal
 from tests.simulation.database import Lane
 from tests.simulation.schedule import Wanted
@@ -137,7 +137,7 @@ class Callers:
         if not pairing.is_over:
             self._stage.trace.tell("caller", f"cancels {pairing.operation_id}")
             self._tables.cancel(
-                pairing_id, CancelWish("caller", OperationId(f"{pairing.operation_id}.cancel"))
+                pairing_id, Author("caller", OperationId(f"{pairing.operation_id}.cancel"))
             )
             self._stage.database.settle()
 

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from service.domain.appliance import ApiError
+from service.domain.author import Author
 from service.domain.errors import SitepairError, StoreUnavailable
 from service.domain.ids import ApplianceName, PairingId, WorkerId
-from service.domain.pairing import CancelWish, Claimed
+from service.domain.pairing import Claimed
 from service.domain.registration import LoginOutcome, LoginRefusal, Registration
 from service.store.errors import RolledBack
 from service.store.notify import Signal
@@ -205,7 +206,7 @@ class WorkerPorts:
         kept = set(driven)
         await self._ask("disown", lambda: self._tables.disown(self._worker, kept), in_steps=True)
 
-    async def wishes(self) -> Mapping[PairingId, CancelWish]:
+    async def wishes(self) -> Mapping[PairingId, Author]:
         """Implements `Claims.wishes`."""
         return await self._ask("wishes", lambda: self._tables.wishes(self._worker))
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from service.domain import chain
 from service.domain.appliance import ApiError, Endpoint
+from service.domain.author import Author
 from service.domain.errors import (
     DeclaredDead,
     NotRetryable,
@@ -27,7 +28,6 @@ from service.domain.events import Entry, PairingAccepted
 from service.domain.ids import ApplianceName, PairingId, TaskId, WorkerId
 from service.domain.pairing import (
     Assignment,
-    CancelWish,
     ChainPosition,
     Claimed,
     Pairing,
@@ -55,7 +55,7 @@ class Row:
     pairing: Pairing
     worker: WorkerId | None = None
     waits_for: ApplianceName | None = None
-    cancel: CancelWish | None = None
+    cancel: Author | None = None
     entries: list[Entry] = field(default_factory=list)
 
     @property
@@ -64,7 +64,7 @@ class Row:
         return self.worker is None and self.waits_for is None and self.pairing.state in ACTIVE
 
     @property
-    def wish(self) -> CancelWish | None:
+    def wish(self) -> Author | None:
         """A wish to cancel that its chain does not know of yet."""
         is_news = self.cancel is not None and not self.pairing.is_canceling
         return self.cancel if is_news and self.pairing.state in ACTIVE else None
@@ -135,7 +135,7 @@ class Tables:
         self.pairings[pairing.id] = row
         self.notices.append("due")
 
-    def cancel(self, pairing_id: PairingId, wish: CancelWish) -> None:
+    def cancel(self, pairing_id: PairingId, wish: Author) -> None:
         """Somebody wants it canceled. Raises PairingOver."""
         row = self.pairings[pairing_id]
         if row.pairing.state in {PairingState.SUCCEEDED, PairingState.FAILED}:
@@ -220,7 +220,7 @@ class Tables:
                 row.worker = None
                 self.notices.append("due")
 
-    def wishes(self, worker: WorkerId) -> Mapping[PairingId, CancelWish]:
+    def wishes(self, worker: WorkerId) -> Mapping[PairingId, Author]:
         """Which of its pairings are to be canceled."""
         return {
             id_: row.wish

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 from service.domain import events as e
 from service.domain.advance import Change, advance
 from service.domain.appliance import ApiError
+from service.domain.author import Author
 from service.domain.errors import IllegalTransition, SitepairError
 from service.domain.events import Entry, PairingAccepted
 from service.domain.ids import ApplianceName, OperationId, PairingId, TaskId, WorkerId
-from service.domain.pairing import Assignment, CancelWish, OnFailure, Operation, Pairing, Side
-from service.domain.registration import Author, LoginEnd, LoginOutcome, LoginRefusal
+from service.domain.pairing import Assignment, OnFailure, Operation, Pairing, Side
+from service.domain.registration import LoginEnd, LoginOutcome, LoginRefusal
 from service.store.cancels import Cancels
 from service.store.claims import Claims
 from service.store.database import Database
@@ -299,7 +300,7 @@ class _Walk:
         cancels = Cancels(self._database)
 
         def as_model() -> bool:
-            self._tables.cancel(id_, CancelWish(CALLER.user, CALLER.operation_id))
+            self._tables.cancel(id_, Author(CALLER.user, CALLER.operation_id))
             return True
 
         await self._twins.same(

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from itertools import combinations
 
+from service.domain.author import Author
 from service.domain.ids import BatchId
-from service.domain.registration import Author
 from service.store.bulk import BatchAcceptance, BatchRequest, BulkIntake, Item
 from service.store.database import Database
 from service.store.intake import IdempotencyKey

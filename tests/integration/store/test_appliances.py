@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from sqlalchemy import select
 
+from service.domain.author import Author
 from service.domain.errors import (
     ApplianceBusy,
     ApplianceExists,
@@ -16,7 +17,7 @@ from service.domain.errors import (
     UnknownAppliance,
 )
 from service.domain.ids import OperationId
-from service.domain.registration import Author, LocalUser, SsoUser
+from service.domain.registration import LocalUser, SsoUser
 from service.store import appliances as appliances_module
 from service.store.appliances import Appliances
 from service.store.database import Database

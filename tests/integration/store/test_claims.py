@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
+from service.domain.author import Author
 from service.domain.ids import OperationId
-from service.domain.pairing import CancelWish, Claimed
-from service.domain.registration import Author
+from service.domain.pairing import Claimed
 from service.store.claims import Claims
 from service.store.database import Database
 from service.store.leases import Heartbeat
@@ -324,7 +324,7 @@ async def test_a_wish_to_cancel_comes_with_the_claim_and_is_told_of_until_it_is_
     await sql.execute(wish, wanted.id)
     claims = await claims_on(database)
     taken = (await claims.claim(2)).assignments
-    eves = CancelWish("eve", OperationId("op-9"))
+    eves = Author("eve", OperationId("op-9"))
     assert [each.cancel for each in taken] == [eves, None]
     assert await claims.wishes() == {wanted.id: eves}
     assert await (await claims_on(database)).wishes() == {}

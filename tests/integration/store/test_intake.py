@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from sqlalchemy import Engine, event
 
+from service.domain.author import Author
 from service.domain.errors import (
     IdempotencyKeyReused,
     PairingActive,
@@ -21,7 +22,6 @@ from service.domain.errors import (
 )
 from service.domain.ids import OperationId
 from service.domain.pairing import PairingState
-from service.domain.registration import Author
 from service.store.database import Database
 from service.store.intake import LOCK_S, Acceptance, IdempotencyKey, Intake, PairingRequest
 from service.store.pairings import Pairings

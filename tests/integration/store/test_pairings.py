@@ -5,10 +5,10 @@ from uuid import UUID
 
 import pytest
 
+from service.domain.author import Author
 from service.domain.errors import UnknownPairing
 from service.domain.ids import ApplianceName, OperationId, PairingId
 from service.domain.pairing import Pairing, PairingState
-from service.domain.registration import Author
 from service.store.database import Database
 from service.store.pairings import PairingFilter, Pairings
 from tests.integration.store.values import (

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from service.domain.advance import Change
+from service.domain.author import Author
 from service.domain.errors import (
     NotRetryable,
     PairingActive,
@@ -35,8 +36,7 @@ from service.domain.events import (
     SideRolledBack,
 )
 from service.domain.ids import OperationId, PairingId
-from service.domain.pairing import CancelWish, Pairing, PairingState, SideState
-from service.domain.registration import Author
+from service.domain.pairing import Pairing, PairingState, SideState
 from service.store.cancels import Cancels
 from service.store.database import Database
 from service.store.pairings import Pairings
@@ -79,7 +79,7 @@ async def test_a_wish_to_cancel_reaches_whoever_claims_and_whoever_drives(
     for pairing in (waiting, driven):
         await Cancels(database).request(pairing.id, CALLER)
 
-    wish = CancelWish("caller", OperationId("second-1"))
+    wish = Author("caller", OperationId("second-1"))
     assert await claims.wishes() == {waiting.id: wish}
     assert (await claim(database))[0].cancel == wish
 

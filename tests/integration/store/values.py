@@ -13,6 +13,7 @@ from msgspec import structs
 from service.domain import chain, transitions
 from service.domain.advance import Change
 from service.domain.appliance import ApiError
+from service.domain.author import Author
 from service.domain.events import (
     PairingEvent,
     PairingFailed,
@@ -27,7 +28,7 @@ from service.domain.events import (
 )
 from service.domain.ids import ApplianceName, OperationId, TaskId, WorkerId
 from service.domain.pairing import Assignment, ChainPosition, Operation, Pairing, Side
-from service.domain.registration import ApplianceSpec, Author, LocalUser, Registration
+from service.domain.registration import ApplianceSpec, LocalUser, Registration
 from service.domain.thumbprint import Thumbprint
 from service.store.appliances import Appliances
 from service.store.claims import Claims

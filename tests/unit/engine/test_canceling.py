@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from service.domain.author import Author
 from service.domain.ids import OperationId
-from service.domain.pairing import CancelWish, PairingState
+from service.domain.pairing import PairingState
 from service.observe.events import LogEvent
 from service.observe.logging import listening
 from tests.unit.engine.scene import ONE, OTHER, scene
 
-WISH = CancelWish("caller", OperationId("late-1"))
+WISH = Author("caller", OperationId("late-1"))
 
 
 def test_who_was_told_that_it_will_be_canceled_is_heard_before_its_end_is_written(

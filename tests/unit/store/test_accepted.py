@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain import chain
+from service.domain.author import Author
 from service.domain.events import PairingAccepted
 from service.domain.ids import ApplianceName, OperationId
 from service.domain.pairing import ChainPosition, OnFailure, Operation
-from service.domain.registration import Author
 from service.store.intake import PairingRequest, _candidate
 from service.store.rows import to_text
 
