@@ -1,7 +1,6 @@
 """The calls about batches."""
 
 import asyncio
-from uuid import UUID
 
 from aiohttp import web
 
@@ -11,12 +10,11 @@ from service.api.bodies import JSON, look_at_headers
 from service.api.items import Judge
 from service.api.middleware import author_of
 from service.api.parts import PARTS, STOPPING, ApiParts
-from service.api.shapes import is_uuid
 from service.api.uploads import LineCount, spooled
 from service.api.waiting import first
 from service.domain.batch import Batch
 from service.domain.errors import UnknownBatch
-from service.domain.ids import BatchId
+from service.domain.ids import BatchId, uuid_from
 from service.store.bulk import BatchAcceptance
 
 LINES = "application/x-ndjson"
@@ -95,7 +93,7 @@ def _leading_to(batch_id: BatchId) -> dict[str, str]:
 
 
 def _id(request: web.Request) -> BatchId:
-    text = request.match_info["batch"]
-    if not is_uuid(text):
+    batch_id = uuid_from(request.match_info["batch"])
+    if batch_id is None:
         raise UnknownBatch
-    return BatchId(UUID(text))
+    return BatchId(batch_id)

@@ -1,7 +1,6 @@
 """The calls about pairings."""
 
 import asyncio
-from uuid import UUID
 
 from aiohttp import web
 
@@ -12,10 +11,9 @@ from service.api.middleware import author_of
 from service.api.paging import ForeignCursor
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
 from service.api.refusals import ApplianceGone, UnknownAppliances
-from service.api.shapes import is_uuid
 from service.api.waiting import first
 from service.domain.errors import UnknownAppliance, UnknownPairing
-from service.domain.ids import PairingId
+from service.domain.ids import PairingId, uuid_from
 from service.domain.pairing import Pairing
 from service.store.intake import PairingRequest
 from service.store.pairings import PairingFilter
@@ -130,7 +128,7 @@ def _insisted(request: web.Request, wanted: Asked, filters: PairingFilter) -> Pa
 
 
 def _id(request: web.Request) -> PairingId:
-    text = request.match_info["id"]
-    if not is_uuid(text):
+    pairing_id = uuid_from(request.match_info["id"])
+    if pairing_id is None:
         raise UnknownPairing
-    return PairingId(UUID(text))
+    return PairingId(pairing_id)
