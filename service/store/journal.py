@@ -81,11 +81,6 @@ class Journal:
         )
 
     @property
-    def trouble(self) -> str | None:
-        """Why the last write has not come through; None when it has."""
-        return self._patience.trouble
-
-    @property
     def figures(self) -> JournalFigures:
         """What it has done so far."""
         return JournalFigures(self._groups, self._changes, self._patience.repeats)

@@ -22,17 +22,13 @@ Result = TypeVar("Result")
 
 
 class Patience:
-    """Of one writer, for what does no harm when it is done again.
-
-    `trouble` says why the last try failed, None when it went well; `repeats` counts what the
-    database had undone.
-    """
+    """Of one writer, for what does no harm when it is done again. `repeats` counts what was done
+    again because the database had undone it."""
 
     def __init__(
         self, doing: str, patience_s: float, jitter: Callable[[], float] = random.random
     ) -> None:
         """`doing` is for the log. `jitter` gives [0, 1)."""
-        self.trouble: str | None = None
         self.repeats = 0
         self._doing = doing
         self._patience_s = patience_s
@@ -51,24 +47,20 @@ class Patience:
         until: float | None = None
         for failures in count(1):
             try:
-                result = await attempt()
+                return await attempt()
             except RolledBack as undone:
                 undone.in_doubt |= until is not None
                 if isinstance(undone, Locked) or failures >= TRIES:
                     raise
                 self.repeats += 1
             except StoreUnavailable as trouble:
-                self.trouble = str(trouble)
                 if until is None:
                     until = clock() + self._patience_s
-                    on_trouble(self.trouble)
+                    on_trouble(str(trouble))
                 if clock() >= until:
                     raise
-                emit(StoreTroubled(doing=self._doing, error=self.trouble))
+                emit(StoreTroubled(doing=self._doing, error=str(trouble)))
                 await asyncio.sleep(min(self._pause_s(failures), until - clock()))
-            else:
-                self.trouble = None
-                return result
         raise AssertionError("counting never ends")
 
     def _pause_s(self, failures: int) -> float:

@@ -17,6 +17,8 @@ from sqlalchemy import text
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import PairingId
 from service.domain.pairing import Assignment, PairingState
+from service.observe.events import JournalUnsure, LogEvent
+from service.observe.logging import listening
 from service.store.claims import Claims
 from service.store.cluster import Cluster
 from service.store.database import Database
@@ -132,6 +134,10 @@ class Crowd:
     async def run(self) -> None:
         """Return when all is done."""
         await self._heart.join(3600)
+        with listening(self._hear):
+            await self._drive_all()
+
+    async def _drive_all(self) -> None:
         async with running(self.intake), running(self.journal), asyncio.TaskGroup() as tasks:
             for couple in COUPLES:
                 tasks.create_task(self._ask(couple))
@@ -149,11 +155,12 @@ class Crowd:
 
     async def trouble(self, saying: str) -> None:
         """Return when somebody was told of trouble with these words."""
-        while not any(saying in each for each in self._told()):  # noqa: ASYNC110 - by many
+        while not any(saying in each for each in self.refusals):  # noqa: ASYNC110 - by many
             await asyncio.sleep(0.01)
 
-    def _told(self) -> list[str]:
-        return [*self.refusals, self.journal.trouble or ""]
+    def _hear(self, event: LogEvent) -> None:
+        if isinstance(event, JournalUnsure):
+            self.refusals.append(event.error)
 
     async def _ask(self, couple: tuple[str, str]) -> None:
         key = IdempotencyKey("-".join(couple), b"print")

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from service.domain.advance import Change, advance
 from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.events import PairingHandedBack, PairingStarted, PairRequested
 from service.domain.pairing import Pairing
+from service.observe.events import JournalUnsure, LogEvent
+from service.observe.logging import listening
 from service.store import intake as intake_module
 from service.store.database import Database
 from service.store.intake import IdempotencyKey, Intake
@@ -76,6 +79,27 @@ async def entrance(database_url: str) -> AsyncIterator[tuple[Proxy, Intake]]:
                 yield proxy, intake
 
 
+@dataclass
+class Doubts:
+    """What a journal says of commits of which it does not know what became."""
+
+    told: list[str] = field(default_factory=list)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def see(self, event: LogEvent) -> None:
+        if isinstance(event, JournalUnsure):
+            self.told.append(event.error)
+            self.begun.set()
+
+
+@asynccontextmanager
+async def hearing_doubts() -> AsyncIterator[Doubts]:
+    """Those that are told within."""
+    doubts = Doubts()
+    with listening(doubts.see):
+        yield doubts
+
+
 async def written_once(database: Database, pairing: Pairing) -> None:
     """`pairing` is what is stored, and its chain is whole."""
     assert await Pairings(database).get(pairing.id) == as_stored(pairing)
@@ -95,7 +119,6 @@ async def test_what_was_committed_is_not_written_again_when_the_answer_is_lost(
         await journal.append(change)
         assert proxy.lost.is_set()
         await written_once(database, change.pairing)
-    assert journal.trouble is None
 
 
 async def test_what_never_arrived_is_written_again(
@@ -195,7 +218,11 @@ async def test_a_connection_cut_in_the_middle_of_a_statement_is_not_heard_of(
     database: Database, sql: "Connection"
 ) -> None:
     held, *others = await claimed(database, ("a", "b"), ("a", "c"), ("b", "c"))
-    async with way_of(database) as journal, asyncio.TaskGroup() as tasks:
+    async with (
+        hearing_doubts() as doubts,
+        way_of(database) as journal,
+        asyncio.TaskGroup() as tasks,
+    ):
         async with sql.transaction():
             await sql.execute("select from pairing where id = $1 for update", held.id)
             cut = tasks.create_task(outcome(journal, held))
@@ -205,9 +232,8 @@ async def test_a_connection_cut_in_the_middle_of_a_statement_is_not_heard_of(
                 pid = await sql.fetchval(f"select pid {BLOCKED}")
                 await sql.execute("select pg_terminate_backend($1)", pid)
                 await until(sql, f"select exists (select {BLOCKED} and pid <> {pid})")
-            assert trouble_of(journal)
+            assert doubts.told
         assert [await each for each in (cut, *waiting)] == [None] * 3
-    assert not trouble_of(journal)
     for pairing in (held, *others):
         stored = await Pairings(database).get(pairing.id)
         assert stored.position.seq == 2
@@ -219,16 +245,16 @@ async def test_patience_has_an_end_and_the_next_change_goes_through(
 ) -> None:
     held, other = await claimed(database, ("a", "b"), ("a", "c"))
     journal = Journal(database.lane(), patience_s=0)
-    async with running(journal), asyncio.TaskGroup() as tasks:
+    async with hearing_doubts() as doubts, running(journal), asyncio.TaskGroup() as tasks:
         async with sql.transaction():
             await sql.execute("select from pairing where id = $1 for update", held.id)
             cut = tasks.create_task(outcome(journal, held))
             await until_blocked(sql)
             await sql.execute(f"select pg_terminate_backend(pid) {BLOCKED}")
             assert isinstance(await cut, StoreUnavailable)
-            assert trouble_of(journal)
+            assert len(doubts.told) == 1
         assert await outcome(journal, other) is None
-        assert not trouble_of(journal)
+        assert len(doubts.told) == 1
         assert await outcome(journal, held) is None
 
 
@@ -299,10 +325,14 @@ async def test_a_replica_in_the_middle_of_a_failover_is_waited_out(
     [pairing] = await claimed(database, ("a", "b"))
     read_only = f"alter database {await sql.fetchval('select current_database()')}"
     await sql.execute(f"{read_only} set default_transaction_read_only = on")
-    async with way_of(database) as journal, asyncio.TaskGroup() as tasks:
+    async with (
+        hearing_doubts() as doubts,
+        way_of(database) as journal,
+        asyncio.TaskGroup() as tasks,
+    ):
         appending = tasks.create_task(outcome(journal, pairing))
-        await troubled(journal)
-        assert "read-only" in trouble_of(journal)
+        await doubts.begun.wait()
+        assert "read-only" in doubts.told[0]
         await sql.execute("set default_transaction_read_only = off")
         await sql.execute(f"{read_only} reset default_transaction_read_only")
         assert await appending is None
@@ -320,14 +350,3 @@ async def test_a_change_of_the_tables_under_a_prepared_statement_is_overcome(
     with pytest.raises(StoreUnavailable):
         await claims.claim(1)
     assert len((await claims.claim(1)).assignments) == 1
-
-
-def trouble_of(journal: Journal) -> str:
-    """What it is, or nothing."""
-    return journal.trouble or ""
-
-
-async def troubled(journal: Journal) -> None:
-    """Return when the journal has met trouble."""
-    while journal.trouble is None:  # noqa: ASYNC110 - nobody else wants to be told
-        await asyncio.sleep(0)

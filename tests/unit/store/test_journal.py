@@ -16,6 +16,8 @@ from service.domain.errors import LeaseLost, StoreUnavailable, Unwanted
 from service.domain.events import PairingFailed, PairingHandedBack, PairingStarted
 from service.domain.ids import PairingId
 from service.domain.pairing import Pairing
+from service.observe.events import JournalUnsure, LogEvent, StoreTroubled
+from service.observe.logging import listening
 from service.store.errors import Locked, RolledBack
 from service.store.journal import Journal
 from service.store.statements import statement
@@ -176,20 +178,15 @@ def test_when_patience_is_over_all_callers_hear_of_it_and_nothing_was_written_tw
 
 
 def test_trouble_is_told_of_while_it_lasts() -> None:
-    async def story() -> list[str | None]:
-        lane = table(numbered(1))
-        lane.before = [gone(), gone()]
-        journal = Journal(lane, jitter=lambda: 0.5)
-        told = [journal.trouble]
-        lane.meanwhile = [lambda: told.append(journal.trouble)]
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(journal.run())
-            await journal.append(started(numbered(1)))
-            told.append(journal.trouble)
-            await journal.stop()
-        return told
-
-    assert run(story()) == [None, "gone", None]
+    told: list[LogEvent] = []
+    lane = table(numbered(1))
+    lane.before = [gone(), gone()]
+    with listening(told.append):
+        assert run(written(lane, [started(numbered(1))])) == [None]
+    assert told == [
+        JournalUnsure(pairings=1, error="gone"),
+        *[StoreTroubled(doing="writing the journal", error="gone")] * 2,
+    ]
 
 
 def test_an_end_that_somebody_did_not_want_is_refused_at_once() -> None:
