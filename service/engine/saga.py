@@ -16,9 +16,9 @@ from service.domain.pairing import UNDER_WAY, Pairing, Phase, SideState
 from service.engine.case import Case
 from service.engine.policy import Policy
 from service.engine.ports import Appliance, Fleet
+from service.engine.rollback import SideRollback
 from service.engine.side import SideSaga
 from service.engine.traces import until_listed
-from service.engine.undoing import Undoing
 from service.engine.verification import verify
 
 
@@ -86,8 +86,8 @@ async def go_back(case: Case, here: Appliance, there: Appliance, policy: Policy)
     """Undo both sides; then it is over, unless one has to wait."""
     case.closed.clear()
     async with asyncio.TaskGroup() as both_sides:
-        both_sides.create_task(Undoing(case, here, policy).run())
-        both_sides.create_task(Undoing(case, there, policy).run())
+        both_sides.create_task(SideRollback(case, here, policy).run())
+        both_sides.create_task(SideRollback(case, there, policy).run())
     await case.heed_cancel()
     if not case.closed:
         error = case.pairing.error or ApiError("InternalError", "A rollback without a reason.")

@@ -36,7 +36,7 @@ from service.engine.site import Site
 from service.engine.uninterrupted import uninterrupted
 
 
-class Undoing:
+class SideRollback:
     """Undoes what was done on one side. `run` may be called on a side at rest in any state."""
 
     def __init__(self, case: Case, appliance: Appliance, policy: Policy) -> None:
