@@ -1,13 +1,16 @@
-"""The only room that speaks H4, the appliances' REST API.
+"""The only room that speaks H4, the appliances' REST API. From the wire up:
 
-`wire`, `polltable`, `exchange`, `classify` and `pace` are pure: bytes and statuses in, values out.
-`http` is the client, which knows nothing of H4: `letterhead` writes requests and `answer` reads
-answers, both pure, `connection` makes a call, `pool` and `dialing` provide connections, `secured`
-is the TLS on their sockets, `tls` and `egress` say whom they may talk to, `resolving` asks the DNS.
-`conditions` chooses them, and nothing else does any I/O but `examination`, which looks at addresses
-and certificates by itself.
-`calls`, `breaker`, `login`, `gate`, `vain`, `client`, `readers`, `inquiry`, `rounds` and `tasklist`
-make one appliance of them, in which `turns`, `expiry` and `owned` say who waits and what is owned;
-`limits` bounds it all. `fleet` and `breakers` keep many. `check` looks at one before it is relied
-on; `examination` is what it looks at.
+- `exchange` is one call and its outcome, as values. `wire` and `polltable` read and write H4's
+  JSON, `classify` says what an outcome means, `pace` when to poll. All of these are pure.
+- `http` is the HTTPS client, which knows nothing of H4. `letterhead` writes requests and
+  `answer` reads answers, both pure; `connection` makes a call, `pool` keeps connections, `dialing`
+  opens them, `secured` is the TLS on their sockets, `tls` and `egress` say whom they may talk
+  to, `resolving` asks the DNS. Nothing else does any I/O, but `examination`.
+- `calls` is what every call to one appliance passes, `breaker` and `turns` included.
+  `login` keeps the session, `gate` says who may log in, `vain` what a 401 means.
+- `client` is all that may be asked of one appliance. `readers` shares reads among those who ask at
+  once; `rounds`, `inquiry` and `tasklist` ask about tasks. `owned` and `expiry` are
+  its tasks in the background and its time-outs; `conditions` and `limits` are what it is given.
+- `fleet` keeps the clients of all appliances, `breakers` their breakers.
+- `check` looks at one appliance before it is relied on; `examination` is what it looks at.
 """
