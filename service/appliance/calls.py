@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from service.appliance.breaker import Breaker
 from service.appliance.classify import error_in, judge_failure
 from service.appliance.exchange import Channel, Failure, Outcome, Permit, Request, granted
-from service.appliance.turns import Turns
+from service.appliance.semaphore import FairSemaphore
 from service.domain.errors import ApplianceClosed, NotSent
 from service.domain.ids import ApplianceName, OperationId
 from service.observe.context import operation_id, working_on
@@ -31,7 +31,7 @@ class Calls:
         self._channel = channel
         self._breaker = breaker
         # Waiting for a connection here, and nowhere else: one knows when it ended.
-        self._turns = Turns(connections)
+        self._turns = FairSemaphore(connections)
 
     async def send(
         self,

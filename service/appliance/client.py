@@ -37,8 +37,8 @@ from service.appliance.login import PLAIN_JSON, Session
 from service.appliance.owned import OwnedTasks
 from service.appliance.readers import SharedRead
 from service.appliance.rounds import TaskRounds
+from service.appliance.semaphore import FairSemaphore
 from service.appliance.tasklist import TaskList
-from service.appliance.turns import Turns
 from service.appliance.vain import VainLogins
 from service.appliance.wire import (
     PeerList,
@@ -102,7 +102,7 @@ class ApplianceClient:
             spec.credentials, self._calls, self._tasks, gate or OwnGate(), self.breaker
         )
         self._max_in_flight = spec.max_in_flight
-        self._line, self._mutating = Turns(_ABOUT_TO), Turns(1)
+        self._line, self._mutating = FairSemaphore(_ABOUT_TO), FairSemaphore(1)
         self.share(1)
         self._peer_list = PeerList(lambda: asyncio.get_running_loop().time())
         self._peers = SharedRead(self._read_peers, self._tasks, limits.spacing_s)

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from service.appliance.turns import Turns
+from service.appliance.semaphore import FairSemaphore
 from service.domain.ids import OperationId
 from service.observe.context import working_on
 
 
-async def wait(turns: Turns, operation: str, served: list[str]) -> None:
+async def wait(turns: FairSemaphore, operation: str, served: list[str]) -> None:
     with working_on(operation_id=OperationId(operation)):
         await turns.acquire()
     served.append(operation)
@@ -21,7 +21,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def has_none_left(turns: Turns) -> None:
+async def has_none_left(turns: FairSemaphore) -> None:
     """See that who asks now has to wait."""
     asking = asyncio.ensure_future(turns.acquire())
     await settle()
@@ -30,7 +30,7 @@ async def has_none_left(turns: Turns) -> None:
 
 
 async def test_so_many_at_once_and_no_more() -> None:
-    turns, served = Turns(2), list[str]()
+    turns, served = FairSemaphore(2), list[str]()
     async with asyncio.TaskGroup() as tasks:
         for _ in range(5):
             tasks.create_task(wait(turns, "op", served))
@@ -43,7 +43,7 @@ async def test_so_many_at_once_and_no_more() -> None:
 
 
 async def test_one_who_asks_for_little_passes_a_batch() -> None:
-    turns, served = Turns(1), list[str]()
+    turns, served = FairSemaphore(1), list[str]()
     await turns.acquire()
     async with asyncio.TaskGroup() as tasks:
         for operation in ["much"] * 50 + ["little", "less", "little"]:
@@ -56,7 +56,7 @@ async def test_one_who_asks_for_little_passes_a_batch() -> None:
 
 
 async def test_who_goes_away_leaves_the_turn_to_the_next() -> None:
-    turns, served = Turns(1), list[str]()
+    turns, served = FairSemaphore(1), list[str]()
     await turns.acquire()
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(wait(turns, "gone", served))
@@ -72,7 +72,7 @@ async def test_who_goes_away_leaves_the_turn_to_the_next() -> None:
 
 
 async def test_who_has_waited_long_enough_goes_and_leaves_nothing_behind() -> None:
-    turns = Turns(1)
+    turns = FairSemaphore(1)
     await turns.acquire()
     with pytest.raises(TimeoutError):
         await turns.acquire(asyncio.get_running_loop().time() + 0.01)
@@ -82,7 +82,7 @@ async def test_who_has_waited_long_enough_goes_and_leaves_nothing_behind() -> No
 
 
 async def test_those_who_went_away_do_not_count_against_who_comes_later() -> None:
-    turns, served = Turns(1), list[str]()
+    turns, served = FairSemaphore(1), list[str]()
     await turns.acquire()
     soon = asyncio.get_running_loop().time() + 0.01
 
@@ -102,7 +102,7 @@ async def test_those_who_went_away_do_not_count_against_who_comes_later() -> Non
 
 
 async def test_who_comes_first_passes_all_who_do_not() -> None:
-    turns, served = Turns(1), list[str]()
+    turns, served = FairSemaphore(1), list[str]()
     await turns.acquire()
 
     async def come_first(name: str) -> None:
@@ -125,7 +125,7 @@ async def test_who_comes_first_passes_all_who_do_not() -> None:
 
 
 async def test_an_operation_begins_anew_when_nobody_of_it_waits() -> None:
-    turns, served = Turns(1), list[str]()
+    turns, served = FairSemaphore(1), list[str]()
     await turns.acquire()
     async with asyncio.TaskGroup() as tasks:
         for operation in ["early", "early", "early"]:
@@ -145,7 +145,7 @@ async def test_an_operation_begins_anew_when_nobody_of_it_waits() -> None:
 
 
 async def test_with_fewer_turns_who_has_one_keeps_it() -> None:
-    turns, served = Turns(4), list[str]()
+    turns, served = FairSemaphore(4), list[str]()
     async with asyncio.TaskGroup() as tasks:
         for _ in range(8):
             tasks.create_task(wait(turns, "op", served))
@@ -162,7 +162,7 @@ async def test_with_fewer_turns_who_has_one_keeps_it() -> None:
 
 
 async def test_with_more_turns_than_are_wanted_nobody_waits() -> None:
-    turns = Turns(1)
+    turns = FairSemaphore(1)
     turns.resize(3)
     for _ in range(3):
         await asyncio.wait_for(turns.acquire(), 5)
@@ -170,7 +170,7 @@ async def test_with_more_turns_than_are_wanted_nobody_waits() -> None:
 
 
 async def test_who_is_turned_away_has_no_turn() -> None:
-    turns = Turns(1)
+    turns = FairSemaphore(1)
     await turns.acquire()
     waiting = [asyncio.ensure_future(turns.acquire()) for _ in range(3)]
     await settle()

@@ -33,7 +33,7 @@ class _Party:
     last: int = 0
 
 
-class Turns:
+class FairSemaphore:
     """So many turns at once. Each round of those who wait serves every operation once: what a
     caller asks for alone passes a batch of thousands.
     """
