@@ -7,7 +7,7 @@
   opens them, `secured` is the TLS on their sockets, `tls` and `egress` say whom they may talk
   to, `resolving` asks the DNS. Nothing else does any I/O, but `examination`.
 - `calls` is what every call to one appliance passes, `breaker` and `semaphore` included.
-  `login` keeps the session, `gate` says who may log in, `vain` what a 401 means.
+  `login` keeps the session, `gate` says who may log in, `unauthorized` what a 401 means.
 - `client` is all that may be asked of one appliance. `readers` shares reads among those who ask at
   once; `rounds`, `inquiry` and `tasklist` ask about tasks. `owned` and `expiry` are
   its tasks in the background and its time-outs; `conditions` and `limits` are what it is given.

@@ -39,7 +39,7 @@ from service.appliance.readers import SharedRead
 from service.appliance.rounds import TaskRounds
 from service.appliance.semaphore import FairSemaphore
 from service.appliance.tasklist import TaskList
-from service.appliance.vain import VainLogins
+from service.appliance.unauthorized import UnauthorizedCalls
 from service.appliance.wire import (
     PeerList,
     Unreadable,
@@ -115,7 +115,7 @@ class ApplianceClient:
         )
         self._task_list = TaskList(self._read)
         self._clock = conditions.clock
-        self._vain_logins = VainLogins()
+        self._unauthorized = UnauthorizedCalls()
         self._last: tuple[Mapping[str, str], int] | None = None
         """The headers of the last answer, and when it came."""
         self.breaker.listeners.add(self._turn_away)
@@ -218,11 +218,11 @@ class ApplianceClient:
             token = await self._session.token()
             outcome = await self._send(request, token, callers, permit)
             if _is_plain_401(outcome):
-                self._vain_logins.add(request, self._session.logins)
-                if not self._vain_logins.is_answer(request):
+                self._unauthorized.add(request, self._session.logins)
+                if not self._unauthorized.is_answer(request):
                     raise NotSent(error_in(outcome), is_answered=True)
         if isinstance(outcome, Answer) and not _is_plain_401(outcome):
-            self._vain_logins.forget(request)
+            self._unauthorized.forget(request)
         if isinstance(outcome, Answer) and outcome.status == 406:
             outcome = await self._speak_plainly(request, token, callers, outcome)
         if isinstance(outcome, Failure):
@@ -260,7 +260,7 @@ class ApplianceClient:
     def _is_worth_a_login(self, request: Request, outcome: Outcome) -> bool:
         if is_session_expired(outcome):
             return True
-        return _is_plain_401(outcome) and not self._vain_logins.is_answer(request)
+        return _is_plain_401(outcome) and not self._unauthorized.is_answer(request)
 
     def _lag_ms(self) -> int | None:
         """How far its clock is behind ours, by its last answer; None if that does not tell. Of one

@@ -21,7 +21,7 @@ class _Kind:
     at: float = 0.0
 
 
-class VainLogins:
+class UnauthorizedCalls:
     """For which kinds of calls new sessions were met with the same 401. Whatever else a call of
     the kind is answered with, it is forgotten."""
 

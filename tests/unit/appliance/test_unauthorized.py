@@ -3,7 +3,7 @@
 import asyncio
 
 from service.appliance.exchange import Request
-from service.appliance.vain import VainLogins
+from service.appliance.unauthorized import UnauthorizedCalls
 from tests.support.virtual_time import run
 
 LIST, ONE, POLL = (
@@ -15,7 +15,7 @@ LIST, ONE, POLL = (
 
 def test_three_logins_in_a_row_make_it_an_answer_for_five_minutes() -> None:
     async def scene() -> None:
-        vain = VainLogins()
+        vain = UnauthorizedCalls()
         for login in (1, 2):
             vain.add(LIST, login)
             vain.add(LIST, login)
@@ -34,7 +34,7 @@ def test_three_logins_in_a_row_make_it_an_answer_for_five_minutes() -> None:
 
 def test_what_one_kind_of_call_is_answered_says_nothing_of_another() -> None:
     async def scene() -> None:
-        vain = VainLogins()
+        vain = UnauthorizedCalls()
         for login in (1, 2, 3):
             vain.add(LIST, login)
             vain.forget(ONE)
