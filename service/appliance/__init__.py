@@ -9,7 +9,7 @@
 - `calls` is what every call to one appliance passes, `breaker` and `semaphore` included.
   `login` keeps the session, `gate` says who may log in, `unauthorized` what a 401 means.
 - `client` is all that may be asked of one appliance. `readers` shares reads among those who ask at
-  once; `rounds`, `inquiry` and `tasklist` ask about tasks. `owned` and `expiry` are
+  once; `rounds`, `inquiry` and `tasklist` ask about tasks. `background` and `expiry` are
   its tasks in the background and its time-outs; `conditions` and `limits` are what it is given.
 - `fleet` keeps the clients of all appliances, `breakers` their breakers.
 - `check` looks at one appliance before it is relied on; `examination` is what it looks at.

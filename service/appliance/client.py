@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
+from service.appliance.background import BackgroundTasks
 from service.appliance.breaker import Breaker, probing
 from service.appliance.calls import Callers, Calls
 from service.appliance.classify import (
@@ -34,7 +35,6 @@ from service.appliance.exchange import (
 from service.appliance.gate import LoginGate, OwnGate
 from service.appliance.inquiry import TaskInquiry
 from service.appliance.login import PLAIN_JSON, Session
-from service.appliance.owned import OwnedTasks
 from service.appliance.readers import SharedRead
 from service.appliance.rounds import TaskRounds
 from service.appliance.semaphore import FairSemaphore
@@ -94,7 +94,7 @@ class ApplianceClient:
         self.url = normalized_url(spec.management_url)
         self.breaker = breaker or Breaker(spec.name, limits)
         self._logout_s = conditions.timeouts.logout_s
-        self._tasks = OwnedTasks(group)
+        self._tasks = BackgroundTasks(group)
         self._channel = conditions.connect(spec, conditions)
         self._connections = limits.connections
         self._calls = Calls(spec.name, self._channel, limits.connections, self.breaker)

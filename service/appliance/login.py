@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import msgspec
 
+from service.appliance.background import BackgroundTasks, closed, seen_through
 from service.appliance.breaker import Breaker
 from service.appliance.calls import Calls
 from service.appliance.classify import error_in, good, unreadable
 from service.appliance.exchange import Answer, Outcome, Request
 from service.appliance.gate import LoginGate
-from service.appliance.owned import OwnedTasks, closed, seen_through
 from service.appliance.wire import login_body
 from service.domain.appliance import ApiError
 from service.domain.errors import ApplianceError, LoginRefused, NotSent, StoreUnavailable
@@ -39,7 +39,7 @@ class Session:
         self,
         credentials: Credentials,
         calls: Calls,
-        tasks: OwnedTasks,
+        tasks: BackgroundTasks,
         gate: LoginGate,
         breaker: Breaker,
     ) -> None:

@@ -7,9 +7,9 @@ from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
+from service.appliance.background import BackgroundTasks, closed
 from service.appliance.calls import Callers
 from service.appliance.expiry import Expiry, turn_away
-from service.appliance.owned import OwnedTasks, closed
 from service.domain.errors import ApplianceError
 from service.domain.ids import OperationId
 from service.observe.context import WorkContext, current, operation_id, working_as
@@ -29,7 +29,7 @@ class SharedRead(Generic[Value]):
     """
 
     def __init__(
-        self, read: Callable[[Callers], Awaitable[Value]], tasks: OwnedTasks, spacing_s: float
+        self, read: Callable[[Callers], Awaitable[Value]], tasks: BackgroundTasks, spacing_s: float
     ) -> None:
         """`read` has to ask for its callers when it is sent: from then on nobody joins it."""
         self._read = read

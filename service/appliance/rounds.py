@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
+from service.appliance.background import BackgroundTasks, closed
 from service.appliance.expiry import Expiry, turn_away
 from service.appliance.inquiry import News, Question, TaskInquiry
-from service.appliance.owned import OwnedTasks, closed
 from service.appliance.pace import Pace
 from service.domain.appliance import Task
 from service.domain.backoff import backoff_s
@@ -76,7 +76,7 @@ class TaskRounds:
     def __init__(
         self,
         inquiry: TaskInquiry,
-        tasks: OwnedTasks,
+        tasks: BackgroundTasks,
         pace: Pace,
         jitter: Callable[[], float],
         patience_s: float,

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from service.appliance.background import BackgroundTasks
 from service.appliance.calls import Callers
-from service.appliance.owned import OwnedTasks
 from service.appliance.readers import SharedRead
 from service.domain.appliance import ApiError
 from service.domain.errors import NotSent
@@ -42,10 +42,10 @@ class Source:
 
 
 @asynccontextmanager
-async def reading(source: Source) -> AsyncIterator[tuple[SharedRead[int], OwnedTasks]]:
+async def reading(source: Source) -> AsyncIterator[tuple[SharedRead[int], BackgroundTasks]]:
     """A shared read of `source`, and what it runs in."""
     async with asyncio.TaskGroup() as group:
-        tasks = OwnedTasks(group)
+        tasks = BackgroundTasks(group)
         yield SharedRead(source.read, tasks, SPACING_S), tasks
         await tasks.close()
 

@@ -7,10 +7,10 @@ from math import inf
 
 import pytest
 
+from service.appliance.background import BackgroundTasks
 from service.appliance.exchange import Answer, Request
 from service.appliance.inquiry import TaskInquiry
 from service.appliance.limits import Limits
-from service.appliance.owned import OwnedTasks
 from service.appliance.pace import Pace
 from service.appliance.rounds import MAX_PAUSE_S, TaskRounds
 from service.domain.appliance import ApiError, Task
@@ -28,10 +28,10 @@ PATIENCE_S = 60.0
 @asynccontextmanager
 async def waiting(
     appliance: H4Tasks, limits: Limits | None = None, patience_s: float = PATIENCE_S
-) -> AsyncIterator[tuple[TaskRounds, OwnedTasks]]:
+) -> AsyncIterator[tuple[TaskRounds, BackgroundTasks]]:
     """Rounds over `appliance`, and what they run in."""
     async with asyncio.TaskGroup() as group:
-        tasks = OwnedTasks(group)
+        tasks = BackgroundTasks(group)
         inquiry = TaskInquiry(appliance.ask, limits or Limits())
         pace = Pace(lone_s=0.2, floor_s=0.2)
         yield TaskRounds(inquiry, tasks, pace, lambda: 0.0, patience_s), tasks

@@ -29,7 +29,7 @@ async def seen_through(work: Coroutine[Any, Any, Result], within_s: float) -> Re
         raise
 
 
-class OwnedTasks:
+class BackgroundTasks:
     """The tasks of one client.
 
     What they run must raise nothing: it would tear down everything that shares the group.
