@@ -2,7 +2,7 @@
 
 - `exchange` is one call and its outcome, as values. `wire` and `polltable` read and write H4's
   JSON, `classify` says what an outcome means, `pace` when to poll. All of these are pure.
-- `http` is the HTTPS client, which knows nothing of H4. `letterhead` writes requests and
+- `http` is the HTTPS client, which knows nothing of H4. `requestwriter` writes requests and
   `answer` reads answers, both pure; `connection` makes a call, `pool` keeps connections, `dialing`
   opens them, `secured` is the TLS on their sockets, `tls` and `egress` say whom they may talk
   to, `resolving` asks the DNS. Nothing else does any I/O, but `examination`.

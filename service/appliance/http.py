@@ -13,9 +13,9 @@ from yarl import URL
 from service.appliance.dialing import Dialer
 from service.appliance.egress import EgressForbidden, EgressPolicy
 from service.appliance.exchange import Failure, FailureKind, Outcome, Permit, Request, granted
-from service.appliance.letterhead import Letterhead
 from service.appliance.limits import CallTimeouts, Limits
 from service.appliance.pool import Pool
+from service.appliance.requestwriter import RequestWriter
 from service.appliance.tls import Trust
 
 
@@ -37,7 +37,7 @@ class HttpsChannel:
         target = _target(url, egress)
         self._refusal = target if isinstance(target, Failure) else None
         place = _NOWHERE if isinstance(target, Failure) else target
-        self._letterhead = Letterhead(place)
+        self._writer = RequestWriter(place)
         dialer = Dialer(_host(place), place.port or 443, trust, egress, self._change_s)
         self._pool = Pool(dialer, limits, timeouts.connect_s)
 
@@ -49,7 +49,7 @@ class HttpsChannel:
         """
         if self._refusal is not None:
             return self._refusal
-        written = self._letterhead.write(request, headers)
+        written = self._writer.write(request, headers)
         patience_s = self._change_s if request.mutating else self._total_s
         until = asyncio.get_running_loop().time() + patience_s
         connection = await self._pool.take(until)

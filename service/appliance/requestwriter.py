@@ -11,7 +11,7 @@ _REQUEST_LINE = re.compile(r"[A-Z]+ /[\x21-\x7e]* HTTP/1\.1")
 _HEADER_LINE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*")
 
 
-class Letterhead:
+class RequestWriter:
     """What stands at the head of every request: whom it goes to, and who sends it."""
 
     def __init__(self, url: URL) -> None:

@@ -4,13 +4,13 @@ import pytest
 from yarl import URL
 
 from service.appliance.exchange import Request
-from service.appliance.letterhead import Letterhead
+from service.appliance.requestwriter import RequestWriter
 
 
 def lines(request: Request, url: str = "https://a.example.test", **headers: str) -> list[str]:
     """The lines of the head, then the body."""
     head, _, body = (
-        Letterhead(URL(url)).write(request, headers).decode("latin-1").partition("\r\n\r\n")
+        RequestWriter(URL(url)).write(request, headers).decode("latin-1").partition("\r\n\r\n")
     )
     return [*head.split("\r\n"), body]
 
@@ -72,7 +72,7 @@ def test_a_header_that_would_break_out_of_its_line_is_refused(value: str) -> Non
 @pytest.mark.parametrize("name", ["a b", "a:", "", "a\r\nb", "\u00e9"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="header"):
-        Letterhead(URL("https://a.test")).write(Request("GET", "/x"), {name: "x"})
+        RequestWriter(URL("https://a.test")).write(Request("GET", "/x"), {name: "x"})
 
 
 def test_a_header_may_hold_any_byte_that_http_lets_it_hold() -> None:
