@@ -4,7 +4,7 @@
   JSON, `classify` says what an outcome means, `pace` when to poll. All of these are pure.
 - `http` is the HTTPS client, which knows nothing of H4. `requestwriter` writes requests and
   `answer` reads answers, both pure; `connection` makes a call, `pool` keeps connections, `dialing`
-  opens them, `secured` is the TLS on their sockets, `tls` and `egress` say whom they may talk
+  opens them, `tlssocket` is the TLS on their sockets, `tls` and `egress` say whom they may talk
   to, `resolving` asks the DNS. Nothing else does any I/O, but `examination`.
 - `calls` is what every call to one appliance passes, `breaker` and `semaphore` included.
   `login` keeps the session, `gate` says who may log in, `unauthorized` what a 401 means.

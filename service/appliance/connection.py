@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from service.appliance.answer import AnswerReader
 from service.appliance.exchange import Failure, FailureKind, Outcome, Permit
-from service.appliance.secured import Secured
+from service.appliance.tlssocket import TlsSocket
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _PIECE = 16 * 1024
@@ -22,7 +22,7 @@ class Connection:
 
     On the socket itself, without a transport in between: a request is handed to the kernel at the
     moment of its permit, whatever the event loop would do with it, and nothing that was read waits
-    anywhere but in the kernel or in `Secured`.
+    anywhere but in the kernel or in `TlsSocket`.
 
     What comes unasked is never taken for an answer: between two calls it closes the connection as
     it comes in; what has come in by then and was not read yet shows in `is_fit`, which is to be
@@ -30,7 +30,7 @@ class Connection:
     """
 
     def __init__(
-        self, sock: Secured, max_body: int, on_lost: Callable[["Connection"], None]
+        self, sock: TlsSocket, max_body: int, on_lost: Callable[["Connection"], None]
     ) -> None:
         """`sock` does not block, is past its handshake, and is the connection's from now on.
         `on_lost` is called when the connection has come to its end, however it did."""

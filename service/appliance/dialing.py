@@ -11,12 +11,12 @@ from collections.abc import Callable
 from service.appliance.connection import Connection
 from service.appliance.egress import EgressForbidden, EgressPolicy, addresses_of
 from service.appliance.exchange import Failure, FailureKind
-from service.appliance.secured import Secured
 from service.appliance.tls import PinMismatch, Trust
+from service.appliance.tlssocket import TlsSocket
 from service.observe.events import DialingFailed
 from service.observe.logging import emit
 
-Make = Callable[[Secured], Connection]
+Make = Callable[[TlsSocket], Connection]
 
 _USED_UP = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, socket.EAI_MEMORY}
@@ -88,10 +88,10 @@ class Dialer:
         finally:
             del trouble  # Its traceback leads here: a circle that holds sockets.
 
-    async def _open(self, address: str) -> Secured:
+    async def _open(self, address: str) -> TlsSocket:
         sock = await self._reach(address)
         try:
-            secured = Secured(sock, self._trust.context, self._host.rstrip("."))
+            secured = TlsSocket(sock, self._trust.context, self._host.rstrip("."))
             await _shake_hands(secured)
             self._trust.check(secured.tls)
         except BaseException:
@@ -116,7 +116,7 @@ class Dialer:
         return sock
 
 
-async def _shake_hands(secured: Secured) -> None:
+async def _shake_hands(secured: TlsSocket) -> None:
     loop = asyncio.get_running_loop()
     while True:
         try:
@@ -130,7 +130,7 @@ async def _shake_hands(secured: Secured) -> None:
 
 
 async def _until_ready(
-    sock: Secured, watch: Callable[..., object], leave: Callable[[Secured], object]
+    sock: TlsSocket, watch: Callable[..., object], leave: Callable[[TlsSocket], object]
 ) -> None:
     ready = asyncio.Event()
     watch(sock, ready.set)

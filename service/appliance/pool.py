@@ -6,7 +6,7 @@ from service.appliance.connection import Connection
 from service.appliance.dialing import Dialer
 from service.appliance.exchange import Failure, FailureKind
 from service.appliance.limits import Limits
-from service.appliance.secured import Secured
+from service.appliance.tlssocket import TlsSocket
 
 
 class Pool:
@@ -71,7 +71,7 @@ class Pool:
             return Failure(FailureKind.UNREACHABLE, "the other side speaks unasked, or is gone")
         return connection
 
-    def _make(self, sock: Secured) -> Connection:
+    def _make(self, sock: TlsSocket) -> Connection:
         connection = Connection(sock, self._max_body, self._lost)
         self._open.add(connection)
         return connection

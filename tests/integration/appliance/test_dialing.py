@@ -18,8 +18,8 @@ from service.appliance.exchange import Answer, Failure, FailureKind, Outcome, Re
 from service.appliance.http import HttpsChannel
 from service.appliance.limits import CallTimeouts, Limits
 from service.appliance.resolving import resolved
-from service.appliance.secured import Secured
 from service.appliance.tls import Trust, trust_of, unverified
+from service.appliance.tlssocket import TlsSocket
 from service.domain.thumbprint import thumbprint_of
 from service.observe.events import DialingFailed, LogEvent
 from service.observe.logging import listening
@@ -353,7 +353,7 @@ async def test_who_is_not_trusted_is_hung_up_on_at_once() -> None:
         assert await listening == b""
 
 
-def never(sock: Secured) -> Connection:
+def never(sock: TlsSocket) -> Connection:
     raise AssertionError(f"{sock} was taken for good")
 
 

@@ -5,8 +5,8 @@ import socket
 import ssl
 from contextlib import suppress
 
-from service.appliance.secured import Secured
 from service.appliance.tls import unverified
+from service.appliance.tlssocket import TlsSocket
 from tests.integration.appliance.raw_server import server_context
 
 PIECE = 16 * 1024
@@ -23,7 +23,7 @@ def test_what_concerns_tls_alone_is_dealt_with_a_piece_at_a_time() -> None:
     with ours, theirs:
         ours.setblocking(False)  # noqa: FBT003 - the library's own
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
-        secured = Secured(ours, unverified(), "raw.example.test")
+        secured = TlsSocket(ours, unverified(), "raw.example.test")
         with suppress(ssl.SSLWantReadError):
             secured.do_handshake()
         sent = b""
@@ -52,7 +52,7 @@ def test_a_handshake_goes_on_by_a_piece_at_a_time() -> None:
         ours.setblocking(False)  # noqa: FBT003 - the library's own
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
         theirs.sendall(10 * HELLO_REQUESTS)
-        secured = Secured(ours, unverified(), "raw.example.test")
+        secured = TlsSocket(ours, unverified(), "raw.example.test")
         incoming = select.poll()
         incoming.register(ours, select.POLLIN)
         pieces = 0

@@ -8,7 +8,7 @@ _PIECE = 16 * 1024
 _MOST_UNHEARD = 256 * 1024
 
 
-class Secured:
+class TlsSocket:
     """Like an `ssl.SSLSocket` that does not block, but takes in a piece at a time.
 
     OpenSSL itself, when it reads from a socket, goes on until it has something for us or the socket
