@@ -49,13 +49,13 @@ from service.store.intake import Intake
 from service.store.journal import Journal
 from service.store.leases import Heartbeat
 from service.store.logins import LoginGates
-from service.store.looking import SharedLook
 from service.store.migrate import SchemaState, Standing, current_state, upgrade
 from service.store.notify import Listener, Signal
 from service.store.pairings import Pairings
 from service.store.partitions import keep_partitions
 from service.store.registrations import Registrations
 from service.store.retries import Retries
+from service.store.singleflight import SingleFlight
 from service.store.vault import Vault, load_or_create_key
 from service.upkeep import database_url, keep_own_database, refuse_other_schema
 
@@ -233,7 +233,7 @@ async def _start_http(
     if address is None:
         return None
 
-    schema = SharedLook(lambda: current_state(store.url))
+    schema = SingleFlight(lambda: current_state(store.url))
 
     async def objection() -> str | None:
         return await _objection(schema, workers)
@@ -291,7 +291,7 @@ async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[st
     return f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
 
 
-async def _objection(schema: SharedLook[SchemaState], workers: Succession | None) -> str | None:
+async def _objection(schema: SingleFlight[SchemaState], workers: Succession | None) -> str | None:
     """Why requests cannot be served; None if they can."""
     try:
         state = await schema.get()

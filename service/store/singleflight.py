@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 Found = TypeVar("Found")
 
 
-class SharedLook(Generic[Found]):
+class SingleFlight(Generic[Found]):
     """One look at a time, shared by all who ask while it goes on. What it found is good for
     `good_s`, counted from its beginning; a failure is for those who waited, and is not kept.
 

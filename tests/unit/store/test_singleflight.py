@@ -6,7 +6,7 @@ import gc
 import pytest
 
 from service.domain.errors import StoreUnavailable
-from service.store.looking import SharedLook
+from service.store.singleflight import SingleFlight
 from tests.support.virtual_time import now, run
 
 LOOK_S = 0.2
@@ -30,7 +30,7 @@ class Counted:
 
 def test_all_who_ask_at_once_share_a_look() -> None:
     async def story() -> None:
-        shared = SharedLook(Counted())
+        shared = SingleFlight(Counted())
         assert await asyncio.gather(*[shared.get() for _ in range(150)]) == [1] * 150
         assert now() == pytest.approx(LOOK_S)
 
@@ -40,7 +40,7 @@ def test_all_who_ask_at_once_share_a_look() -> None:
 def test_what_was_found_is_good_for_a_second_since_the_look_began() -> None:
     async def story() -> None:
         look = Counted()
-        shared = SharedLook(look)
+        shared = SingleFlight(look)
         while now() < 10:
             asked = now()
             found = await shared.get()
@@ -55,7 +55,7 @@ def test_a_failure_is_shared_and_not_kept() -> None:
     async def story() -> None:
         look = Counted()
         look.is_down = True
-        shared = SharedLook(look)
+        shared = SingleFlight(look)
         asking = [shared.get() for _ in range(3)]
         failures = await asyncio.gather(*asking, return_exceptions=True)
         assert [type(each) for each in failures] == [StoreUnavailable] * 3
@@ -74,7 +74,7 @@ def test_a_failure_that_nobody_else_waits_for_is_told_once() -> None:
         look = Counted()
         look.is_down = True
         with pytest.raises(StoreUnavailable):
-            await SharedLook(look).get()
+            await SingleFlight(look).get()
         gc.collect()
 
     run(story())
@@ -84,7 +84,7 @@ def test_a_failure_that_nobody_else_waits_for_is_told_once() -> None:
 @pytest.mark.parametrize("who", [0, 1])
 def test_who_is_cancelled_harms_nobody_else(who: int) -> None:
     async def story() -> None:
-        shared = SharedLook(Counted())
+        shared = SingleFlight(Counted())
         async with asyncio.TaskGroup() as tasks:
             asking = [tasks.create_task(shared.get()) for _ in range(3)]
             await asyncio.sleep(LOOK_S / 2)
