@@ -20,10 +20,10 @@ from pathlib import Path
 from bench.processes import Role
 from service.app import running
 from service.engine.policy import Policy
+from service.eventloop import SuspendAwareLoop
 from service.garbage import collect_seldom
 from service.observe.logging import configure
 from service.settings import Settings
-from service.wakeful import WakefulLoop
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     with (args.data_dir / f"{role}.log").open("a", encoding="utf-8") as log:
         configure(stream=log)
         collect_seldom()
-        with _profiled(args.profile), asyncio.Runner(loop_factory=WakefulLoop) as runner:
+        with _profiled(args.profile), asyncio.Runner(loop_factory=SuspendAwareLoop) as runner:
             runner.run(_serve(settings, Policy(window=args.window), role))
 
 

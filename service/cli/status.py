@@ -13,9 +13,9 @@ from typing import IO, Any, TextIO
 from rich.console import Console
 
 from service.domain.errors import NotOurs, RequestError, SitepairError, StoreUnavailable
+from service.eventloop import SuspendAwareLoop
 from service.observe.terminals import harmless
 from service.settings import InvalidSettings
-from service.wakeful import WakefulLoop
 
 
 class Exit(IntEnum):
@@ -36,7 +36,7 @@ def run(work: Coroutine[Any, Any, Exit], otherwise: Exit = Exit.FAILED) -> Exit:
     """Run a command to its end; its errors are told on stderr, and those that have no status of
     their own end with `otherwise`. SIGTERM ends it like Ctrl-C."""
     try:
-        with asyncio.Runner(loop_factory=WakefulLoop) as runner:
+        with asyncio.Runner(loop_factory=SuspendAwareLoop) as runner:
             return runner.run(_interruptible(work))
     except InvalidSettings as error:
         tell("The configuration cannot be used:", *error.faults)

@@ -12,7 +12,7 @@ claimed. Once it is freed, no write of the dead worker takes effect; it needs no
 *Who may call.* A call to an appliance cannot be fenced: the appliance knows no epochs. So a worker
 calls only while nobody can have buried it, and until the call is over. It measures the lease from
 the moment before it *sent* a beat that was confirmed, by its event loop's clock, which is never
-set, and goes on while the machine is suspended (`wakeful.py`); the database noted that beat later
+set, and goes on while the machine is suspended (`eventloop.py`); the database noted that beat later
 than that, so the worker's idea of its lease always ends before the database's. A call may take
 `call_s`; it is sent only if the lease outlasts that, which is asked at the last moment before the
 first byte leaves. For as long, and no longer, the kernel sends again what was lost on its way,

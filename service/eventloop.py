@@ -7,7 +7,7 @@ import time
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class WakefulLoop(asyncio.SelectorEventLoop):
+class SuspendAwareLoop(asyncio.SelectorEventLoop):
     """asyncio's own loop has a clock that stands still meanwhile, while the database's goes on: a
     worker that woke up would take its lease for as long as it was before (`engine/lease.py`).
 
