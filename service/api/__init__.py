@@ -3,7 +3,7 @@
 - One file of calls for each resource: `appliances`, `pairings`, `batches`, `audit`, `health`;
   `routes` says which serves what, `parts` what they are given.
 - A request: `middleware` is around every one, `auth` knows who asks. `bodies` and `strictjson` read
-  it, `asked` judges it by `contract`, which is `openapi.yaml`, and `requests`,
+  it, `validation` judges it by `contract`, which is `openapi.yaml`, and `requests`,
   `bulkrequests` and `items` make values of it. `uploads` keeps large bodies, `paging` reads
   cursors.
 - A response: `responses` from values, `streaming` for as long as somebody listens, `waiting` until

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from service.api import asked, requests, responses
-from service.api.asked import Asked
+from service.api import requests, responses, validation
 from service.api.faults import Fault
 from service.api.middleware import author_of
 from service.api.paging import ForeignCursor
 from service.api.parts import CURSORS, PARTS, ApiParts
+from service.api.validation import Asked
 from service.domain.errors import UnknownAppliance
 from service.domain.ids import ApplianceName, is_appliance_name
 from service.domain.registration import ApplianceHealth, Registration
@@ -22,7 +22,7 @@ MOST = 1000
 async def put_appliance(request: web.Request) -> web.Response:
     """Register, or replace: 201 or 200."""
     parts = request.app[PARTS]
-    wanted = await asked.read(request)
+    wanted = await validation.read(request)
     spec = requests.appliance_spec(wanted, request.match_info["name"], parts.egress_forbids)
     registration, created = await parts.appliances.put(spec, author_of(request))
     (shown,) = await _shown(parts, [registration])
@@ -35,7 +35,7 @@ async def put_appliance(request: web.Request) -> web.Response:
 
 async def get_appliance(request: web.Request) -> web.Response:
     """One, without its secrets."""
-    (await asked.read(request)).insist()
+    (await validation.read(request)).insist()
     parts = request.app[PARTS]
     (shown,) = await _shown(parts, [await parts.appliances.get(_name(request))])
     return responses.respond(shown)
@@ -43,7 +43,7 @@ async def get_appliance(request: web.Request) -> web.Response:
 
 async def list_appliances(request: web.Request) -> web.Response:
     """One page, by name."""
-    wanted = await asked.read(request)
+    wanted = await validation.read(request)
     limit = requests.limit_of(wanted, MOST)
     after = _insisted(request, wanted)
     parts, cursors = request.app[PARTS], request.app[CURSORS]
@@ -56,14 +56,14 @@ async def list_appliances(request: web.Request) -> web.Response:
 
 async def delete_appliance(request: web.Request) -> web.Response:
     """Take one out of the registry."""
-    (await asked.read(request)).insist()
+    (await validation.read(request)).insist()
     await request.app[PARTS].appliances.delete(_name(request), author_of(request))
     return web.Response(status=204)
 
 
 async def check_appliance(request: web.Request) -> web.Response:
     """Look whether one could be paired now."""
-    (await asked.read(request)).insist()
+    (await validation.read(request)).insist()
     parts = request.app[PARTS]
     registration = await parts.appliances.get(_name(request))
     if registration.is_sealed:

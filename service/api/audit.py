@@ -6,12 +6,12 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from service.api import asked, requests, responses
-from service.api.asked import Asked
+from service.api import requests, responses, validation
 from service.api.faults import Fault
 from service.api.paging import Cursors, ForeignCursor
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
 from service.api.streaming import EventStream, ServerSentEvent
+from service.api.validation import Asked
 from service.domain.errors import StoreUnavailable
 from service.observe.events import RequestCrashed, StoreTroubled
 from service.observe.logging import emit
@@ -27,7 +27,7 @@ _LOOK_S = 0.9
 
 async def list_audit_events(request: web.Request) -> web.Response:
     """One page, oldest first."""
-    wanted = await asked.read(request)
+    wanted = await validation.read(request)
     narrowed, limit = requests.audit_filter(wanted), requests.limit_of(wanted)
     after = await _insisted(request, wanted)
     # One more than asked for tells whether there is another page.
@@ -40,7 +40,7 @@ async def list_audit_events(request: web.Request) -> web.Response:
 
 async def stream_audit_events(request: web.Request) -> web.StreamResponse:
     """What comes after a place, or from now on, until the client or the service stops."""
-    wanted = await asked.read(request)
+    wanted = await validation.read(request)
     narrowed, parts = requests.audit_filter(wanted), request.app[PARTS]
     # Before the headers: whoever has them misses nothing from then on.
     after = await _insisted(request, wanted) or await parts.audit.now()

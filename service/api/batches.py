@@ -4,13 +4,13 @@ import asyncio
 
 from aiohttp import web
 
-from service.api import asked, bulkrequests, requests, responses
-from service.api.asked import CONTRACT, Asked
+from service.api import bulkrequests, requests, responses, validation
 from service.api.bodies import JSON, look_at_headers
 from service.api.items import Judge
 from service.api.middleware import author_of
 from service.api.parts import PARTS, STOPPING, ApiParts
 from service.api.uploads import LineCount, spooled
+from service.api.validation import CONTRACT, Asked
 from service.api.waiting import first
 from service.domain.batch import Batch
 from service.domain.errors import UnknownBatch
@@ -30,7 +30,7 @@ _LOOK_S = 0.9
 
 async def create_batch(request: web.Request) -> web.Response:
     """Promise an end to each pairing that can be accepted: 202 once they are durable."""
-    parameters, faults = asked.parameters_of(request)
+    parameters, faults = validation.parameters_of(request)
     wanted = Asked(parameters, None, tuple(faults))
     wanted.insist()
     limit = look_at_headers(request, LIMITS)
@@ -42,7 +42,7 @@ async def create_batch(request: web.Request) -> web.Response:
 
 async def get_batch(request: web.Request) -> web.Response:
     """One; with `waitSeconds`, when all its pairings are over or the time is."""
-    wanted = await asked.read(request)
+    wanted = await validation.read(request)
     wanted.insist()
     stopping = request.app[STOPPING]
     batch = await _when_over(request.app[PARTS], _id(request), requests.wait_s(wanted), stopping)
@@ -51,7 +51,7 @@ async def get_batch(request: web.Request) -> web.Response:
 
 async def cancel_batch(request: web.Request) -> web.Response:
     """Promise that all its pairings come to their end, and that what they did is undone."""
-    (await asked.read(request)).insist()
+    (await validation.read(request)).insist()
     batch = await request.app[PARTS].batches.cancel(_id(request), author_of(request))
     headers = _leading_to(batch.id)
     return responses.respond(responses.batch(batch), status=202, headers=headers)
@@ -65,7 +65,7 @@ async def _accepted(request: web.Request, wanted: Asked, limit: int) -> BatchAcc
         if count is not None:
             batch = bulkrequests.of_lines(spool, count.lines, judge, is_atomic=is_atomic)
         else:
-            operation = asked.operation_of(request)
+            operation = validation.operation_of(request)
             batch = bulkrequests.of_json(spool.content(), operation, judge, is_atomic=is_atomic)
         key = requests.batch_key(wanted, request.content_type, spool.digest)
         return await parts.bulk.accept(batch, author_of(request), key)

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from service.api.asked import Asked, read_body
 from service.api.bodies import LIMIT, decode
 from service.api.contract import Operation
 from service.api.faults import Fault
@@ -17,6 +16,7 @@ from service.api.items import Judge, unfit
 from service.api.refusals import BodyTooLarge, InvalidRequest, MalformedBody
 from service.api.requests import pairing_request
 from service.api.uploads import MOST_ITEMS, Spool
+from service.api.validation import Asked, read_body
 from service.store.bulk import BatchRequest, Item, Unacceptable
 from service.store.intake import PairingRequest
 

@@ -7,12 +7,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from service.api import strictjson
-from service.api.asked import Asked
 from service.api.bodies import decode
 from service.api.contract import Schema
 from service.api.faults import Fault
 from service.api.refusals import InvalidRequest, MalformedBody
 from service.api.requests import DEFAULTS, pairing_request
+from service.api.validation import Asked
 from service.domain.ids import ApplianceName, is_appliance_name
 from service.domain.pairing import OnFailure, Operation
 from service.store.bulk import Item, Unacceptable

@@ -4,13 +4,13 @@ import asyncio
 
 from aiohttp import web
 
-from service.api import asked, requests, responses
-from service.api.asked import Asked
+from service.api import requests, responses, validation
 from service.api.faults import Fault
 from service.api.middleware import author_of
 from service.api.paging import ForeignCursor
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
 from service.api.refusals import ApplianceGone, UnknownAppliances
+from service.api.validation import Asked
 from service.api.waiting import first
 from service.domain.errors import UnknownAppliance, UnknownPairing
 from service.domain.ids import PairingId, uuid_from
@@ -26,7 +26,7 @@ _LOOK_S = 5.0
 async def create_pairing(request: web.Request) -> web.Response:
     """Promise an end to a new pairing: 202 once it is durable."""
     parts = request.app[PARTS]
-    wanted = await asked.read(request)
+    wanted = await validation.read(request)
     pairing = requests.pairing_request(wanted)
     key = requests.idempotency_key(wanted, pairing)
     try:
@@ -39,7 +39,7 @@ async def create_pairing(request: web.Request) -> web.Response:
 
 async def get_pairing(request: web.Request) -> web.Response:
     """One; with `waitSeconds`, when it is over or the time is."""
-    wanted = await asked.read(request)
+    wanted = await validation.read(request)
     wanted.insist()
     parts, pairing_id = request.app[PARTS], _id(request)
     timeout_s = requests.wait_s(wanted)
@@ -52,7 +52,7 @@ async def get_pairing(request: web.Request) -> web.Response:
 
 async def list_pairings(request: web.Request) -> web.Response:
     """One page, newest first."""
-    wanted = await asked.read(request)
+    wanted = await validation.read(request)
     filters, limit = requests.pairing_filter(wanted), requests.limit_of(wanted)
     before = _insisted(request, wanted, filters)
     # One more than asked for tells whether there is another page.
@@ -64,21 +64,21 @@ async def list_pairings(request: web.Request) -> web.Response:
 
 async def list_pairing_events(request: web.Request) -> web.Response:
     """The audit trail of one."""
-    (await asked.read(request)).insist()
+    (await validation.read(request)).insist()
     entries = await request.app[PARTS].pairings.events(_id(request))
     return responses.respond(responses.events(entries))
 
 
 async def cancel_pairing(request: web.Request) -> web.Response:
     """Promise that it comes to its end, and that what it did is undone."""
-    (await asked.read(request)).insist()
+    (await validation.read(request)).insist()
     cancels = request.app[PARTS].cancels
     return _promised(await cancels.request(_id(request), author_of(request)))
 
 
 async def retry_pairing(request: web.Request) -> web.Response:
     """Promise one that did not succeed another end."""
-    (await asked.read(request)).insist()
+    (await validation.read(request)).insist()
     retries = request.app[PARTS].retries
     try:
         return _promised(await retries.retry(_id(request), author_of(request)))

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import msgspec
 
-from service.api.asked import Asked
 from service.api.faults import Fault
 from service.api.urls import host_of
+from service.api.validation import Asked
 from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId, is_appliance_name
 from service.domain.pairing import OnFailure, Operation, PairingState
 from service.domain.registration import ApplianceSpec, Credentials, LocalUser, SsoUser

@@ -5,11 +5,11 @@ import asyncio
 from aiohttp import web
 
 from service.api import appliances, audit, batches, contract, health, pairings
-from service.api.asked import CONTRACT
 from service.api.bodies import LIMIT
 from service.api.middleware import accompanied, admitted
 from service.api.paging import Cursors
 from service.api.parts import CURSORS, PARTS, PROCESS, STOPPING, ApiParts, ProcessParts
+from service.api.validation import CONTRACT
 
 OPERATIONS = {
     "putAppliance": appliances.put_appliance,

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from service.api import contract
-from service.api.asked import Asked, read_body, read_parameters
 from service.api.contract import Operation
+from service.api.validation import Asked, read_body, read_parameters
 
 CONTRACT = contract.load()
 THUMBPRINT = "SHA-256" + ":AB" * 32
