@@ -1,4 +1,5 @@
-"""The only writer of pairing state, but for the statement's other use in `retries`."""
+"""The only writer of pairing state. Only `retries` carries out its statement as well, in a
+transaction of its own."""
 
 import asyncio
 import random
@@ -19,16 +20,16 @@ from service.store.statements import statement
 
 PATIENCE_S = 15.0
 REST_S = 0.08
-"""Between the beginnings of two groups while many pairings move. Half of what a task of an
-appliance takes, and it spares the database most of its commits."""
+"""How long after one group the next one begins while many pairings move. It is half of the time of
+an appliance's task, and spares the database most of its commits."""
 
 PRESSING_S = 0.022
-"""From an intent to the beginning of its group then: until it is durable nothing is called. Of
-those who begin at one beat of the rounds most are there by then."""
+"""How long an intent waits at most for its group to begin then: its call waits with it. Most of
+those that begin at the same beat of the rounds have come by then."""
 
 _TRIES = 5
-"""How often what is refused may turn out to be writable after all, which takes a database that
-goes back in time."""
+"""How often a change that was refused is written again if the look-up says that it would fit. That
+takes a database that went back in time, by a failover."""
 
 
 class Statements(Protocol):
@@ -110,14 +111,14 @@ class Journal:
         )
         self._groups += 1
         self._changes += len(changes)
-        return [
-            None
-            if fold is not None and fold.key in durable
-            else (Unwanted if fold is not None and fold.key in unwanted else LeaseLost)(
-                change.pairing.id
-            )
-            for change, fold in zip(changes, fold_of, strict=True)
-        ]
+
+        def answer(change: Change, fold: Fold | None) -> Exception | None:
+            if fold is not None and fold.key in durable:
+                return None
+            is_unwanted = fold is not None and fold.key in unwanted
+            return (Unwanted if is_unwanted else LeaseLost)(change.pairing.id)
+
+        return list(map(answer, changes, fold_of))
 
     async def _write(self, folds: Sequence[Fold]) -> tuple[set[FoldKey], set[FoldKey]]:
         """Those that are durable, and those that were refused because they are unwanted."""
@@ -142,8 +143,8 @@ class Journal:
 
 
 def _is_durable(fold: Fold, row: Any) -> bool:
-    """Whoever expects to hold the pairing and does not any more is told that, whatever was
-    written."""
+    """Whether the fold is in the chain. Not if its writer expects to own the pairing afterwards and
+    does not any more: then it has to stop, whatever was written."""
     if row is None or not row.is_recorded:
         return False
     return row.epoch == fold.pairing.epoch or not fold.leaves_an_owner
