@@ -61,7 +61,7 @@ from service.upkeep import database_url, keep_own_database, refuse_other_schema
 
 _DRAIN_S = 5.0
 _DRAIN_LATER_S = 1.0
-"""Once one part has waited in vain the others hardly need to."""
+"""Once the database has not answered one part in time, it will hardly answer the next."""
 
 _ANSWERS_S = 5.0
 """How long requests that are under way, half-sent ones among them, may hold up the end."""
@@ -193,7 +193,7 @@ async def _start_worker(stack: AsyncExitStack, store: _Store, policy: Policy) ->
     await stack.enter_async_context(_background(logins.run()))
     fleet = ApplianceFleet(registrations.of, conditions, logins.of, on_open=openings.announce)
     await stack.enter_async_context(fleet)
-    # However many wait for the others: a worker that cannot beat is dead.
+    # A connection for the heartbeat alone: a worker that had to wait for one would count as dead.
     vital = await stack.enter_async_context(Database.connect(store.url, pool_size=1))
 
     def born() -> Worker:
@@ -248,7 +248,7 @@ async def _start_http(
 async def _api_parts(stack: AsyncExitStack, store: _Store) -> ApiParts:
     intake = Intake(store.database, wall_ms)
     await stack.enter_async_context(_drained(intake, store.drain))
-    # Its own: a retry that is refused undoes its group, which is not to be one of a worker.
+    # Not the worker's: a retry that is refused rolls back the group that it is in.
     journal = await _journal(stack, store)
 
     logins = LoginGates(store.database, wall_ms)

@@ -1,5 +1,5 @@
-"""The event loop of the commands, but `simulate`, which has no lease: its clock goes on while the
-machine is suspended."""
+"""An event loop whose clock goes on while the machine is suspended. All commands run on it, except
+`simulate`, which has no lease."""
 
 import asyncio
 import time
@@ -8,11 +8,11 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SuspendAwareLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop has a clock that stands still meanwhile, while the database's goes on: a
-    worker that woke up would take its lease for as long as it was before (`engine/lease.py`).
+    """The clock of asyncio's own loop stands still during a suspension, the database's does not: a
+    worker that wakes up would believe in a lease that is over (`engine/lease.py`).
 
-    What was due while the machine slept may come later than at once, by what was left of it.
-    Elsewhere than on Linux it is asyncio's own.
+    A timer that fell due meanwhile may fire late, because the wait that was under way goes on for
+    what was left of it. Only Linux has such a clock; elsewhere it is asyncio's own.
     """
 
     def time(self) -> float:

@@ -30,7 +30,7 @@ class Calls:
         self.name = name
         self._channel = channel
         self._breaker = breaker
-        # Waiting for a connection here, and nowhere else: one knows when it ended.
+        # The only place where a call waits for a connection, so one knows when the wait is over.
         self._turns = FairSemaphore(connections)
 
     async def send(
@@ -45,7 +45,7 @@ class Calls:
         self._breaker.check()
         await self._turns.acquire()
         try:
-            self._breaker.check()  # It may have opened as the turn came.
+            self._breaker.check()  # It may have opened meanwhile.
             served = callers() if callers is not None else (operation_id(),)
             first, *others = dict.fromkeys(served)
             with working_on(operation_id=first):
@@ -55,7 +55,7 @@ class Calls:
             self._turns.release()
 
     def resize(self, connections: int) -> None:
-        """So many from now on; a call that is under way keeps its own."""
+        """Have so many connections from now on; a call that is under way keeps its own."""
         self._turns.resize(connections)
 
     def turn_away(self, closed: ApplianceClosed) -> None:

@@ -64,8 +64,8 @@ from service.domain.registration import Registration
 Value = TypeVar("Value")
 
 _ABOUT_TO = 4
-"""So many times as many as may change something at once may be about to: while their intents are
-written, others call."""
+"""For each change that may be under way, so many callers may be between their intent and the
+answer: while some write their intents, others call."""
 
 _EVER_MS = 0
 _NOTABLE_LAG_MS = 60_000
@@ -121,8 +121,8 @@ class ApplianceClient:
         self.breaker.listeners.add(self._turn_away)
 
     def share(self, workers: int) -> None:
-        """Leave to so many workers, this one among them, their part of `max_in_flight`; but one
-        turn each."""
+        """Take this worker's part of `max_in_flight`, of which each of so many workers has an equal
+        one, but one change at least."""
         at_once = max(1, self._max_in_flight // workers)
         self._line.resize(_ABOUT_TO * at_once)
         self._mutating.resize(at_once)
@@ -133,8 +133,8 @@ class ApplianceClient:
         await self._session.token()
 
     async def peers(self, since: float = inf, until: float = inf) -> Sequence[Peer]:
-        """`GET /sites`, shared by all who ask at once, and by whom a list does that was asked
-        for after `since`. Raises TimeoutError at `until`."""
+        """`GET /sites`, shared by all who ask at once; an earlier list will do if it was asked for
+        after `since` (loop time). Raises TimeoutError at `until`."""
         self.breaker.check()
         return await self._peers.get(since, until)
 
@@ -144,14 +144,14 @@ class ApplianceClient:
         return self._peer_list.since(peer_id)
 
     def line_up(self, until: float, *, first: bool = False) -> Awaitable[None]:
-        """Wait until few are before the caller to change something, `first` before who is in line
-        otherwise. Raises ApplianceClosed, and TimeoutError at `until` (loop time)."""
+        """Wait until only few others are about to change something; with `first`, before all who
+        wait without it. Raises ApplianceClosed, and TimeoutError at `until` (loop time)."""
         self.breaker.check()
         # Passed on rather than awaited: thousands stand there at once.
         return self._line.acquire(until, first=first)
 
     def leave_line(self) -> None:
-        """To be called once by whom `line_up` let in."""
+        """To be called once after each `line_up` that returned."""
         self._line.release()
 
     async def pair(self, peer: Endpoint, description: str, permit: Permit) -> Task:
@@ -174,8 +174,9 @@ class ApplianceClient:
         return self._rounds.finished(task_id, until)
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:
-        """All its tasks that began after `since_ms` and that `call` may have started, their ends
-        by our clock; all that ever began, without ends, if nobody knows what its clock says."""
+        """All its tasks that began after `since_ms` by our clock and that `call` may have started,
+        with ends by our clock. If the appliance does not tell the time: all tasks that it has of
+        that kind, without their ends."""
         lag_ms = self._lag_ms()
         if lag_ms is None:
             return [
@@ -185,8 +186,8 @@ class ApplianceClient:
         return [_as_late(task, lag_ms) for task in tasks] if lag_ms else tasks
 
     async def probe(self) -> ApiError | None:
-        """Look through an open breaker: None if the appliance answers, or would have to be set
-        right by somebody, which it is no use to wait for. Does not close the breaker. Raises
+        """One look in spite of an open breaker, which stays open. None if the appliance answers, or
+        if what is in the way (a wrong certificate, say) does not pass by waiting. Raises
         OutOfResources."""
         with probing() as probe:
             try:
@@ -210,7 +211,8 @@ class ApplianceClient:
     async def ask(
         self, request: Request, callers: Callers | None = None, permit: Permit = granted
     ) -> Answer:
-        """Make a call within the session. Any HTTP status is an answer here; no answer raises."""
+        """Make a call within the session, once more in a new one if that has ended. Any HTTP status
+        is an answer here; no answer raises."""
         token = await self._session.token()
         outcome = await self._send(request, token, callers, permit)
         if self._is_worth_a_login(request, outcome):
@@ -231,8 +233,8 @@ class ApplianceClient:
         return outcome
 
     async def close(self) -> None:
-        """Stop the loops, end the session, close the connections. One that is cut short turns away
-        whoever waits, and closes the connections, all the same."""
+        """Stop the loops, end the session, close the connections. Even if it is cancelled, whoever
+        waits is turned away and the connections are closed."""
         self.breaker.listeners.discard(self._turn_away)
         try:
             try:
@@ -263,8 +265,8 @@ class ApplianceClient:
         return _is_plain_401(outcome) and not self._unauthorized.is_answer(request)
 
     def _lag_ms(self) -> int | None:
-        """How far its clock is behind ours, by its last answer; None if that does not tell. Of one
-        that is ahead nothing is missed."""
+        """How far its clock is behind ours, by its last answer; None if that does not tell. 0 if it
+        is ahead: then no task is missed."""
         if self._last is None:
             return 0
         headers, at = self._last
@@ -284,8 +286,8 @@ class ApplianceClient:
     async def _send(
         self, request: Request, token: str, callers: Callers | None, permit: Permit
     ) -> Outcome:
-        """Send it; a call that only looks once more if the connection was lost under it, which
-        is what happens when the appliance closes a kept one."""
+        """Send it. If the connection is lost meanwhile, as it is when the appliance closes a kept
+        one, a call that only looks is sent once more."""
         headers = self._session.headers(token)
         if request.body is not None:
             headers["Content-Type"] = PLAIN_JSON

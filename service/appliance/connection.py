@@ -58,7 +58,7 @@ class Connection:
         if not self.is_open:
             return False
         if not self._incoming.poll(0) and not self._socket.pending():
-            return True  # Mostly so, and ten times as quick as to be told by TLS.
+            return True  # The usual case, and ten times as quick as to ask TLS.
         try:
             with suppress(ssl.SSLWantReadError):
                 self._socket.take_in()
@@ -128,7 +128,8 @@ class Connection:
             self._read()
 
     def _read(self) -> None:
-        """Take in a piece of what has come, and read all of that: nobody announces it again."""
+        """Take in a piece of what has come, and read all of it: the event loop only tells of what
+        is still in the kernel."""
         try:
             self._socket.take_in()
             self._take(self._socket.recv(_PIECE))
@@ -160,8 +161,8 @@ class Connection:
         self.close()
 
     def _wake_at(self, due: float) -> None:
-        """Look after the call at `due` or before. A timer is left alone when its call is over:
-        mostly it serves the next ones, so that calls cost none each."""
+        """Look after the call at `due` or before. A timer is left running when its call is over: it
+        mostly serves the next ones, so that not every call costs one."""
         if self._timer is not None:
             if self._timer.when() <= due:
                 return
@@ -195,8 +196,8 @@ class Connection:
     def _withdraw(self) -> None:
         """Nothing more of a call that was not answered leaves from now on.
 
-        Not even the kernel sends again what a broken network has kept from arriving: later it
-        would meet an appliance that another worker looks after.
+        Closed by a reset, so that the kernel does not send again what a broken network has kept
+        from arriving: by then another worker may be at work on that appliance.
         """
         with suppress(OSError):  # It may be closed by now.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

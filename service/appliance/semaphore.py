@@ -1,4 +1,4 @@
-"""A few at once, and who asked for much waits no less than who asked for little."""
+"""A few turns at once, shared out fairly among the operations that wait for them."""
 
 import asyncio
 import itertools
@@ -34,9 +34,8 @@ class _Party:
 
 
 class FairSemaphore:
-    """So many turns at once. Each round of those who wait serves every operation once: what a
-    caller asks for alone passes a batch of thousands.
-    """
+    """A semaphore with `at_once` turns. Whoever waits is served in rounds, each operation once a
+    round: a single request does not stand behind a batch of thousands."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
@@ -45,13 +44,13 @@ class FairSemaphore:
         self._line: list[_Place] = []
         """A heap."""
         self._parties: defaultdict[OperationId | None, _Party] = defaultdict(_Party)
-        """Those who are first are one, too."""
+        """By operation. All who come `first` are one party, whose key is None."""
         self._round = 0
         self._expiry = Expiry(self._expire)
 
     async def acquire(self, until: float = inf, *, first: bool = False) -> None:
-        """Wait for a turn, `first` before all others but those who came so too. Raises what
-        `turn_away` is given, and TimeoutError at `until` (loop time)."""
+        """Wait for a turn; with `first`, before all who wait without it. Raises what `turn_away` is
+        given, and TimeoutError at `until` (loop time)."""
         if self._free > 0:
             self._free -= 1
             return
@@ -77,7 +76,8 @@ class FairSemaphore:
                 self._expiry.stop()
 
     def resize(self, at_once: int) -> None:
-        """So many from now on. Who has a turn keeps it, though there be too many for a while."""
+        """Have so many turns from now on. Those that are taken stay so, even if they are too many
+        for a while."""
         more, self._at_once = at_once - self._at_once, at_once
         self._free += min(more, 0)
         for _ in range(more):

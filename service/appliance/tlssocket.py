@@ -1,4 +1,4 @@
-"""TLS on a socket that does not block, of which nobody can keep us."""
+"""TLS on a socket that does not block, read in pieces, so that no peer can keep the loop busy."""
 
 import socket
 import ssl
@@ -13,7 +13,7 @@ class TlsSocket:
 
     OpenSSL itself, when it reads from a socket, goes on until it has something for us or the socket
     has nothing more: whoever sends what concerns TLS alone (new keys, tickets), as fast as that is
-    dealt with, would keep everybody else from being served for as long as he likes.
+    dealt with, would keep everybody else from being served for as long as they like.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
@@ -25,7 +25,7 @@ class TlsSocket:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
 
     def fileno(self) -> int:
-        """For who waits until there is something to read or room to write."""
+        """For the event loop, to wait until there is something to read or room to write."""
         return self._socket.fileno()
 
     def do_handshake(self) -> None:

@@ -1,4 +1,5 @@
-"""A 401 without the mark: the session may have ended, or it means anything else (h4-api 1, 7)."""
+"""What a 401 means that is not marked as the end of a session: it may be that all the same, or this
+kind of call is not allowed (h4-api 1, 7)."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,15 +7,15 @@ from dataclasses import dataclass
 from service.appliance.exchange import Request
 
 _TIMES = 3
-"""So many sessions in a row may end under one kind of call before its 401 is an answer."""
+"""A 401 that so many new sessions in a row have met is the answer to that kind of call."""
 
 _FOR_S = 300.0
-"""For so long it is, and no login is made for it. Then somebody may have set it right."""
+"""It is for so long, and no login is made because of it. Then somebody may have set it right."""
 
 
 @dataclass(slots=True)
 class _Kind:
-    """How often a login was in vain, the last one that was, and when (loop time)."""
+    """How many new sessions met the 401, the last of them by its number, and when (loop time)."""
 
     times: int = 0
     login: int = 0
@@ -22,23 +23,22 @@ class _Kind:
 
 
 class UnauthorizedCalls:
-    """For which kinds of calls new sessions were met with the same 401. Whatever else a call of
-    the kind is answered with, it is forgotten."""
+    """The kinds of calls that met a 401 even in a new session. One is forgotten as soon as a call
+    of that kind is answered with anything else."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, _Kind] = {}
 
     def is_answer(self, request: Request) -> bool:
-        """Whether a 401 without the mark is what `request` is answered with, whatever session it
-        is made in."""
+        """Whether a 401 is the answer to `request`, so that another login would not help."""
         kind = self._kinds.get(_kind_of(request))
         if kind is None or kind.times < _TIMES:
             return False
         return asyncio.get_running_loop().time() < kind.at + _FOR_S
 
     def add(self, request: Request, login: int) -> None:
-        """The session of this `login` (the how many-th) was new, and met it, too. Many may tell of
-        one session."""
+        """The session of this `login`, the how-many-th of this client, was new and met a 401 as
+        well. Many calls may tell of the same session."""
         kind = self._kinds.setdefault(_kind_of(request), _Kind())
         if login != kind.login:
             kind.times += 1

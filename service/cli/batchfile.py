@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 
 class BadFile(SitepairError):
-    """The file cannot be sent as it is; `faults` has a line for each thing that is wrong."""
+    """The file cannot be sent as it is; a line for each thing that is wrong."""
 
     def __init__(self, faults: list[str]) -> None:
         more = len(faults) - _TOLD_FAULTS

@@ -29,7 +29,7 @@ from service.observe.events import Move, PairingEnded, PairingMoved, RollbackInc
 from service.observe.logging import emit
 
 FRESH_S = 1.0
-"""Who waits long for a slot looks again: somebody may have called an appliance by hand."""
+"""A list that is older is read again: somebody may have changed something by hand meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,8 @@ class Case:
 
     @property
     def fresh_since(self) -> float:
-        """Since when (loop time) what was seen counts as seen for this case, before its first call:
-        it was nobody else's then, and others have had no time to change much."""
+        """A list that was asked for after this moment (loop time) will do for the first look,
+        before any call: the pairing was owned here by then, and the list is not old."""
         return max(self._owned_since, asyncio.get_running_loop().time() - FRESH_S)
 
     @property
@@ -124,7 +124,7 @@ class Case:
 
     def first_called_at(self, appliance: ApplianceName) -> float:
         """When (loop time) the first call of this job was made there; minus infinity if none was,
-        or not in these hands."""
+        or if another worker made it."""
         here, there = self._called_at
         return here if self.pairing.sides[0].appliance == appliance else there
 
@@ -143,7 +143,7 @@ class Case:
         """Sleep, but not past the deadline, nor longer than the pairing is wanted."""
         if seconds <= 0 or self._canceled_by is not None or self.pairing.is_canceling:
             return
-        # Made when it is wanted: few pause here, and it takes a tenth of what a case does.
+        # Made when it is needed: few pause here, and it is a tenth of the memory of a case.
         self._canceled = self._canceled or asyncio.Event()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, self.left_s)):
@@ -167,7 +167,7 @@ class Case:
         await self._write(release=release, is_pressing=bool(intents))
 
     async def let_go(self) -> None:
-        """Write the end of the pairing; give it up, if it is not over, until the appliance that is
+        """Write the end of the pairing or, if it is not over, give it up until the appliance in
         `closed` answers again. Raises like `record`."""
         if self.pairing.is_over:
             await self.write_notes()
@@ -177,8 +177,8 @@ class Case:
         await self._write(release=True, waits_for=name)
 
     def note(self, *events: PairingEvent | SideEvent) -> None:
-        """Apply `events` in their order. For what whoever takes over would find out again by
-        looking, and never for what a call to an appliance has to follow.
+        """Apply `events` in their order. Only for what another worker would find out again by
+        looking, never for the intent to make a call, nor for its answer.
 
         Raises IllegalTransition.
         """
@@ -193,8 +193,8 @@ class Case:
         self._notes += notes
 
     def has_notes(self, before: float) -> bool:
-        """Whether something was noted by then (loop time), and is not durable nor about to be: its
-        end is, by whoever drives it and has to hear what becomes of it."""
+        """Whether something that was noted before then (loop time) is still to be written. Never
+        once the pairing is over: whoever drives it writes its end, to hear what becomes of that."""
         return self._noted_at <= before and not self.pairing.is_over
 
     async def write_notes(self) -> None:

@@ -13,7 +13,7 @@ from service.domain.pairing import ROLLBACK_S
 Seconds = float
 AT_ONCE: Seconds = 0.0
 LAST_LOOK_S: Seconds = 5.0
-"""Who comes to look when the time is over, because its worker died, gets so long all the same."""
+"""How long a look may take when the time is over already, as it may be after a worker died."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The way back of one side: what this job did there is undone, what was there before stays.
+"""The rollback of one side: what this job did there is undone, what was there before stays.
 
 Like the way forward, every step begins from the recorded state alone. A side that FAILED may have
 been changed all the same, by a call or a task that nobody waited for any longer: it is looked at.
@@ -144,7 +144,7 @@ class SideRollback:
             self._site.leave_line()
         if not isinstance(answer, ApiError):
             return answer
-        # What takes long holds up nobody who stands in line, nor who wants to stop.
+        # Outside the line and the stretch that cannot be cancelled, for this may take long.
         return await self._give_up_unless_undone(step.call, answer)
 
     async def _next(self, undo: SiteCall) -> Call | SideEvent | None:
@@ -195,7 +195,8 @@ class SideRollback:
         return NothingToUndo(self._name) if is_untouched else SideRolledBack(self._name)
 
     async def _request(self, step: Call) -> Seconds | ApiError:
-        """The refusal, if it says that there is nothing to unpair: the list has to agree."""
+        """Record the intent, make the call, record what came of it. A refusal that says that there
+        is nothing to unpair is returned instead: first the list has to agree."""
         if self._vain >= self._policy.max_losses:
             return await self._give_up(
                 ApiError(

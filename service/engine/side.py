@@ -47,7 +47,8 @@ from service.engine.site import Site
 from service.engine.uninterrupted import uninterrupted
 
 _SEEN = (SidePaired, SideUnpaired, PeerFound, PeerGone)
-"""What the task or the list would say again: noted, and durable with what comes of it."""
+"""What another worker would learn again from the task or the list. These are only noted, and become
+durable with what is recorded next."""
 
 
 class SideSaga:
@@ -151,7 +152,7 @@ class SideSaga:
             self._site.leave_line()
         if not isinstance(answer, ApiError):
             return answer
-        # What takes long holds up nobody who stands in line, nor who wants to stop.
+        # Outside the line and the stretch that cannot be cancelled, for this may take long.
         return await self._fail_unless_there(answer, refused=True)
 
     @property
@@ -159,7 +160,8 @@ class SideSaga:
         return self._case.pairing.operation
 
     async def _request(self, step: Call) -> Seconds | ApiError:
-        """The refusal, if it says that there is nothing to unpair: the list has to agree."""
+        """Record the intent, make the call, record what came of it. A refusal that says that there
+        is nothing to unpair is returned instead: first the list has to agree."""
         await self._record(self._intent(step.call))
         try:
             task = await self._site.send(step)
@@ -211,8 +213,8 @@ class SideSaga:
         Only what two looks miss, with no unknown task running in between, was certainly not done;
         only then is the call made again. Where the tasks do not tell, much longer is looked.
         """
-        # A record that was not there before hardly comes of a task that runs still, which may be
-        # anybody's. One that is repaired was.
+        # A record that is not listed yet will hardly come of a task that has run for so long, and
+        # may be anybody's. A repair changes a record that is listed all the time: no such limit.
         is_repair = self._operation is Operation.REPAIR
         step = await self._step_after_tasks(inf if is_repair else self._policy.verify_timeout_s)
         if not isinstance(step, Call):
@@ -263,8 +265,9 @@ class SideSaga:
         return self._policy.pause_s(self._failures, trouble)
 
     async def _fail_unless_there(self, error: ApiError, *, refused: bool) -> Seconds:
-        """What an appliance says about what is done already is unknown (h4-api 2.1): look."""
-        # What a refused call found done, it has not done.
+        """Fail with `error`, unless the list shows this side where its operation wants it: what an
+        appliance says to a call for what is done already is unknown (h4-api 2.1)."""
+        # What was done before a call that was refused, that call has not done.
         is_innocent = refused and not self._side.losses
         side = replace(self._side, call=None) if is_innocent else self._side
         clock = asyncio.get_running_loop().time
@@ -298,8 +301,8 @@ class SideSaga:
         return AT_ONCE
 
     def _was_there(self, paired: SidePaired) -> bool:
-        """Appliances know a peer by its id (h4-api 2.1): one that nobody found, for it was under
-        another URL, may have been brought up to date."""
+        """Whether the call only brought a record up to date that had not been recognized, because
+        it had another URL: appliances know a peer by its id (h4-api 2.1)."""
         is_first_call = self._side.call is SiteCall.PAIR and not self._side.losses
         return is_first_call and self._site.was_there(id_sent(paired.result))
 

@@ -53,7 +53,7 @@ class Claims:
         parameters = {"worker": self._worker, "limit": limit, "since": self._since, "most": LINES}
         rows = await self._database.run(statement("claim"), parameters)
         last_line: str | None = rows[0].last_line
-        # The first that a line after that one can be.
+        # Sorts right behind that line, and before any other.
         self._since = last_line + "\x01" if last_line is not None else ""
         return rows
 
@@ -117,5 +117,5 @@ def _endpoint(side: Side, fields: Mapping[Any, Any], prefix: str) -> Endpoint:
 
 @lru_cache(maxsize=4096)
 def _one_and_the_same(endpoint: Endpoint) -> Endpoint:
-    """The one that equals `endpoint`: thousands of pairings share a few."""
+    """`endpoint`, or an equal one that is kept already: thousands of pairings share a few."""
     return endpoint
