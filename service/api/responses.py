@@ -206,9 +206,7 @@ def _entry(entry: Entry) -> Wire:
 
 
 def _error(error: ApiError | None) -> Wire | None:
-    if error is None:
-        return None
-    return {"code": error.code, "msg": error.msg, "args": list(error.args)}
+    return error.shown if error is not None else None
 
 
 def _time(at: int | None) -> int:

@@ -15,7 +15,7 @@ from service.appliance.egress import EgressForbidden, addresses_of
 from service.appliance.exchange import Request
 from service.appliance.tls import leaf_certificate, system_ca, unverified
 from service.appliance.wire import Unreadable, read_object, task_of
-from service.domain.appliance import ApiError, Json, Peer
+from service.domain.appliance import Json, Peer
 from service.domain.errors import ApplianceError, LoginRefused, Rejected
 from service.domain.registration import ApplianceSpec
 from service.domain.thumbprint import thumbprint_of
@@ -271,12 +271,6 @@ def _shown(peer: Peer) -> dict[str, object]:
         "apiUrl": peer.api_url,
         "apiPublicUrl": peer.api_public_url,
         "apiThumbprint": peer.api_thumbprint,
-        "incomingCommError": _error(peer.incoming_error),
-        "outgoingCommError": _error(peer.outgoing_error),
+        "incomingCommError": peer.incoming_error and peer.incoming_error.shown,
+        "outgoingCommError": peer.outgoing_error and peer.outgoing_error.shown,
     }
-
-
-def _error(error: ApiError | None) -> dict[str, object] | None:
-    if error is None:
-        return None
-    return {"code": error.code, "msg": error.msg, "args": list(error.args)}

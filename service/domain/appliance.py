@@ -48,6 +48,11 @@ class ApiError(Struct, frozen=True):
     args: tuple[str, ...] = ()
     stacktrace: str | None = None
 
+    @property
+    def shown(self) -> dict[str, object]:
+        """What callers and the audit trail see of it: all but the stack trace."""
+        return {"code": self.code, "msg": self.msg, "args": list(self.args)}
+
 
 class Endpoint(Struct, frozen=True):
     """How the peers of an appliance reach it: what `POST /sites` tells them.

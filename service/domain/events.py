@@ -329,7 +329,7 @@ def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return _plain(read_sent(value))
     if isinstance(value, ApiError):
-        return {"code": value.code, "msg": value.msg, "args": list(value.args)}
+        return value.shown
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
