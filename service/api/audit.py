@@ -12,6 +12,7 @@ from service.api.paging import Cursors, ForeignCursor
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
 from service.api.streaming import EventStream, ServerSentEvent
 from service.api.validation import Asked
+from service.api.waiting import LOOK_S, PAUSE_S
 from service.domain.errors import StoreUnavailable
 from service.observe.events import RequestCrashed, StoreTroubled
 from service.observe.logging import emit
@@ -19,10 +20,6 @@ from service.store.audit import AuditFilter, Place, Recorded
 
 _PAGE = 200
 """How many events of the stream are in memory at once."""
-_PAUSE_S = 0.1
-"""The least time between two looks that found all there was, however often it rings."""
-_LOOK_S = 0.9
-"""After so much longer the stream looks even if nothing rang: not every event does."""
 
 
 async def list_audit_events(request: web.Request) -> web.Response:
@@ -73,13 +70,13 @@ async def _follow(
         if found:
             after = found[-1].place
         if len(found) < _PAGE:
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
             await _rung(ring)
 
 
 async def _rung(ring: asyncio.Event) -> None:
     with suppress(TimeoutError):
-        async with asyncio.timeout(_LOOK_S):
+        async with asyncio.timeout(LOOK_S):
             await ring.wait()
 
 

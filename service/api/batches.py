@@ -11,7 +11,7 @@ from service.api.middleware import author_of
 from service.api.parts import PARTS, STOPPING, ApiParts
 from service.api.uploads import LineCount, spooled
 from service.api.validation import CONTRACT, Asked
-from service.api.waiting import first
+from service.api.waiting import LOOK_S, PAUSE_S, first
 from service.domain.batch import Batch
 from service.domain.errors import UnknownBatch
 from service.domain.ids import BatchId, uuid_from
@@ -22,10 +22,6 @@ LIMITS = {JSON: 8 * 1024 * 1024, LINES: 128 * 1024 * 1024}
 """Bytes in a body, by its media type. JSON is read as a whole, lines one by one."""
 
 _ASK_AGAIN_S = 1
-_PAUSE_S = 0.1
-"""The least time between two looks of who waits."""
-_LOOK_S = 0.9
-"""After so much longer who waits looks even if nothing rang: not every event does."""
 
 
 async def create_batch(request: web.Request) -> web.Response:
@@ -82,9 +78,9 @@ async def _when_over(
         left_s = deadline - now()
         if batch.is_over or left_s <= 0 or stopping.is_set():
             return batch
-        pause_s = min(left_s, _PAUSE_S)
+        pause_s = min(left_s, PAUSE_S)
         await first(asyncio.sleep(pause_s), stopping.wait())
-        look_s = min(left_s - pause_s, _LOOK_S)
+        look_s = min(left_s - pause_s, LOOK_S)
         await first(ring.wait(), asyncio.sleep(look_s), stopping.wait())
 
 

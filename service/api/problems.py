@@ -93,9 +93,11 @@ _DEFECT = Problem(
     "Internal error",
     "This is a defect of the service. Its log tells more under the operationID.",
 )
-_UNREADABLE = Problem(
+UNREADABLE = Problem(
     400, "MalformedRequest", "The request cannot be read", "The request is not valid HTTP."
 )
+"""What to answer when the bytes were no HTTP."""
+
 _HTTP = {
     404: Problem(404, "NotFound", "Not found", str(r.UnknownPath())),
     405: Problem(405, "MethodNotAllowed", "Method not allowed", "See Allow for the methods."),
@@ -123,13 +125,8 @@ def problem_of(error: Exception) -> Problem:
 def codes() -> frozenset[str]:
     """Every code that a problem may have."""
     named = {kind.code or error.__name__ for error, kind in _KINDS.items()}
-    others = {problem.code for problem in (_STORE, _SEALED, _DEFECT, _UNREADABLE, *_HTTP.values())}
+    others = {problem.code for problem in (_STORE, _SEALED, _DEFECT, UNREADABLE, *_HTTP.values())}
     return frozenset(named | others | {str(kind.code) for kind in (_PARAMETERS, _BODY)})
-
-
-def unreadable() -> Problem:
-    """What to answer when the bytes were no HTTP."""
-    return _UNREADABLE
 
 
 def respond(problem: Problem, operation_id: OperationId) -> web.Response:

@@ -11,7 +11,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from service.api.bodies import AWAITS_WELCOME
 from service.api.middleware import mark
-from service.api.problems import problem_of, respond, unreadable
+from service.api.problems import UNREADABLE, problem_of, respond
 from service.api.refusals import HeadTooLong
 from service.observe.context import new_operation_id, working_on
 from service.observe.events import RequestCrashed, RequestServed
@@ -132,7 +132,7 @@ class _Connection(RequestHandler):
         with working_on(operation_id=known_as):
             if status < HTTPStatus.INTERNAL_SERVER_ERROR:
                 too_long = HeadTooLong(_LINE_BYTES, _HEADERS)
-                problem = problem_of(too_long) if _is_too_long(exc) else unreadable()
+                problem = problem_of(too_long) if _is_too_long(exc) else UNREADABLE
                 emit(RequestServed(method="-", route="unreadable", status=problem.status, ms=0.0))
             else:
                 problem = problem_of(exc if isinstance(exc, Exception) else RuntimeError())

@@ -31,8 +31,8 @@ STREAM = "/v1/audit/stream"
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written behind the store's back rings no bell."""
-    monkeypatch.setattr(audit, "_LOOK_S", 0.05)
-    monkeypatch.setattr(audit, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(audit, "LOOK_S", 0.05)
+    monkeypatch.setattr(audit, "PAUSE_S", 0.01)
 
 
 @asynccontextmanager
@@ -149,7 +149,7 @@ async def test_it_is_narrowed_by_the_filters_of_the_listing(
 
 
 async def test_what_the_service_does_rings(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "_LOOK_S", 60.0)
+    monkeypatch.setattr(audit, "LOOK_S", 60.0)
     async with served.client.stream(STREAM) as events:
         pairing = await served.pair("prague", "brno")
         await served.fail(pairing["id"])
@@ -230,7 +230,7 @@ async def test_clients_that_go_away_leave_no_task_and_no_connection_behind(
 async def test_between_two_looks_no_connection_is_held(
     served: Served, sql: "Connection", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "_LOOK_S", 60.0)
+    monkeypatch.setattr(audit, "LOOK_S", 60.0)
     async with served.client.stream(STREAM), served.client.stream(STREAM):
         # The first look may still be under way; one that held its connection would for a minute.
         async with asyncio.timeout(10):
