@@ -16,19 +16,6 @@ def closed() -> NotSent:
     return NotSent(ApiError("ClientClosed", "The client of this appliance was closed."))
 
 
-async def seen_through(work: Coroutine[Any, Any, Result], within_s: float) -> Result:
-    """Run `work` to its end, though its caller be cancelled meanwhile, but no longer than
-    `within_s`. Raises what it raises, and TimeoutError."""
-    task = asyncio.ensure_future(asyncio.wait_for(work, within_s))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
-        raise
-
-
 class BackgroundTasks:
     """The tasks of one client.
 

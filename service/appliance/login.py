@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import msgspec
 
-from service.appliance.background import BackgroundTasks, closed, seen_through
+from service.appliance.background import BackgroundTasks, closed
 from service.appliance.breaker import Breaker
 from service.appliance.calls import Calls
 from service.appliance.classify import error_in, good, unreadable
@@ -15,6 +15,7 @@ from service.appliance.wire import login_body
 from service.domain.appliance import ApiError
 from service.domain.errors import ApplianceError, LoginRefused, NotSent, StoreUnavailable
 from service.domain.registration import Credentials, LoginEnd, LoginOutcome, LoginRefusal
+from service.uninterrupted import uninterrupted
 
 TOKEN_HEADER = "X-VCAV-Auth"  # noqa: S105 - the name of a header
 PLAIN_JSON = "application/json"
@@ -151,7 +152,8 @@ class Session:
         """Raises StoreUnavailable, but not over a refusal: that is kept here then, so that at
         least this client does not try again."""
         try:
-            await seen_through(self._gate.tell(outcome), TELL_S)
+            telling = asyncio.wait_for(self._gate.tell(outcome), TELL_S)
+            await uninterrupted(telling, TELL_S)
         except (StoreUnavailable, TimeoutError) as trouble:
             if isinstance(outcome, LoginRefusal):
                 self._untold = outcome

@@ -33,7 +33,7 @@ from service.engine.defects import NO_DEFECT, defect
 from service.engine.policy import AT_ONCE, LAST_LOOK_S, Policy, Seconds
 from service.engine.ports import Appliance
 from service.engine.site import Site
-from service.engine.uninterrupted import uninterrupted
+from service.uninterrupted import uninterrupted
 
 
 class SideRollback:

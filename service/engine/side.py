@@ -44,7 +44,7 @@ from service.engine.defects import NO_DEFECT, defect
 from service.engine.policy import AT_ONCE, Policy, Seconds
 from service.engine.ports import Appliance
 from service.engine.site import Site
-from service.engine.uninterrupted import uninterrupted
+from service.uninterrupted import uninterrupted
 
 _SEEN = (SidePaired, SideUnpaired, PeerFound, PeerGone)
 """What another worker would learn again from the task or the list. These are only noted, and become

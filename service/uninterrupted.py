@@ -11,7 +11,8 @@ async def uninterrupted(work: Coroutine[Any, Any, Answer], grace_s: float) -> An
     """Run `work`; if cancelled meanwhile, let it finish for up to `grace_s`, then be cancelled.
 
     For the stretch between the intent to call an appliance and the record of its answer: cut
-    there, the next worker would have to find out what the call has done.
+    there, the next worker would have to find out what the call has done. Likewise for what becomes
+    of a login: others wait to hear it.
     """
     stretch = asyncio.ensure_future(work)
     try:
