@@ -68,6 +68,6 @@ def not_found(what: str) -> ApiError:
     return _error("NotFound", f"{what} was not found", what, thrown="NotFoundException")
 
 
-def lenient(code: str, msg: str, args: tuple[str, ...] = ()) -> ApiError:
+def lenient(code: str, msg: str) -> ApiError:
     """An error of the caller's choice, as faults want it."""
-    return _error(code, msg, *args)
+    return _error(code, msg)

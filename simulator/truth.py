@@ -75,12 +75,15 @@ class Counts:
         }
 
 
+_LOG_SIZE = 20_000
+
+
 class Truth:
     """The world's memory of what happened to it."""
 
-    def __init__(self, log_size: int = 20_000) -> None:
+    def __init__(self) -> None:
         self.accepted: list[Accepted] = []
-        self.log: deque[Logged] = deque(maxlen=log_size)
+        self.log: deque[Logged] = deque(maxlen=_LOG_SIZE)
         self._counts: dict[str, Counts] = {}
         self._seq = 0
 

@@ -8,9 +8,8 @@ it. One that an appliance answers about to no use keeps no other from being look
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 from urllib.parse import quote
 
 from service.appliance.calls import Callers
@@ -41,16 +40,13 @@ class Question:
     failed: Task | None = None
 
 
+Ask = Callable[[Request, Callers], Awaitable[Answer]]
+"""Makes a call within the session; any status is an answer. Raises NotSent, Rejected."""
+
 News = Task | TaskForgotten | NotSent
 Tell = Callable[[TaskId, News], None]
 """Told as soon as it is known: a task that is over, that it is no longer known, or that what was
 answered about it is of no use."""
-
-
-class Ask(Protocol):
-    """Makes a call within the session; any status is an answer. Raises NotSent, Rejected."""
-
-    async def __call__(self, request: Request, callers: Callers | None = None) -> Answer: ...
 
 
 class TaskInquiry:

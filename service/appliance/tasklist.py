@@ -1,7 +1,6 @@
 """An appliance's list of tasks, for who wants to know what a call has started (h4-api 3.4)."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
 
 from service.appliance.exchange import Request
 from service.appliance.wire import TaskPage, read_task_page
@@ -18,10 +17,8 @@ MAX_TASKS = PAGE * MAX_PAGES
 _SITE = "site"
 
 
-class ReadPage(Protocol):
-    """Makes a call that only looks, and reads its answer."""
-
-    async def __call__(self, request: Request, read: Callable[[bytes], TaskPage]) -> TaskPage: ...
+ReadPage = Callable[[Request, Callable[[bytes], TaskPage]], Awaitable[TaskPage]]
+"""Makes a call that only looks, and reads its answer."""
 
 
 class TaskList:

@@ -71,11 +71,6 @@ class Worker:
         self._nudge = asyncio.Event()
 
     @property
-    def in_flight(self) -> int:
-        """How many pairings it drives."""
-        return self._driven
-
-    @property
     def _room(self) -> int:
         # What others could drive at once is left to them.
         ahead = self._policy.ahead if self._is_alone else 0
@@ -84,7 +79,7 @@ class Worker:
     @property
     def figures(self) -> WorkerFigures:
         """How it is doing."""
-        return WorkerFigures(self.in_flight, self.lease.left_s, self._breakers.closed)
+        return WorkerFigures(self._driven, self.lease.left_s, self._breakers.closed)
 
     async def run(self) -> None:
         """Claim and drive until cancelled. Raises DeclaredDead, in an exception group."""

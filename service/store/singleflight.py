@@ -6,17 +6,18 @@ from typing import Generic, TypeVar
 
 Found = TypeVar("Found")
 
+_GOOD_S = 1.0
+
 
 class SingleFlight(Generic[Found]):
     """One look at a time, shared by all who ask while it goes on. What it found is good for
-    `good_s`, counted from its beginning; a failure is for those who waited, and is not kept.
+    a second, counted from its beginning; a failure is for those who waited, and is not kept.
 
     Who asks first looks. If that one is cancelled, one of those who wait looks anew.
     """
 
-    def __init__(self, look: Callable[[], Awaitable[Found]], good_s: float = 1.0) -> None:
+    def __init__(self, look: Callable[[], Awaitable[Found]]) -> None:
         self._look = look
-        self._good_s = good_s
         self._under_way: asyncio.Future[Found] | None = None
         self._kept: tuple[float, Found] | None = None
 
@@ -32,7 +33,7 @@ class SingleFlight(Generic[Found]):
 
     async def _look_for_all(self) -> Found:
         loop = asyncio.get_running_loop()
-        good_until = loop.time() + self._good_s
+        good_until = loop.time() + _GOOD_S
         looking = self._under_way = loop.create_future()
         try:
             found = await self._look()
