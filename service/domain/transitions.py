@@ -38,8 +38,7 @@ PAIRING: Mapping[type[e.PairingEvent], Mapping[PairingState, PairingState]] = {
     e.PairingRetried: {P.FAILED: P.QUEUED, P.CANCELED: P.QUEUED},
 }
 
-# PENDING too: a call that had left no trace may turn out to be late.
-_UNDONE = {S.PENDING, S.SUCCEEDED, S.FAILED, S.ROLLBACK_FAILED, S.REQUESTED, S.ACCEPTED}
+_UNDONE = {S.SUCCEEDED, S.FAILED, S.ROLLBACK_FAILED, S.REQUESTED, S.ACCEPTED}
 
 SIDE: Mapping[type[e.SideEvent], Mapping[SideState, SideState]] = {
     # From REQUESTED too: somebody else was quicker, and the appliance refused our call. From
@@ -75,7 +74,7 @@ SIDE: Mapping[type[e.SideEvent], Mapping[SideState, SideState]] = {
     e.RollbackRequested: dict.fromkeys(_UNDONE, S.REQUESTED),
     e.RollbackDelayed: {state: state for state in _UNDONE},
     e.SideRolledBack: dict.fromkeys(_UNDONE, S.ROLLED_BACK),
-    e.NothingToUndo: {S.PENDING: S.PENDING, S.FAILED: S.FAILED},
+    e.NothingToUndo: {S.FAILED: S.FAILED},
     e.RollbackFailed: dict.fromkeys(_UNDONE, S.ROLLBACK_FAILED),
     e.SideReopened: {state: S.PENDING for state in S if state not in UNDER_WAY},
 }
@@ -167,6 +166,7 @@ def _apply_to_pairing(pairing: Pairing, event: e.PairingEvent, at: int) -> Pairi
             _need(pairing.phase is not Phase.ROLLING_BACK, event, "a pairing that goes forward")
             _need(pairing.is_to_be_undone, event, "something to undo")
             _need_rest(pairing, event)
+            _need_no_try_to_come(pairing, event)
             deadline = at + timeout_s * 1000
             after = replace(after, phase=Phase.ROLLING_BACK, error=error, deadline=deadline)
         case e.PairingRetried(timeout_s=timeout_s):
@@ -373,6 +373,13 @@ def _need_rest(pairing: Pairing, event: e.PairingEvent) -> None:
     """No appliance may be acting on a call of ours that nobody follows any more."""
     for side in pairing.sides:
         _need(side.state not in UNDER_WAY, event, f"'{side.appliance}' at rest, not {side.state}")
+
+
+def _need_no_try_to_come(pairing: Pairing, event: e.PairingEvent) -> None:
+    """A call that is to be made again may still come through, late: its side FAILED first."""
+    for side in pairing.sides:
+        is_waiting = side.state is S.PENDING and side.call is not None
+        _need(not is_waiting, event, f"'{side.appliance}' given up")
 
 
 def _need_nothing_half(pairing: Pairing, event: e.PairingEvent) -> None:

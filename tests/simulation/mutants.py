@@ -80,8 +80,8 @@ MUTANTS = {
             ),
             Edit(
                 "service.domain.transitions",
-                "_UNDONE = {S.PENDING,",
-                "_UNDONE = {S.ALREADY_PAIRED, S.PENDING,",
+                "_UNDONE = {S.SUCCEEDED,",
+                "_UNDONE = {S.ALREADY_PAIRED, S.SUCCEEDED,",
             ),
         ),
         seed=26,

@@ -191,13 +191,15 @@ def test_what_is_to_be_kept_is_not_undone() -> None:
     assert apply(kept, e.PairingFailed(ERROR), 9_000).side(A).state is SideState.SUCCEEDED
 
 
-def test_a_late_call_of_a_side_at_rest_can_be_undone() -> None:
+def test_a_side_whose_call_may_be_late_is_given_up_before_the_rollback() -> None:
     lost: list[AnyEvent] = [
         e.PairingStarted("w", 1),
         e.PairRequested(A, 1),
         e.CallLost(A, ERROR, 1),
     ]
-    pairing = told([*lost, UNWANTED, e.RollbackStarted(ERROR, 300)])
+    with pytest.raises(IllegalTransition):
+        told([*lost, UNWANTED, e.RollbackStarted(ERROR, 300)])
+    pairing = told([*lost, UNWANTED, e.SideFailed(A, ERROR), e.RollbackStarted(ERROR, 300)])
     assert pairing.side(A).undo is SiteCall.UNPAIR
     undone = apply(pairing, e.NothingToUndo(A), 9_000)
     assert (undone.side(A).undo, undone.side(A).losses) == (None, 0)
