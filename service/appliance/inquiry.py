@@ -61,7 +61,6 @@ class TaskInquiry:
         self._refused = 0
         self._is_of_use = False
         """Whether anything is that this look was answered with."""
-        self._trouble: NotSent | None = None
 
     def is_bulk(self) -> bool:
         """Whether one call answers for all, so that it costs nothing to ask about more."""
@@ -145,17 +144,21 @@ class TaskInquiry:
 
     async def _look_one_by_one(self, questions: Sequence[Question], tell: Tell) -> None:
         left = iter(questions)
-        self._trouble = None
         try:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(min(len(questions), self._limits.connections)):
-                    workers.create_task(self._work_through(left, tell))
+            async with asyncio.TaskGroup() as group:
+                workers = [
+                    group.create_task(self._work_through(left, tell))
+                    for _ in range(min(len(questions), self._limits.connections))
+                ]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        if self._trouble is not None and not self._is_of_use:
-            raise self._trouble
+        for worker in workers:
+            trouble = worker.result()
+            if trouble is not None and not self._is_of_use:
+                raise trouble
 
-    async def _work_through(self, left: Iterator[Question], tell: Tell) -> None:
+    async def _work_through(self, left: Iterator[Question], tell: Tell) -> NotSent | None:
+        """The last answer, if it stopped at one that was of no use, as all before it."""
         for question in left:
             try:
                 await self._look_at(question, tell)
@@ -164,10 +167,10 @@ class TaskInquiry:
                     raise
                 tell(question.task_id, trouble)
                 if not self._is_of_use:
-                    self._trouble = trouble
-                    return  # The appliance, or this task? Who asks about another one sees.
+                    return trouble  # The appliance, or this task? Who asks about another one sees.
             else:
                 self._is_of_use = True
+        return None
 
     async def _look_at(self, question: Question, tell: Tell) -> None:
         path = f"/tasks/{quote(question.task_id, safe='')}"

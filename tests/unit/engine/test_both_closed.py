@@ -22,7 +22,7 @@ def test_what_can_be_undone_is_though_the_other_appliance_stays_away(*, is_await
         here.until(lambda: "SideRolledBack" in here.events, within_s=60.0)
         pairing = here.until_over()
         assert pairing.state is PairingState.CANCELED
-        left = {side.appliance: side.state for side in pairing.sides}
+        left = {str(side.appliance): side.state for side in pairing.sides}
         assert left.pop(comes_back) is SideState.ROLLED_BACK
         assert list(left.values()) == [SideState.ROLLBACK_FAILED]
 
@@ -37,5 +37,5 @@ def test_what_opens_while_the_other_side_is_undone_is_undone_meanwhile() -> None
         here.until(lambda: ONE in here.tables.closed())
         here.stage.air.down.discard(ONE)
         pairing = here.until_over()
-        left = {side.appliance: side.state for side in pairing.sides}
+        left = {str(side.appliance): side.state for side in pairing.sides}
         assert left == {ONE: SideState.ROLLED_BACK, OTHER: SideState.ROLLBACK_FAILED}
