@@ -22,6 +22,7 @@ from service.appliance.conditions import Conditions, wall_ms
 from service.appliance.egress import EgressPolicy
 from service.appliance.fleet import ApplianceFleet
 from service.appliance.limits import CallTimeouts
+from service.concurrency.singleflight import SingleFlight
 from service.domain.errors import NotOurs, SitepairError, StoreUnavailable
 from service.domain.ids import WorkerId
 from service.domain.registration import Registration
@@ -55,7 +56,6 @@ from service.store.pairings import Pairings
 from service.store.partitions import keep_partitions
 from service.store.registrations import Registrations
 from service.store.retries import Retries
-from service.store.singleflight import SingleFlight
 from service.store.vault import Vault, load_or_create_key
 from service.upkeep import database_url, keep_own_database, refuse_other_schema
 

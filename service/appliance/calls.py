@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from service.appliance.breaker import Breaker
 from service.appliance.classify import error_in, judge_failure
 from service.appliance.exchange import Channel, Failure, Outcome, Permit, Request, granted
-from service.appliance.semaphore import FairSemaphore
+from service.concurrency.semaphore import FairSemaphore
 from service.domain.errors import ApplianceClosed, NotSent
 from service.domain.ids import ApplianceName, OperationId
 from service.observe.context import operation_id, working_on

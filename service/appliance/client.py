@@ -37,7 +37,6 @@ from service.appliance.inquiry import TaskInquiry
 from service.appliance.login import PLAIN_JSON, Session
 from service.appliance.readers import SharedRead
 from service.appliance.rounds import TaskRounds
-from service.appliance.semaphore import FairSemaphore
 from service.appliance.tasklist import TaskList
 from service.appliance.unauthorized import UnauthorizedCalls
 from service.appliance.wire import (
@@ -48,6 +47,7 @@ from service.appliance.wire import (
     read_peers,
     read_task,
 )
+from service.concurrency.semaphore import FairSemaphore
 from service.domain.appliance import ApiError, Endpoint, Json, Peer, Task, normalized_url
 from service.domain.errors import (
     Ambiguous,

@@ -12,8 +12,8 @@ from typing import Self
 from service.appliance.breakers import Breakers
 from service.appliance.client import ApplianceClient
 from service.appliance.conditions import Conditions
-from service.appliance.expiry import Expiry
 from service.appliance.gate import LoginGate, OwnGate
+from service.concurrency.expiry import Expiry
 from service.domain.appliance import ApiError, Endpoint
 from service.domain.ids import ApplianceName
 from service.domain.registration import Registration

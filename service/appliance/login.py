@@ -12,10 +12,10 @@ from service.appliance.classify import error_in, good, unreadable
 from service.appliance.exchange import Answer, Outcome, Request
 from service.appliance.gate import LoginGate
 from service.appliance.wire import login_body
+from service.concurrency.uninterrupted import uninterrupted
 from service.domain.appliance import ApiError
 from service.domain.errors import ApplianceError, LoginRefused, NotSent, StoreUnavailable
 from service.domain.registration import Credentials, LoginEnd, LoginOutcome, LoginRefusal
-from service.uninterrupted import uninterrupted
 
 TOKEN_HEADER = "X-VCAV-Auth"  # noqa: S105 - the name of a header
 PLAIN_JSON = "application/json"

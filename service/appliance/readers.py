@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from service.appliance.background import BackgroundTasks, closed
 from service.appliance.calls import Callers
-from service.appliance.expiry import Expiry, turn_away
+from service.concurrency.expiry import Expiry, turn_away
 from service.domain.errors import ApplianceError
 from service.domain.ids import OperationId
 from service.observe.context import WorkContext, current, operation_id, working_as

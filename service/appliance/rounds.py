@@ -8,9 +8,9 @@ from math import inf
 from typing import NamedTuple
 
 from service.appliance.background import BackgroundTasks, closed
-from service.appliance.expiry import Expiry, turn_away
 from service.appliance.inquiry import News, Question, TaskInquiry
 from service.appliance.pace import Pace
+from service.concurrency.expiry import Expiry, turn_away
 from service.domain.appliance import Task
 from service.domain.backoff import backoff_s
 from service.domain.errors import ApplianceClosed, ApplianceError, NotSent, TaskUnreadable

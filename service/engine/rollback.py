@@ -6,6 +6,7 @@ been changed all the same, by a call or a task that nobody waited for any longer
 
 import asyncio
 
+from service.concurrency.uninterrupted import uninterrupted
 from service.domain.appliance import ApiError, Task
 from service.domain.decisions import Absent, Call, Sighting, next_undoing, says_gone
 from service.domain.errors import (
@@ -33,7 +34,6 @@ from service.engine.defects import NO_DEFECT, defect
 from service.engine.policy import AT_ONCE, LAST_LOOK_S, Policy, Seconds
 from service.engine.ports import Appliance
 from service.engine.site import Site
-from service.uninterrupted import uninterrupted
 
 
 class SideRollback:

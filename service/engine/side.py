@@ -10,6 +10,7 @@ from math import inf
 
 from msgspec.structs import replace
 
+from service.concurrency.uninterrupted import uninterrupted
 from service.domain.appliance import ApiError, Task, id_sent
 from service.domain.decisions import Call, Step, deadline_exceeded, next_step, says_gone
 from service.domain.errors import (
@@ -44,7 +45,6 @@ from service.engine.defects import NO_DEFECT, defect
 from service.engine.policy import AT_ONCE, Policy, Seconds
 from service.engine.ports import Appliance
 from service.engine.site import Site
-from service.uninterrupted import uninterrupted
 
 _SEEN = (SidePaired, SideUnpaired, PeerFound, PeerGone)
 """What another worker would learn again from the task or the list. These are only noted, and become

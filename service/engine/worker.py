@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from service.concurrency.semaphore import FairSemaphore
 from service.domain.appliance import ApiError
 from service.domain.author import Author
 from service.domain.errors import (
@@ -63,7 +64,7 @@ class Worker:
         self._policy = policy
         self._breakers = BreakerKeeper(ports, policy)
         self._cases: dict[PairingId, Case] = {}
-        self._slots = asyncio.Semaphore(policy.window)
+        self._slots = FairSemaphore(policy.window)
         self._driven = 0
         self._is_full = False
         self._is_alone = False
@@ -211,15 +212,16 @@ class Worker:
 
     async def _drive_on(self, case: Case) -> None:
         try:
-            async with self._slots:  # Who is cancelled before that is freed with the worker.
-                self._driven += 1
-                try:
-                    await drive(case, self._ports.fleet, self._policy, self._driver.name)
-                except asyncio.CancelledError:
-                    await self._hand_back(case)
-                    raise
-                finally:
-                    self._driven -= 1
+            await self._slots.acquire()  # Who is cancelled before that is freed with the worker.
+            self._driven += 1
+            try:
+                await drive(case, self._ports.fleet, self._policy, self._driver.name)
+            except asyncio.CancelledError:
+                await self._hand_back(case)
+                raise
+            finally:
+                self._driven -= 1
+                self._slots.release()
             await case.let_go()  # The slot is the next one's meanwhile.
         except* (LeaseLost, StoreUnavailable) as troubles:
             # Of a lost lease, too: where notes could not be written, nobody else may own it.

@@ -4,7 +4,7 @@
   `columns`, `rows` and `arrays` turn values into rows and back. `errors` is the one place that
   knows SQLSTATEs, `patience` tries again what could not be asked.
 - `database` opens connections, by the address that `urls` reads; `notify` listens on one.
-  `group` lets many share a transaction, `singleflight` a look.
+  `group` lets many share a transaction.
 - What a worker needs: `claims`, `journal` (with `folds`), `leases`, `health`, `logins`,
   `registrations`.
 - What callers need: `intake` and `bulk` (with `bulkrows`) accept; `pairings`, `batches` and `audit`

@@ -112,7 +112,7 @@ class Callers:
             id=PairingId(UUID(int=number, version=4)),
             operation=wanted.operation,
             sides=(Side(a, b), Side(b, a)),
-            operation_id=OperationId(f"op-{number}"),
+            operation_id=OperationId(wanted.operation_id or f"op-{number}"),
             user="caller",
             start_time=now,
             last_updated=now,

@@ -83,7 +83,7 @@ class Ambush:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One pairing that is asked for, and what its caller does later: cancels it after `cancel_s`,
-    or when it is rolled back; tries it again so often."""
+    or when it is rolled back; tries it again so often. Its `operation_id` is its own by default."""
 
     at_s: float
     one: int
@@ -94,6 +94,7 @@ class Wanted:
     cancel_s: float | None = None
     cancels_rollback: bool = False
     retries: int = 0
+    operation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """How many pairings a worker owns, and how many of them it drives."""
 
 from dataclasses import replace
+from itertools import combinations
 
 from service.domain.pairing import OnFailure, PairingState
 from tests.simulation.tables import Written
@@ -12,6 +13,11 @@ def owned(here: Scene) -> list[PairingState]:
     """The states of those that somebody owns."""
     rows = here.tables.pairings.values()
     return [row.pairing.state for row in rows if row.worker is not None]
+
+
+def begun(here: Scene) -> int:
+    """How many were begun."""
+    return sum(len(row.entries) > 1 for row in here.tables.pairings.values())
 
 
 def test_a_few_more_than_the_window_holds_are_owned_and_wait_for_their_slot() -> None:
@@ -28,6 +34,20 @@ def test_a_few_more_than_the_window_holds_are_owned_and_wait_for_their_slot() ->
         here.until(lambda: len(owned(here)) == 2)
         assert here.until_over().state is PairingState.SUCCEEDED
         assert max(driven) == 1
+
+
+def test_one_alone_passes_those_of_many_that_are_owned_and_wait_for_a_slot() -> None:
+    narrow = replace(POLICY, window=24)
+    couples = combinations(range(10), 2)
+    many = [replace(a_pairing(*couple), operation_id="op-many") for couple in couples]
+    alone = a_pairing(10, 11, at_s=5.0)
+    with scene(*many, alone, policy=narrow, appliances=12, task_ms=(20_000, 60_000)) as here:
+        here.until(lambda: len(here.tables.pairings) == len(many) + 1)
+        assert len(owned(here)) == narrow.window + narrow.ahead
+        here.until(lambda: here.is_claimed)
+        before = begun(here)
+        here.until(lambda: "PairingStarted" in here.events)
+        assert begun(here) - before < narrow.lot
 
 
 def test_the_slot_is_the_next_ones_while_an_end_is_written() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from math import inf
 
-from service.appliance.expiry import Expiry
+from service.concurrency.expiry import Expiry
 from tests.support.virtual_time import now, run
 
 

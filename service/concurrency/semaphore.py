@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import NamedTuple
 
-from service.appliance.expiry import Expiry, turn_away
+from service.concurrency.expiry import Expiry, turn_away
 from service.domain.ids import OperationId
 from service.observe.context import operation_id
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.uninterrupted import uninterrupted
+from service.concurrency.uninterrupted import uninterrupted
 
 
 async def test_the_answer_comes_back() -> None:

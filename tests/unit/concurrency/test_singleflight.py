@@ -5,8 +5,8 @@ import gc
 
 import pytest
 
+from service.concurrency.singleflight import SingleFlight
 from service.domain.errors import StoreUnavailable
-from service.store.singleflight import SingleFlight
 from tests.support.virtual_time import now, run
 
 LOOK_S = 0.2

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.appliance.semaphore import FairSemaphore
+from service.concurrency.semaphore import FairSemaphore
 from service.domain.ids import OperationId
 from service.observe.context import working_on
 

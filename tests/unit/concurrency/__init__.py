@@ -1,0 +1,1 @@
+"""Waiting and taking turns, on virtual time."""
