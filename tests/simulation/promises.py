@@ -246,7 +246,8 @@ class Promises:
             left = "unpair" if pairing.operation is Operation.UNPAIR else "pair"
             is_here = last.appliance == side.appliance and last.kind == left
             is_mine = last.operation_id == pairing.operation_id
-            if is_mine and is_here and not self._was_belied(last):
+            is_unseen = self._was_belied(last) or self._was_hidden(last)
+            if is_mine and is_here and not is_unseen:
                 self._break(pairing, f"is {pairing.state}, but what it did stays: {_told(last)}")
 
     def _was_belied(self, effect: Accepted) -> bool:
@@ -255,6 +256,18 @@ class Promises:
         lag_ms = self._world.appliances[effect.appliance].knobs.list_lag_ms
         is_late = lag_ms > self._stage.schedule.policy.settle_s * 1000
         return effect.outcome == "FAILED" and is_late
+
+    def _was_hidden(self, effect: Accepted) -> bool:
+        """Whether the service was registered as another user before its task was over, which took
+        longer than any list may be behind: from then on the task is hidden (h4-api 3.3)."""
+        began_ms, ended_ms = effect.accepted_ms, effect.effect_ms or 0
+        is_long = ended_ms - began_ms > self._stage.schedule.policy.verify_timeout_s * 1000
+        return is_long and any(
+            each.appliance == effect.appliance
+            and began_ms <= each.at_ms <= ended_ms
+            and each.user not in {None, effect.user}
+            for each in self._world.truth.log
+        )
 
     def _judge_patience(self, pairing: Pairing, side: Side) -> None:
         """It does not ask again while the appliance still works on what it asked for."""
@@ -277,30 +290,34 @@ class Promises:
         return max([ms for ms in began if ms <= before_ms], default=0)
 
     def _judge_creations(self, pairing: Pairing, effects: list[Accepted]) -> None:
-        """An attempt makes a side once, unless it was removed in between."""
+        """An attempt makes a side once, unless it was removed in between, or brought by somebody
+        else under a URL that nobody registered: such a record stays unseen."""
         made: Accepted | None = None
         for each in effects:
-            if each.kind == "unpair":
+            is_mine = each.operation_id == pairing.operation_id
+            if each.kind == "unpair" or (not is_mine and each.peer in self._stage.moved):
                 made = None
-            elif each.kind == "pair" and each.operation_id == pairing.operation_id:
+            elif each.kind == "pair" and is_mine:
                 began_ms = self._began_ms(pairing, each.accepted_ms)
                 if made is not None and made.accepted_ms >= began_ms:
                     self._break(pairing, f"created a side twice: {_told(made)}, then {_told(each)}")
                 made = each
 
     def _judge_removals(self, pairing: Pairing, side: Side, effects: list[Accepted]) -> None:
-        """What was there when it began, or began anew, is not removed."""
-        made_ms: int = 0
-        made_by: str | None = None
+        """What was there when it began, or began anew, is not removed; but for what the appliance
+        had said twice not to be there."""
+        made: Accepted | None = None
         for each in effects:
             at_ms = each.effect_ms or 0
             if each.kind == "pair":
-                made_ms, made_by = at_ms, each.operation_id
+                made = each
             if each.kind != "unpair" or each.appliance != side.appliance:
                 continue
+            made_ms, made_by = (made.effect_ms or 0, made.operation_id) if made else (0, None)
             is_mine = each.operation_id == pairing.operation_id
             was_there = made_ms <= self._began_ms(pairing, at_ms)
-            if is_mine and was_there and made_by != pairing.operation_id:
+            is_belied = made is not None and self._was_belied(made)
+            if is_mine and was_there and made_by != pairing.operation_id and not is_belied:
                 self._break(pairing, f"removed what was there before it: {_told(each)}")
 
     def _effects(self, side: Side) -> list[Accepted]:

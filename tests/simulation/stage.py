@@ -63,6 +63,8 @@ class Stage:
         """When something else than the service last changed what is true of an appliance."""
         self.sso_users: set[str] = set()
         """The appliances at which the service is registered with a user of the single sign-on."""
+        self.moved: set[str] = set()
+        """The appliances that are reached by their peers at another address than at first."""
         self._register_all()
         self._prepare_couples()
         for clock in schedule.clocks:
@@ -203,6 +205,7 @@ class Stage:
         old = appliance.identity.api_url
         new = f"https://10.72.{self.rng.randrange(250)}.{self.rng.randrange(250)}:8048/"
         appliance.identity = replace(appliance.identity, api_url=new)
+        self.moved.add(name)
         world._by_address[address_of(new)] = appliance
         # Under an address where nobody is some would make a record of nobody, for good.
         ways = {each.knobs.unreachable_peer for each in world.appliances.values()}
