@@ -61,10 +61,10 @@ class SideRollback:
         if self._side.undo is not None and (elsewhere := self._site.moved()) is not None:
             await self._give_up(elsewhere)
         while (undo := self._side.undo) is not None and not self._gave_up:
+            self._case.closed.pop(self._name, None)
             if self._case.left_s <= 0:
                 await self._end(undo)
                 return
-            self._case.closed.pop(self._name, None)
             try:
                 pause_s = await self._step(undo)
             except ApplianceClosed as closed:

@@ -39,3 +39,17 @@ def test_what_opens_while_the_other_side_is_undone_is_undone_meanwhile() -> None
         pairing = here.until_over()
         left = {str(side.appliance): side.state for side in pairing.sides}
         assert left == {ONE: SideState.ROLLED_BACK, OTHER: SideState.ROLLBACK_FAILED}
+
+
+def test_where_the_time_is_over_meanwhile_it_is_the_end() -> None:
+    """A side that waited for the other one, and not for its own appliance, is not set aside."""
+    with scene(a_pairing(cancel_s=1.0)) as here:
+        here.turn(ONE, task_ms=(RUNNING_MS, RUNNING_MS))
+        here.turn(OTHER, task_ms=(RUNNING_MS, RUNNING_MS))
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.turn(OTHER, task_ms=(1_000_000, 1_000_000))
+        here.stage.air.down.add(ONE)
+        pairing = here.until_over()
+        assert [side.state for side in pairing.sides] == [SideState.ROLLBACK_FAILED] * 2
+        assert here.events.count("RollbackFailed") == 2
+        assert "PairingParked" not in here.events
