@@ -5,7 +5,7 @@
 - A request: `middleware` is around every one, `auth` knows who asks. `bodies` and `strictjson` read
   it, `validation` judges it by `contract`, which is `openapi.yaml`, and `requests`,
   `bulkrequests` and `items` make values of it. `uploads` keeps large bodies, `paging` reads
-  cursors.
+  cursors, `urls` judges URLs.
 - A response: `responses` from values, `streaming` for as long as somebody listens, `waiting` until
   something happens. `faults` and `refusals` say what is wrong, `problems` what that is in HTTP.
 - `serving` runs it all on aiohttp's server.

@@ -9,8 +9,8 @@
 - `calls` is what every call to one appliance passes, its `breaker` included.
   `login` keeps the session, `gate` says who may log in, `unauthorized` what a 401 means.
 - `client` is all that may be asked of one appliance. `readers` shares reads among those who ask at
-  once; `rounds`, `inquiry` and `tasklist` ask about tasks. `background` has
-  its tasks in the background; `conditions` and `limits` are what it is given.
+  once; `rounds`, `inquiry` and `tasklist` ask about tasks. `background` has the tasks that it
+  runs by itself; `conditions` and `limits` are what it is given.
 - `fleet` keeps the clients of all appliances, `breakers` their breakers.
 - `check` looks at one appliance before it is relied on; `examination` is what it looks at.
 """

@@ -38,7 +38,7 @@ class FailureKind(Enum):
     UNREACHABLE = "no connection"
     CONNECT_TIMEOUT = "no connection in time"
     TLS_FAILED = "TLS handshake failed"
-    USED_UP = "no file descriptor or no memory left on this side"
+    USED_UP = "no file descriptor, thread or memory left on this side"
     PIN_MISMATCH = "another certificate than the pinned one"
     UNTRUSTED = "certificate not trusted"
     FORBIDDEN = "egress policy forbids the address"

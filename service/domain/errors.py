@@ -80,7 +80,8 @@ class LeaseTooShort(NotSent):
 
 
 class OutOfResources(NotSent):
-    """This process has no file descriptor or no memory left. It tells nothing of the appliance."""
+    """This process has no file descriptor, thread or memory left, which tells nothing of the
+    appliance."""
 
 
 class Ambiguous(ApplianceError):

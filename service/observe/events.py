@@ -33,8 +33,8 @@ class ApplianceCalled(LogEvent, frozen=True):
 
 
 class DialingFailed(LogEvent, frozen=True):
-    """An appliance could not be called: no file descriptor (this process may have `limit`) or no
-    memory was left. Tried again, and told once a minute for each appliance at most."""
+    """An appliance could not be called: no file descriptor (this process may have `limit`), thread
+    or memory was left. Tried again, and told once a minute for each appliance at most."""
 
     level: ClassVar[Level] = "error"
     error: str

@@ -17,6 +17,8 @@ from tests.simulation.mutants import MUTANTS, caught
 
 RUNS = int(os.environ.get("SIMULATION_RUNS", "1200"))
 FIRST = int(os.environ.get("SIMULATION_SEED", "1"))
+MANY = 1000
+"""Among so many schedules each kind of fault happens."""
 JOBS = os.cpu_count() or 1
 NEARBY = 400
 """How many schedules a mutant may take if its known seed does not catch it any more."""
@@ -42,7 +44,7 @@ def test_every_promise_holds_in_every_schedule(capsys: pytest.CaptureFixture[str
     with capsys.disabled():
         sys.stdout.write(f"\n{said}")
     assert code == 0, said
-    assert "faults that never happened: none" in said
+    assert "faults that never happened: none" in said or RUNS < MANY
 
 
 @pytest.mark.parametrize("seed", KEPT)

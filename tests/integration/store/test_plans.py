@@ -156,7 +156,7 @@ def positional(asked: ClauseElement, parameters: dict[str, object]) -> tuple[str
 async def plan_of(
     connection: "Connection", asked: ClauseElement, parameters: dict[str, object] | None = None
 ) -> Plan:
-    """The plan that `validation` was carried out with; its effect is undone."""
+    """The plan that `asked` was carried out with; its effect is undone."""
     query, arguments = positional(asked, parameters or {})
     transaction = connection.transaction()
     await transaction.start()

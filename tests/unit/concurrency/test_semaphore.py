@@ -1,4 +1,4 @@
-"""Turns at an appliance: few at once, and lines that are served one after the other."""
+"""Few turns at once, which go round by operation."""
 
 import asyncio
 
