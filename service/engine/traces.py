@@ -8,6 +8,7 @@ from service.domain.decisions import Absent, Present, Sighting
 from service.domain.errors import ApplianceClosed, ApplianceError, Rejected
 from service.domain.pairing import Phase, SideState, SiteCall
 from service.engine.case import Case
+from service.engine.defects import defect
 from service.engine.policy import Policy
 from service.engine.ports import Appliance
 from service.engine.site import Site
@@ -38,6 +39,9 @@ async def _until_listed(case: Case, appliance: Appliance, policy: Policy) -> Non
             return
         except ApplianceError:
             pass  # Nothing was seen.
+        except Exception as crash:  # noqa: BLE001 - it has failed, for a reason of its own
+            defect(crash)
+            return
         left_s = until - clock()
         if left_s <= 0:
             return

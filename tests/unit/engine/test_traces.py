@@ -4,6 +4,7 @@ takes it for their own."""
 import pytest
 
 from service.domain.pairing import OnFailure, Operation, PairingState, SideState
+from service.engine import traces
 from simulator import fault
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, a_pairing, scene
@@ -59,3 +60,16 @@ def test_what_was_verified_in_vain_is_not_looked_for_again() -> None:
     with scene(KEPT) as here:
         here.spoil(ONE, fault("task_lies", method="POST", path="/sites"))
         assert here.until_over(within_s=1.5 * POLICY.verify_timeout_s).state is PairingState.FAILED
+
+
+def test_a_defect_met_there_does_not_hide_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(traces, "_shows", crash)
+    with scene(KEPT) as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites", code="PeerBusy"))
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert pairing.error is not None
+        assert pairing.error.code == "PeerBusy"
