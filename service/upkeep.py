@@ -121,7 +121,7 @@ def _refuse_newer_schema(state: SchemaState) -> None:
     if state.standing is Standing.AHEAD:
         raise SitepairError(
             f"The database's schema is at {state.found}, which is of a newer release than this one "
-            f"({state.expected}): use that one's `sitepair`. Nothing was done."
+            f"({state.expected}): use the newer `sitepair`. Nothing was done."
         )
 
 
@@ -131,7 +131,7 @@ async def _database(settings: Settings) -> AsyncIterator[Database]:
     if settings.database_url is None and not _has_own_database(settings.data_dir):
         nowhere = f"there is no database in {settings.data_dir}"
         raise InvalidSettings(
-            [f"SITEPAIR_DATA_DIR: {nowhere}, and SITEPAIR_DATABASE_URL names none"]
+            [f"SITEPAIR_DATA_DIR: {nowhere}, and SITEPAIR_DATABASE_URL is not set"]
         )
     async with AsyncExitStack() as stack:
         url, _ = await database_url(stack, settings)

@@ -13,7 +13,7 @@ from service.cli.status import Exit
 
 app = App(
     name="sitepair",
-    help="Pairs VMware Cloud Director Availability appliances: both sides, verified, on record.",
+    help="Pairs VMware Cloud Director Availability appliances on both sides, verified and audited.",
     version=__version__,
     result_action="return_value",
 )

@@ -37,42 +37,41 @@ class Registration:
     """What is registered of an appliance."""
 
     management_url: str
-    """Where the service calls it."""
+    """Where the service calls the appliance."""
 
     api_url: str
-    """The public endpoint that its peers use."""
+    """The public endpoint that peers use."""
 
     api_thumbprint: str
-    """SHA-256:... of the certificate that its peers will see."""
+    """SHA-256:... of the certificate at the API URL, which peers are told to trust."""
 
     user: str
-    """Who we are there."""
+    """The account that the service logs in with."""
 
     thumbprint: str | None = None
     """SHA-256:... of the certificate at the management URL; without it, the system's CAs decide."""
 
     sso: Annotated[bool, Parameter(negative="")] = False
-    """The user is one of the single sign-on, not of the appliance itself."""
+    """The user is one of the vCenter single sign-on, not a local one of the appliance."""
 
     password_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     """Read the password from this file; - is standard input."""
 
     description: str = ""
-    """For people."""
+    """Free text for people."""
 
     max_in_flight: int | None = None
-    """How many changes may be under way there at once. If not given, what is registered stays."""
+    """How many mutating calls the appliance gets at once; if not given, as registered before."""
 
 
 @app.command
 def add(name: Name, registration: Registration) -> int:
-    """Register an appliance, or replace all of its registration but what is said to stay. Asks for
-    the password.
+    """Register an appliance, or replace its registration. Asks for the password.
 
     Parameters
     ----------
     name
-        What it is called from now on: a-z, 0-9 and -.
+        The appliance's name in sitepair: a-z, 0-9 and -.
     """
     try:
         password = _password(registration.password_file)
@@ -184,7 +183,10 @@ def told_health(health: dict[str, Any]) -> str:
 
 @app.command
 def check(name: Name, *, as_json: AsJson = False) -> int:
-    """Look whether an appliance can be reached, trusted, logged in to. Exit status 1 if not."""
+    """Check that an appliance can be reached and trusted, and accepts the login.
+
+    Exit status: 0 all checks passed, 1 one failed, 2 refused, 3 the service does not answer.
+    """
     return run(answered(_check(name, as_json=as_json)))
 
 

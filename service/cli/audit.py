@@ -17,16 +17,16 @@ from service.settings import from_environment
 from service.store.rows import to_time
 from service.upkeep import verify_chains
 
-app = App(name="audit", help="Look into the record of what was done.")
+app = App(name="audit", help="Check the audit trail.")
 
 _WORDS = {
     Wrong.CHANGED: "changed or inserted, or the event before it was",
     Wrong.MISSING_BEFORE: "events are missing before it",
     Wrong.MISSING_AFTER: "events are missing after it",
     Wrong.HEAD_DIFFERS: "the head differs from it",
-    Wrong.NO_HEAD: "the owner of the chain is missing, and it is not the appliance's removal",
+    Wrong.NO_HEAD: "the owner of the chain is missing, and this event is not ApplianceRemoved",
     Wrong.NO_EVENTS: "all its events are missing",
-    Wrong.NOT_SHOWN: "GET /v1/audit does not show it, its transaction is yet to come",
+    Wrong.NOT_SHOWN: "GET /v1/audit does not show it: its transaction is of the future",
 }
 
 
@@ -45,16 +45,16 @@ def verify(
     pairing: UUID | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Follow the chain of every pairing and every registration.
+    """Verify the hash chain of every pairing and every registration.
 
-    Names the first event of each broken chain that does not fit. May be run while the service is.
-    Exit status: 0 all are sound, 1 one is broken, 2 it could not look as it was told to, 3 the
-    database does not answer.
+    Names the first event of each broken chain that does not fit. May be run while the service runs.
+    Exit status: 0 all chains are sound, 1 one is broken, 2 it could not check, 3 the database does
+    not answer.
 
     Parameters
     ----------
     pairing
-        Only the chain of the pairing with this id.
+        Verify only the chain of the pairing with this id.
     """
     return run(_verify(pairing, as_json=as_json), otherwise=Exit.REFUSED)
 

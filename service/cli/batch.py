@@ -33,23 +33,23 @@ class Options:
     """How a batch is sent and followed."""
 
     format: Literal["csv", "ndjson"] | None = None
-    """What the file is, if its name does not tell."""
+    """The format of the file, if its name does not tell."""
 
     atomic: Annotated[bool, Parameter(negative="")] = False
     """Accept nothing if anything would be rejected."""
 
     idempotency_key: str | None = None
-    """Sent again with the same key, the same file is accepted once. A new one if not given."""
+    """The same file with the same key is accepted only once. Generated if not given."""
 
     failures: Path | None = None
-    """Write what was rejected, failed or was canceled to this file, in the same format, and not to
-    FILE itself; nothing if all was refused, for then it is FILE that is to be sent again."""
+    """Write the items that were rejected, failed or canceled to this file, in the same format. Not
+    FILE itself. Nothing is written if the whole of FILE is refused."""
 
     wait: bool = True
-    """Wait for the end; otherwise exit status 0 says that all was accepted."""
+    """Wait for the end. With --no-wait exit status 0 means that all items were accepted."""
 
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
-    """Print what became of it as JSON."""
+    """Print the batch, its rejected items and its failed pairings as JSON."""
 
 
 _OPTIONS = Options()
@@ -63,20 +63,20 @@ def batch(
 ) -> int:
     """Ask for many pairings at once and wait for the end of all.
 
-    CSV has a first line with the names of its columns: a and b, the two appliances, and where
-    wanted operation, description, onFailure, timeoutSeconds, priority. It has no comments, and a
-    row with too many or too few fields, or with a number that is none, refuses all of the file.
-    NDJSON has a request of POST /v1/pairings on each line. Exit status: 0 all succeeded, 1 some did
-    not or were rejected, 2 refused, 3 the service does not answer, 130 for Ctrl-C, which stops
-    watching; the pairings go on.
+    The first line of a CSV names its columns: a and b, the two appliances, and optionally
+    operation, description, onFailure, timeoutSeconds, priority. A CSV has no comments. One row with
+    the wrong number of fields, or with a bad number, refuses the whole file. NDJSON has a request
+    of POST /v1/pairings on each line. Exit status: 0 all succeeded, 1 some did not or were
+    rejected, 2 refused, 3 no usable answer, 130 Ctrl-C: the command stops watching, the pairings go
+    on.
 
     Parameters
     ----------
     file
-        Whose name ends in .csv or .ndjson; - is standard input, with --format.
+        A name that ends in .csv or .ndjson; - is standard input and needs --format.
     """
     if not fits_a_header(options.idempotency_key or ""):
-        tell("--idempotency-key has a character that no key has.")
+        tell("--idempotency-key has a character that is not allowed in a key.")
         return Exit.REFUSED
     with spool() as aside:
         try:

@@ -37,14 +37,14 @@ def demo(
     appliances: int = 3,
     once: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Show it: simulated appliances, paired over the REST API of a real service.
+    """Start a service and simulated appliances, and pair them over the REST API.
 
     Parameters
     ----------
     appliances
-        How many, 2 at least; each is paired with each.
+        How many appliances, at least 2; each is paired with each.
     once
-        Stop after the show instead of staying up.
+        Stop after the pairings instead of staying up.
     """
     if appliances < _COUPLE:
         tell(f"--appliances takes {_COUPLE} or more: there has to be something to pair.")
@@ -160,7 +160,7 @@ def _print_hints(service: Running, fleet: Fleet, log: Path) -> None:
         f"\nThe service stays up at {service.url} (its log: {log})",
         f"  export SITEPAIR_URL={service.url} SITEPAIR_TOKEN=$(cat {service.admin_token_path})",
         '  curl -H "Authorization: Bearer $SITEPAIR_TOKEN" $SITEPAIR_URL/v1/pairings',
-        f"Faults of the appliances and what they really did: {fleet.control_url}/truth",
+        f"What the appliances really did: {fleet.control_url}/truth (faults: simulator/README.md)",
         "Ctrl-C stops everything.",
     )
 

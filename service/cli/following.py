@@ -27,7 +27,7 @@ class Following:
     """How a pairing is followed."""
 
     wait: bool = True
-    """Wait for the end; otherwise exit status 0 says that it was accepted."""
+    """Wait for the end. With --no-wait exit status 0 means accepted."""
 
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
     """Print the pairing as JSON."""
@@ -57,8 +57,8 @@ async def _watched(service: Remote, pairing: Any, console: Terminal) -> Any:
             if pairing["state"] == "QUEUED" and explain_at is not None and now() >= explain_at:
                 explain_at = None
                 tell(
-                    "It waits for a worker to take it up. Is one running (sitepair serve), and do "
-                    "both appliances answer (sitepair appliance list)?"
+                    "The pairing waits for a worker. Is one running (sitepair serve)? Do both "
+                    "appliances answer (sitepair appliance list)?"
                 )
     return pairing
 

@@ -22,16 +22,16 @@ class Wish:
     """What is wanted of two appliances."""
 
     operation: Literal["pair", "repair", "unpair"] = "pair"
-    """pair; repair, after a new certificate or URL was registered; or unpair."""
+    """pair; repair, after a new certificate or URL was registered; unpair."""
 
     on_failure: Literal["rollback", "keep"] = "rollback"
-    """rollback undoes what was done if it does not succeed; keep leaves it."""
+    """If it does not succeed: rollback undoes what was done, keep leaves it."""
 
     description: str = ""
-    """What the appliances are told to call it."""
+    """Free text, also sent to the appliances."""
 
     timeout: int | None = None
-    """Seconds after which to give up."""
+    """Seconds for the whole pairing; the default of the service is 900."""
 
     def body(self, one: str, other: str) -> dict[str, object]:
         """The request."""
@@ -50,15 +50,15 @@ _PAIR = Wish()
 def pair(one: str, other: str, *, wish: Wish = _PAIR, following: Following = _FOLLOW) -> int:
     """Pair, repair or unpair two appliances and wait for the end.
 
-    Exit status: 0 it succeeded, 1 it did not, 2 refused, 3 the service does not answer, 130 for
-    Ctrl-C, which stops watching; the pairing goes on.
+    Exit status: 0 it succeeded, 1 it did not, 2 refused, 3 no usable answer: it may have been
+    accepted, 130 Ctrl-C: the command stops watching, the pairing goes on.
 
     Parameters
     ----------
     one
-        The name of one of them.
+        The name of one appliance.
     other
-        The name of the other one.
+        The name of the other appliance.
     """
     return run(answered(_pair(wish.body(one, other), following)))
 
@@ -66,28 +66,27 @@ def pair(one: str, other: str, *, wish: Wish = _PAIR, following: Following = _FO
 def cancel(pairing: UUID, *, following: Following = _FOLLOW) -> int:
     """Cancel a pairing: no new step begins, what it did is rolled back.
 
-    Exit status: 0 it is canceled, 1 it came to another end or something could not be rolled back,
-    2 refused, 3 the service does not answer.
+    Exit status: 0 it is canceled, 1 it ended otherwise or could not be rolled back completely, 2
+    refused, 3 no usable answer.
 
     Parameters
     ----------
     pairing
-        Its id.
+        The id of the pairing.
     """
     return run(answered(_cancel(f"/v1/pairings/{pairing}/cancel", following)))
 
 
 def retry(pairing: UUID, *, following: Following = _FOLLOW) -> int:
-    """Try a pairing again that failed or was canceled.
+    """Retry a pairing that failed or was canceled.
 
-    If its rollback could not be completed, that is resumed instead, and nothing else. Exit status:
-    0 it succeeded, or nothing is left behind any more; 1 it did not; 2 refused; 3 the service does
-    not answer.
+    If its rollback could not be completed, only the rollback is resumed. Exit status: 0 it
+    succeeded, or the rollback is complete now; 1 it did not; 2 refused; 3 no usable answer.
 
     Parameters
     ----------
     pairing
-        Its id.
+        The id of the pairing.
     """
     return run(answered(_retry(f"/v1/pairings/{pairing}/retry", following)))
 

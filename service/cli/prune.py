@@ -39,17 +39,18 @@ def prune(
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Remove pairings that were over so long ago, and the months of the audit trail before that.
+    """Remove pairings that ended long ago, and the months of the audit trail before that.
 
-    May be run while the service is, be interrupted at any time, and be run again. Exit status 1 if
-    a month had to be kept that should have gone: run it again later.
+    May be run while the service runs, interrupted at any time, and run again. Exit status: 0 done,
+    1 a month had to be kept (run it again later) or the schema is another one, 2 refused, 3 the
+    database does not answer.
 
     Parameters
     ----------
     older_than
-        Days or weeks: 90d, 12w.
+        Age in days or weeks: 90d, 12w.
     dry_run
-        Only say what would be removed.
+        Only print what would be removed.
     """
     age = age_from(older_than)
     if age is None:
@@ -107,4 +108,4 @@ def _report(summed: _Sum, cut_off: int, *, dry_run: bool, as_json: bool) -> None
     for reason in gone.kept:
         tell(f"Kept {reason}")
     if not summed.is_complete:
-        tell("It was interrupted: run it again for the rest.")
+        tell("Interrupted: run it again to remove the rest.")

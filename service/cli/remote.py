@@ -105,11 +105,11 @@ class Remote:
 
     def _other_than_sitepair(self, response: aiohttp.ClientResponse) -> Refused:
         """Also a way to it that is broken: then the status says that it may pass."""
-        who = response.headers.get("Server") or "somebody who gives no name"
+        who = response.headers.get("Server") or "an unnamed server"
         problem = {
             "code": f"{response.status} {response.reason}",
             "detail": f"this is the answer of {who} at {self.address}, and no sitepair's; "
-            "SITEPAIR_URL has to lead to one",
+            "correct SITEPAIR_URL",
         }
         return Refused(response.status, problem)
 
@@ -123,7 +123,7 @@ async def remote(url: str | None = None, token: str | None = None) -> AsyncItera
     if not known:
         known, source = await asyncio.to_thread(_token_here)
     if not fits_a_header(known):
-        raise InvalidSettings([f"{source}: has a character that no token has"])
+        raise InvalidSettings([f"{source}: has a character that is not allowed in a token"])
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S, connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {known}"}
     async with aiohttp.ClientSession(base, headers=headers, timeout=timeout) as session:
@@ -139,7 +139,7 @@ def _address_here() -> str:
     host, port = from_environment(os.environ).listen
     if port == 0:
         raise InvalidSettings(
-            ["SITEPAIR_LISTEN: with port 0 nobody knows which one it is; set SITEPAIR_URL"]
+            ["SITEPAIR_LISTEN: port 0 does not tell the port in use; set SITEPAIR_URL"]
         )
     host = _LOOPBACK.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -149,7 +149,7 @@ def _base(address: str) -> URL:
     """Raises InvalidSettings, which repeats no password."""
     if "@" in address:
         raise InvalidSettings(
-            ["SITEPAIR_URL: must have no user and no password; what lets in is SITEPAIR_TOKEN"]
+            ["SITEPAIR_URL: must have no user and no password; use SITEPAIR_TOKEN"]
         )
     try:
         url = URL(address)

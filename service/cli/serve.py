@@ -27,7 +27,7 @@ def serve(
     api_only
         Accept and answer requests, but drive no pairings.
     worker_only
-        Drive pairings, but serve no API: health and metrics at SITEPAIR_METRICS_LISTEN, if set.
+        Drive pairings, but serve no API; health and metrics only at SITEPAIR_METRICS_LISTEN.
     """
     if api_only and worker_only:
         tell("--api-only and --worker-only exclude each other.")
@@ -46,7 +46,11 @@ async def _serve(*, api: bool, worker: bool) -> Exit:
 
 
 def migrate() -> int:
-    """Bring the database to the schema of this release."""
+    """Upgrade the database to the schema of this release.
+
+    Exit status: 0 it has that schema now, 1 refused, 2 the configuration is wrong, 3 the database
+    does not answer.
+    """
     return run(_migrate())
 
 

@@ -24,15 +24,15 @@ def simulate(
     Parameters
     ----------
     appliances
-        How many.
+        How many appliances.
     seed
-        Chooses names, certificates, task times; the same seed, the same course.
+        Decides names, certificates and task times; the same seed gives the same run.
     control_port
-        Where faults are asked for and the truth is told; 0 for any free port.
+        The port that takes faults and tells what the appliances did; 0 for any free port.
     base_port
-        The first appliance's port, the others follow; 0 for any free ports.
+        The port of the first appliance, the others follow; 0 for any free ports.
     as_json
-        One line of JSON instead of a table.
+        Print one line of JSON instead of a table.
     """
 
     def announce(fleet: Fleet) -> None:

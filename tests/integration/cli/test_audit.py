@@ -58,7 +58,7 @@ async def test_each_broken_chain_is_named_with_its_first_misfit_and_exits_with_1
     assert count == "5 chains with 4 events: 3 broken."
     (registered,) = await sql.fetch("select at from event where chain = $1", chain)
     seen = registered["at"].isoformat(timespec="milliseconds")
-    orphaned = "the owner of the chain is missing, and it is not the appliance's removal"
+    orphaned = "the owner of the chain is missing, and this event is not ApplianceRemoved"
     about_changed = (
         f"pairing {changed.id}: event 1 (PairingAccepted, 2026-11-24T08:00:00.123+00:00)"
     )
