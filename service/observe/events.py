@@ -33,8 +33,9 @@ class ApplianceCalled(LogEvent, frozen=True):
 
 
 class DialingFailed(LogEvent, frozen=True):
-    """An appliance could not be called: no file descriptor (this process may have `limit`), thread
-    or memory was left. Tried again, and told once a minute for each appliance at most."""
+    """An appliance could not be called: no file descriptor (this process may have `limit`), no
+    thread or no memory was left. The call is tried again; logged once a minute for each
+    appliance at most."""
 
     level: ClassVar[Level] = "error"
     error: str
@@ -52,7 +53,7 @@ class RequestServed(LogEvent, frozen=True):
 
 
 class RequestCrashed(LogEvent, frozen=True):
-    """A request met a defect of ours; the traceback follows."""
+    """A request met a defect of the service; the traceback follows."""
 
     level: ClassVar[Level] = "error"
     method: str
@@ -61,7 +62,7 @@ class RequestCrashed(LogEvent, frozen=True):
 
 class AcceptFailed(LogEvent, frozen=True):
     """Callers could not connect: no file descriptor (this process may have `limit`) or no memory
-    was left. Tried again every second, told once a minute at most."""
+    was left. Tried again every second; logged once a minute at most."""
 
     level: ClassVar[Level] = "error"
     error: str
@@ -69,7 +70,8 @@ class AcceptFailed(LogEvent, frozen=True):
 
 
 class BatchAccepted(LogEvent, frozen=True):
-    """A batch is durable, `seconds` after all of it had arrived; not again when it is replayed."""
+    """A batch is durable, `seconds` after all of it had arrived. Not logged again when the batch
+    is replayed."""
 
     batch: str
     total: int
@@ -88,7 +90,7 @@ class Move(Struct, frozen=True, omit_defaults=True):
 
 
 class PairingMoved(LogEvent, frozen=True):
-    """What happened to a pairing is durable; each of `moves` has `type`, `state`, and where they
+    """What happened to a pairing is durable. Each of `moves` has `type`, `state`, and where they
     apply `side` and `code`."""
 
     moves: tuple[Move, ...]
@@ -112,29 +114,29 @@ class RollbackIncomplete(LogEvent, frozen=True):
 
 
 class PairingDropped(LogEvent, frozen=True):
-    """A worker stopped driving a pairing without bringing it to its end."""
+    """A worker stopped driving a pairing before its end, because of `reason`."""
 
     level: ClassVar[Level] = "warning"
     reason: str
 
 
 class PairingCrashed(LogEvent, frozen=True):
-    """Driving a pairing met a defect of ours; the traceback follows."""
+    """Driving a pairing met a defect of the service; the traceback follows."""
 
     level: ClassVar[Level] = "error"
 
 
 class UpkeepCrashed(LogEvent, frozen=True):
-    """What is done beside the pairings met a defect of ours, and was given up, this once; all else
-    goes on. The traceback follows."""
+    """A task beside the pairings (`doing`) met a defect of the service and was given up this
+    once; everything else goes on. The traceback follows."""
 
     level: ClassVar[Level] = "error"
     doing: str
 
 
 class HeartbeatLate(LogEvent, frozen=True):
-    """This process's worker has not beaten for `late_s` longer than it meant to: half of its lease
-    is gone, `left_s` are left (negative: none). Of several late ones in a row the first."""
+    """The heartbeat of this process's worker is `late_s` late: half of its lease is gone,
+    `left_s` are left (negative: none). Of several late ones in a row only the first is logged."""
 
     level: ClassVar[Level] = "warning"
     late_s: float
@@ -142,13 +144,14 @@ class HeartbeatLate(LogEvent, frozen=True):
 
 
 class WorkerDeclaredDead(LogEvent, frozen=True):
-    """This process's worker beat too late; its pairings went to others. A new one begins."""
+    """The heartbeat of this process's worker came too late: other workers have its pairings. The
+    process goes on as a new worker."""
 
     level: ClassVar[Level] = "warning"
 
 
 class WorkersBuried(LogEvent, frozen=True):
-    """Other workers did not beat any more; their `pairings` are due again."""
+    """The leases of other workers (`workers`) ended: their `pairings` are due again."""
 
     level: ClassVar[Level] = "warning"
     workers: tuple[str, ...]
@@ -156,8 +159,8 @@ class WorkersBuried(LogEvent, frozen=True):
 
 
 class BreakerOpened(LogEvent, frozen=True):
-    """An appliance did not answer this worker for a while; nobody calls it until a probe gets
-    through."""
+    """An appliance did not answer this worker for a while: only a probe calls it until it
+    answers."""
 
     level: ClassVar[Level] = "warning"
     appliance: str
@@ -171,7 +174,8 @@ class BreakerClosed(LogEvent, frozen=True):
 
 
 class JournalUnsure(LogEvent, frozen=True):
-    """What became of a commit for so many `pairings` is not known: it is looked up first."""
+    """Whether a commit with so many `pairings` took effect is not known: the service looks it up
+    before it goes on."""
 
     level: ClassVar[Level] = "warning"
     pairings: int
@@ -179,7 +183,7 @@ class JournalUnsure(LogEvent, frozen=True):
 
 
 class StoreTroubled(LogEvent, frozen=True):
-    """The database did not do what it was asked to."""
+    """The database did not do what it was asked to (`doing`)."""
 
     level: ClassVar[Level] = "warning"
     doing: str
@@ -187,14 +191,15 @@ class StoreTroubled(LogEvent, frozen=True):
 
 
 class BodyUnkept(LogEvent, frozen=True):
-    """A body could not be kept in the data directory while it arrived."""
+    """The body of a batch could not be kept in the data directory while it arrived."""
 
     level: ClassVar[Level] = "error"
     error: str
 
 
 class ServiceStarted(LogEvent, frozen=True):
-    """The process is ready; `bearer_file` has the API's token, if it is not from a setting."""
+    """The process is ready. `bearer_file` is the path of the API's token, if no setting has the
+    token."""
 
     roles: tuple[str, ...]
     listen: str | None
@@ -203,27 +208,27 @@ class ServiceStarted(LogEvent, frozen=True):
 
 
 class ServiceStopped(LogEvent, frozen=True):
-    """The process is through with its clean shutdown."""
+    """The process has shut down cleanly; it handed back `handed_back` pairings."""
 
     handed_back: int
 
 
 class DatabaseStarting(LogEvent, frozen=True):
-    """Our own PostgreSQL is being started; after a crash it recovers first."""
+    """The service's own PostgreSQL is being started; after a crash it recovers first."""
 
     data_dir: str
     waited_s: float = 0.0
 
 
 class DatabaseDied(LogEvent, frozen=True):
-    """Our own PostgreSQL is gone, and nobody stopped it in order; it is being started again."""
+    """The service's own PostgreSQL is gone without an orderly stop; it is being started again."""
 
     level: ClassVar[Level] = "error"
     data_dir: str
 
 
 class DatabaseRestarted(LogEvent, frozen=True):
-    """Our own PostgreSQL answers again, `seconds` after it was found dead."""
+    """The service's own PostgreSQL answers again, `seconds` after it was found dead."""
 
     level: ClassVar[Level] = "warning"
     seconds: float

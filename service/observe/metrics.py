@@ -87,25 +87,27 @@ MEASURES: Sequence[Measure] = (
     Measure(
         M.ENDED,
         "counter",
-        "pairings that ended; `code` is `none`, one of ours, or `appliance` for all of theirs",
+        "pairings that ended; `code` is `none`, one of the service's, or `appliance` for theirs",
         ("operation", "state", "code"),
     ),
     Measure(
         M.PAIRING_S,
         "histogram",
-        "from the promise to the end",
+        "time from acceptance (202) to the end",
         ("operation", "state"),
         _PAIRING_S,
     ),
     Measure(M.INCOMPLETE, "counter", "sides whose rollback could not be completed", ("code",)),
-    Measure(M.DROPPED, "counter", "pairings that a worker let go of; others take them up"),
-    Measure(M.CRASHED, "counter", "pairings that met a defect of ours"),
-    Measure(M.BURIED, "counter", "other workers that this one declared dead"),
-    Measure(M.TAKEN_OVER, "counter", "pairings that it freed from them"),
+    Measure(M.DROPPED, "counter", "pairings that a worker stopped driving; others take them up"),
+    Measure(M.CRASHED, "counter", "pairings that met a defect of the service"),
+    Measure(M.BURIED, "counter", "other workers that this worker declared dead"),
+    Measure(M.TAKEN_OVER, "counter", "pairings that this worker freed from dead workers"),
     Measure(M.DIED, "counter", "how often this process's own worker was declared dead"),
     Measure(M.IN_FLIGHT, "gauge", "pairings that the worker drives"),
-    Measure(M.LEASE, "gauge", "for how long nobody else can own them; negative: somebody may"),
-    Measure(M.CLOSED, "gauge", "appliances that are not called until a probe gets through"),
+    Measure(
+        M.LEASE, "gauge", "time left of the worker's lease; negative: others may take its pairings"
+    ),
+    Measure(M.CLOSED, "gauge", "appliances with an open breaker"),
     Measure(M.OPENED, "counter", "appliances that stopped answering this worker"),
     Measure(M.REOPENED, "counter", "appliances that a probe of this worker found answering again"),
     Measure(
@@ -121,11 +123,13 @@ MEASURES: Sequence[Measure] = (
         "logins to appliances: `accepted`, `refused` or `unclear`",
         ("outcome",),
     ),
-    Measure(M.GROUPS, "counter", "commits of the journal"),
-    Measure(M.CHANGES, "counter", "changes of pairings in them"),
-    Measure(M.REPEATS, "counter", "commits that were made again because they certainly failed"),
+    Measure(M.GROUPS, "counter", "commits of the journal (group commits)"),
+    Measure(M.CHANGES, "counter", "changes of pairings in these commits"),
+    Measure(M.REPEATS, "counter", "commits that were repeated because they certainly failed"),
     Measure(
-        M.UNSURE, "counter", "commits of which it was not known at first whether they took effect"
+        M.UNSURE,
+        "counter",
+        "commits whose answer was lost, so that their effect was looked up",
     ),
     Measure(M.TROUBLE, "counter", "times that the database did not do what it was asked to"),
     Measure(
@@ -135,7 +139,11 @@ MEASURES: Sequence[Measure] = (
         ("method", "route", "status"),
         _REQUEST_S,
     ),
-    Measure(M.UNWRITTEN, "counter", "lines of the log that could not be written: a full disk"),
+    Measure(
+        M.UNWRITTEN,
+        "counter",
+        "lines of the log that could not be written (a full disk, a closed pipe)",
+    ),
 )
 
 
