@@ -56,7 +56,7 @@ _KINDS: Mapping[type[e.SitepairError], _Kind] = {
     e.NotRetryable: _Kind(409, "The pairing cannot be tried again"),
     e.PairingActive: _Kind(409, "The pairing is under way"),
     e.PairingOver: _Kind(409, "The pairing is over"),
-    e.Superseded: _Kind(409, "What was left is another pairing's"),
+    e.Superseded: _Kind(409, "Another pairing succeeded since"),
     r.ApplianceGone: _Kind(409, "Unknown appliance", "UnknownAppliance"),
     r.BodyTooLarge: _Kind(413, "The body is too large"),
     r.UnsupportedMediaType: _Kind(415, "Unsupported media type"),
@@ -79,7 +79,8 @@ _STORE = Problem(
     headers=_RETRY_AFTER,
 )
 _UNDONE = replace(
-    _STORE, detail="Somebody else holds what this needs. Nothing was changed; ask again."
+    _STORE,
+    detail="Another transaction holds a lock that this needs. Nothing was changed; ask again.",
 )
 _SEALED = Problem(
     409,
@@ -91,7 +92,7 @@ _DEFECT = Problem(
     500,
     "InternalError",
     "Internal error",
-    "This is a defect of the service. Its log tells more under the operationID.",
+    "This is a defect of the service. Search its log for the operationID.",
 )
 UNREADABLE = Problem(
     400, "MalformedRequest", "The request cannot be read", "The request is not valid HTTP."

@@ -91,7 +91,7 @@ class UnsupportedEncoding(RequestError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Send the body without Content-Encoding, and without Transfer-Encoding but for chunked."
+            "Send the body without Content-Encoding, and with no Transfer-Encoding but chunked."
         )
 
 
@@ -116,7 +116,7 @@ class UnknownPath(RequestError):
     """There is nothing here."""
 
     def __init__(self) -> None:
-        super().__init__("There is no such path; /openapi.yaml has them all.")
+        super().__init__("There is no such path; /openapi.yaml lists all paths.")
 
 
 class NoRoom(RequestError):

@@ -172,7 +172,7 @@ class Breaker:
     def _closed(self, cause: ApiError) -> ApplianceClosed:
         error = ApiError(
             "ApplianceUnavailable",
-            f"'{self._name}' is not called until it answers again. The last failure: {cause.msg}",
+            f"'{self._name}' does not answer: only a probe calls it. The last failure: {cause.msg}",
             (self._name, cause.code),
         )
         return ApplianceClosed(error)

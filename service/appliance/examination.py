@@ -139,8 +139,8 @@ class Examination:
             await self._client.log_in()
         except LoginRefused as refusal:
             detail = (
-                f"{refusal.error.msg} The credentials are wrong, or administrators are not let in "
-                "from this network, which the appliance does not tell apart."
+                f"{refusal.error.msg} Either the credentials are wrong, or the appliance admits no "
+                "administrators from this network: it answers the same to both."
             )
             data = {"code": refusal.error.code, "status": refusal.status}
             return failed(detail, data)
@@ -190,7 +190,7 @@ class Examination:
     async def peers(self) -> Finding:
         """What it is paired with now."""
         peers = [_shown(peer) for peer in await self._client.peers() if not peer.is_local]
-        return passed(f"It lists {len(peers)} peers.", {"peers": peers})
+        return passed(f"Peers listed: {len(peers)}.", {"peers": peers})
 
     def _in_time(self) -> asyncio.Timeout:
         return asyncio.timeout(self._conditions.timeouts.connect_s)

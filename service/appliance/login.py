@@ -94,7 +94,9 @@ class Session:
         try:
             return await self._log_in()
         except StoreUnavailable as trouble:
-            return NotSent(ApiError("StoreUnavailable", f"No login without the store: {trouble}"))
+            return NotSent(
+                ApiError("StoreUnavailable", f"No login: the database does not answer: {trouble}")
+            )
         except ApplianceError as error:
             return error
         except Exception as defect:  # noqa: BLE001 - raised by those who wait

@@ -255,7 +255,7 @@ def error_of(value: object) -> ApiError | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        return ApiError("UnknownError", _cut(str(value), MAX_TEXT) or "no words for it")
+        return ApiError("UnknownError", _cut(str(value), MAX_TEXT) or "(no message)")
     args = value.get("args")
     return ApiError(
         code=_cut(_text(value.get("code")), 200) or "UnknownError",

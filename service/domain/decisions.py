@@ -171,8 +171,8 @@ def _no_id(side: Side) -> ApiError:
 def _unknown_maker(side: Side) -> ApiError:
     return ApiError(
         "PeerRegisteredAnew",
-        f"'{side.appliance}' lists '{side.peer}' as it is registered now, which is not what this "
-        "pairing told it: whether the record was there before is not known, so it stays.",
+        f"'{side.appliance}' lists '{side.peer}' as it is registered now, not as this pairing told "
+        "it. The record may be older than this pairing, so it stays.",
         (side.peer,),
     )
 
@@ -185,8 +185,8 @@ def moved(side: Side, url: str) -> ApiError | None:
         return None
     return ApiError(
         "ApplianceMoved",
-        f"'{side.appliance}' was called at {side.called_url}, and is registered at {url} by now, "
-        "which may be another machine: what was done there is not looked for here.",
+        f"'{side.appliance}' was called at {side.called_url} and is registered at {url} now, which "
+        "may be another machine: nothing is looked for or undone there.",
         (side.appliance, side.called_url, url),
     )
 
@@ -224,7 +224,7 @@ def _other_url(endpoint: Endpoint, former: str) -> ApiError:
     return ApiError(
         "PeerUrlDiffers",
         f"The appliance lists '{endpoint.name}' at {former}, but "
-        f"{endpoint.api_url} is registered by now. Repair the pairing instead.",
+        f"{endpoint.api_url} is registered now. Repair the pairing instead.",
         (endpoint.name, former, endpoint.api_url),
     )
 

@@ -73,9 +73,7 @@ class LeaseTooShort(NotSent):
 
     def __init__(self) -> None:
         super().__init__(
-            ApiError(
-                "LeaseTooShort", "The worker may not be the owner for as long as a call takes."
-            )
+            ApiError("LeaseTooShort", "The worker's lease may end before the call does.")
         )
 
 
@@ -120,7 +118,7 @@ class LeaseLost(SitepairError):
 
     def __init__(self, pairing_id: PairingId | None = None) -> None:
         what = f"pairing {pairing_id}" if pairing_id is not None else "what was claimed"
-        super().__init__(f"{what} went on without this worker")
+        super().__init__(f"{what} was changed without this worker")
         self.pairing_id = pairing_id
 
 
@@ -129,7 +127,7 @@ class Unwanted(LeaseLost):
 
     def __init__(self, pairing_id: PairingId) -> None:
         super().__init__(pairing_id)
-        self.args = (f"pairing {pairing_id} is to be canceled, which its worker had not heard yet",)
+        self.args = (f"pairing {pairing_id} is to be canceled, and its worker did not know it yet",)
 
 
 class DeclaredDead(LeaseLost):
@@ -179,7 +177,7 @@ class PairingOver(RequestError):
     """The pairing is over."""
 
     def __init__(self, pairing_id: PairingId, state: str) -> None:
-        super().__init__(f"Pairing {pairing_id} is over: it {state}.")
+        super().__init__(f"Pairing {pairing_id} is over: it is {state}.")
         self.pairing_id = pairing_id
 
 
@@ -198,8 +196,8 @@ class Superseded(RequestError):
 
     def __init__(self, pairing_id: PairingId, by: PairingId) -> None:
         super().__init__(
-            f"Pairing {by} of the same two appliances succeeded since, so that what pairing "
-            f"{pairing_id} left behind is not to be undone any more."
+            f"Pairing {by} of the same two appliances succeeded since and may rely on what pairing "
+            f"{pairing_id} left behind, so that is not undone any more."
         )
         self.by = by
 
@@ -232,7 +230,7 @@ class DuplicateInBatch(SitepairError):
     """An item of a batch is about the same two appliances as one before it."""
 
     def __init__(self) -> None:
-        super().__init__("An item before it is about the same two appliances.")
+        super().__init__("An earlier item is about the same two appliances.")
 
 
 class BatchRejected(RequestError):
