@@ -214,10 +214,12 @@ class ApplianceClient:
         """Make a call within the session, once more in a new one if that has ended. Any HTTP status
         is an answer here; no answer raises."""
         token = await self._session.token()
+        accept = self._session.accept
         outcome = await self._send(request, token, callers, permit)
         if self._is_worth_a_login(request, outcome):
             self._session.expire(token)
             token = await self._session.token()
+            accept = self._session.accept
             outcome = await self._send(request, token, callers, permit)
             if _is_plain_401(outcome):
                 self._unauthorized.add(request, self._session.logins)
@@ -225,8 +227,8 @@ class ApplianceClient:
                     raise NotSent(error_in(outcome), is_answered=True)
         if isinstance(outcome, Answer) and not _is_plain_401(outcome):
             self._unauthorized.forget(request)
-        if isinstance(outcome, Answer) and outcome.status == 406:
-            outcome = await self._speak_plainly(request, token, callers, outcome)
+        if isinstance(outcome, Answer) and outcome.status == 406 and accept != PLAIN_JSON:
+            outcome = await self._speak_plainly(request, token, callers)
         if isinstance(outcome, Failure):
             raise judge_failure(outcome, mutating=request.mutating)
         self._last = outcome.headers, self._clock()
@@ -301,15 +303,13 @@ class ApplianceClient:
         return outcome
 
     async def _speak_plainly(
-        self, request: Request, token: str, callers: Callers | None, refusal: Answer
+        self, request: Request, token: str, callers: Callers | None
     ) -> Outcome:
         """The appliance does not answer in the media type that its login promised.
 
         It may have acted and only failed to say so, hence a mutating call is not repeated.
         """
-        if self._session.accept == PLAIN_JSON:
-            return refusal
-        self._session.accept = PLAIN_JSON
+        self._session.speak_plainly()
         if request.mutating:
             raise Ambiguous(unreadable("the appliance could not answer as asked (406)"))
         return await self._send(request, token, callers, granted)

@@ -47,6 +47,7 @@ class Session:
         self.accept = PLAIN_JSON
         self.logins = 0
         """How many sessions there were."""
+        self._is_plain = False
         self._credentials = credentials
         self._calls = calls
         self._tasks = tasks
@@ -76,6 +77,11 @@ class Session:
         """What every call of the session carries. `Accept` is what the login was answered with:
         the simplest way to speak the appliance's own version (h4-api 4)."""
         return {TOKEN_HEADER: token, "Accept": self.accept}
+
+    def speak_plainly(self) -> None:
+        """From now on, in later sessions as well: they would promise the same again."""
+        self._is_plain = True
+        self.accept = PLAIN_JSON
 
     def expire(self, token: str) -> None:
         """The appliance does not know `token` any more; a newer one stays."""
@@ -145,7 +151,8 @@ class Session:
         if not token or not 200 <= answer.status < 300:
             return LoginEnd.UNKNOWN
         media_type = answer.headers.get("content-type", "")
-        self.accept = media_type if media_type.startswith(VENDOR_TYPE) else PLAIN_JSON
+        is_plain = self._is_plain or not media_type.startswith(VENDOR_TYPE)
+        self.accept = PLAIN_JSON if is_plain else media_type
         self._token = token
         self.logins += 1
         return LoginEnd.ACCEPTED

@@ -239,6 +239,49 @@ async def test_a_406_to_a_mutating_call_is_looked_into_before_it_is_repeated() -
         await client.pair(PEER, "", granted)
 
 
+async def meet_a_406_after_another_call_met_one(request: Request) -> Answer:
+    """The answer to `request`, which is under way as the client begins to speak plainly."""
+    plain = asyncio.Event()
+
+    async def refuse_late(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
+        if arrival.path == request.path and "vnd.vmware" in arrival.headers["accept"]:
+            await plain.wait()
+        await refuse_vendor_types(arrival, writer)
+
+    async with raw_server(refuse_late) as server, client_of(server.spec()) as client:
+        server.login = response(x_vcav_auth="t", content_type="application/vnd.vmware.h4-v9+json")
+        late = asyncio.ensure_future(client.ask(request))
+        await until(lambda: server.count(request.method, request.path) == 1)
+        assert (await client.ask(Request("GET", "/quick"))).status == 200
+        plain.set()
+        return await late
+
+
+async def test_a_look_is_made_again_plainly_even_if_another_call_has_met_a_406_before() -> None:
+    assert (await meet_a_406_after_another_call_met_one(Request("GET", "/slow"))).status == 200
+
+
+async def test_a_406_to_a_change_is_no_refusal_even_if_another_call_has_met_one_before() -> None:
+    with pytest.raises(Ambiguous):
+        await meet_a_406_after_another_call_met_one(Request("DELETE", "/slow", mutating=True))
+
+
+async def test_an_appliance_that_had_to_be_spoken_to_plainly_is_so_in_its_next_session() -> None:
+    async def expire(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
+        if arrival.path == "/expire" and server.count("POST", "/sessions") == 1:
+            writer.write(
+                response(b"", "401 Unauthorized", www_authenticate="Authentication Token Required")
+            )
+        else:
+            await refuse_vendor_types(arrival, writer)
+
+    async with raw_server(expire) as server, client_of(server.spec()) as client:
+        server.login = response(x_vcav_auth="t", content_type="application/vnd.vmware.h4-v9+json")
+        await client.peers()
+        assert (await client.ask(Request("DELETE", "/expire", mutating=True))).status == 200
+        assert server.count("POST", "/sessions") == 2
+
+
 async def test_a_406_that_plain_json_does_not_help_is_a_rejection() -> None:
     async def answer(_: Arrival, writer: asyncio.StreamWriter) -> None:
         writer.write(response(b"", "406 Not Acceptable"))
