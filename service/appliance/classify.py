@@ -6,9 +6,9 @@ outcome                                        mutating call    call that only l
 no connection, DNS, TLS handshake, time-out    NotSent          NotSent
   before sending; no descriptor or memory left
 408, 429, 503                                  NotSent          NotSent
-sent, then cut, silent, garbled, too large,    Ambiguous        NotSent
-  encoded; 2xx with an unreadable body
-5xx but 503                                    Ambiguous        NotSent (501: Rejected)
+sent, then cut, silent, garbled, too large,    Ambiguous        Unheard
+  encoded
+5xx but 503; 2xx with an unreadable body       Ambiguous        NotSent (501: Rejected)
 401 with the mark of an ended session, also    SessionExpired   SessionExpired
   after a new login
 other 4xx, 3xx                                 Rejected         Rejected
@@ -26,7 +26,7 @@ from http import HTTPStatus
 from service.appliance.exchange import AFTER_SENDING, Answer, Failure, FailureKind, Outcome
 from service.appliance.wire import read_error
 from service.domain.appliance import ApiError
-from service.domain.errors import Ambiguous, NotSent, OutOfResources, Rejected
+from service.domain.errors import Ambiguous, NotSent, OutOfResources, Rejected, Unheard
 
 SESSION_ENDED = "authentication token required"
 """In `WWW-Authenticate` it tells an ended session from every other 401 (h4-api 1)."""
@@ -115,7 +115,9 @@ def judge_failure(failure: Failure, *, mutating: bool) -> NotSent | Ambiguous | 
         return Ambiguous(error)
     if failure.kind is FailureKind.USED_UP:
         return OutOfResources(error)
-    return NotSent(error, is_answered=failure.kind in _USELESS)
+    if failure.kind in AFTER_SENDING:
+        return Unheard(error, is_answered=failure.kind in _USELESS)
+    return NotSent(error)
 
 
 def unclear(error: ApiError, *, mutating: bool) -> NotSent | Ambiguous:

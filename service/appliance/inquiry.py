@@ -2,9 +2,10 @@
 
 What appliances make of the bulk call is partly unknown (h4-api 3.5), so whatever surprises leads
 to `GET /tasks/{id}`: for the ids that a table left out, for a refusal, for a table that cannot be
-read, and for a long while where the call does not exist. And a task that one may not ask about
-either, or that there is no call for, counts as forgotten: the list of peers tells then what came of
-it. One that an appliance answers about to no use keeps no other from being looked at.
+read or does not come, and for a long while where the call does not exist. And a task that one may
+not ask about either, or that there is no call for, counts as forgotten: the list of peers tells
+then what came of it. One that an appliance answers about to no use, or not at all while it answers
+otherwise, keeps no other from being looked at.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ from service.appliance.exchange import Answer, Request
 from service.appliance.limits import Limits
 from service.appliance.polltable import read_poll_table
 from service.appliance.wire import Unreadable, poll_body, read_task
-from service.domain.appliance import Task
-from service.domain.errors import ApplianceError, NotSent, TaskForgotten
+from service.domain.appliance import ApiError, Task
+from service.domain.errors import ApplianceError, NotSent, TaskForgotten, Unheard
 from service.domain.ids import OperationId, TaskId
 
 STRIKES = 3
@@ -29,15 +30,19 @@ _NO_SUCH_CALL = frozenset({404, 405, 415, 501})
 _TOO_MUCH = frozenset({400, 413})
 _NOT_IMPLEMENTED = 501
 
+_VAIN_S = 2.0
+"""How long an answer may take about a task that was looked after in vain: others wait meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """A task to ask about, and on whose behalf. `failed` is what a table told of it, without the
-    reason."""
+    reason; `is_vain` if the last look at it came to nothing."""
 
     task_id: TaskId
     operation_id: OperationId
     failed: Task | None = None
+    is_vain: bool = False
 
 
 Ask = Callable[[Request, Callers], Awaitable[Answer]]
@@ -46,7 +51,7 @@ Ask = Callable[[Request, Callers], Awaitable[Answer]]
 News = Task | TaskForgotten | NotSent
 Tell = Callable[[TaskId, News], None]
 """Told as soon as it is known: a task that is over, that it is no longer known, or that what was
-answered about it is of no use."""
+answered about it is of no use, or that nothing was."""
 
 
 class TaskInquiry:
@@ -61,6 +66,8 @@ class TaskInquiry:
         self._refused = 0
         self._is_of_use = False
         """Whether anything is that this look was answered with."""
+        self._is_unheard = False
+        """Whether the bulk poll of this look brought no answer."""
 
     def is_bulk(self) -> bool:
         """Whether one call answers for all, so that it costs nothing to ask about more."""
@@ -74,7 +81,7 @@ class TaskInquiry:
         Rejected when that is no use.
         """
         left, strikes = list(questions), self._strikes
-        self._is_of_use = False
+        self._is_of_use = self._is_unheard = False
         if self.is_bulk():
             left = []
             for chunk in _chunks(questions, self._chunk):
@@ -90,11 +97,16 @@ class TaskInquiry:
 
     async def _look_in_bulk(self, chunk: Sequence[Question], tell: Tell) -> Sequence[Question]:
         """Returns the questions that the table left open."""
-        if self._strikes >= STRIKES:
+        if self._strikes >= STRIKES or self._is_unheard:
             return chunk  # Whatever it is, halving does not help.
         body = poll_body([question.task_id for question in chunk])
         request = Request("POST", "/tasks/poll", body=body)
-        answer = await self._ask(request, lambda: [each.operation_id for each in chunk])
+        try:
+            answer = await self._ask(request, lambda: [each.operation_id for each in chunk])
+        except Unheard:
+            self._is_unheard = True
+            self._strikes += 1
+            return chunk
         if answer.status in _TOO_MUCH:
             self._refused += 1
             if len(chunk) > 1:
@@ -152,29 +164,34 @@ class TaskInquiry:
                 ]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        for worker in workers:
-            trouble = worker.result()
-            if trouble is not None and not self._is_of_use:
-                raise trouble
+        stops = [stop for worker in workers if (stop := worker.result()) is not None]
+        if stops and (self._is_of_use or await self._is_heard(*stops[0])):
+            for question, trouble in stops:
+                tell(question.task_id, trouble)
+        if stops and not self._is_of_use:
+            raise stops[0][1]
 
-    async def _work_through(self, left: Iterator[Question], tell: Tell) -> NotSent | None:
-        """The last answer, if it stopped at one that was of no use, as all before it."""
+    async def _work_through(
+        self, left: Iterator[Question], tell: Tell
+    ) -> tuple[Question, NotSent] | None:
+        """Where it stopped, if it did: at an answer that was of no use, as all before it, or at
+        none."""
         for question in left:
             try:
                 await self._look_at(question, tell)
             except NotSent as trouble:
-                if not trouble.is_answered:
+                if not (trouble.is_answered or isinstance(trouble, Unheard)):
                     raise
+                if not (trouble.is_answered and self._is_of_use):
+                    # The appliance, or this task? Who asks about another one sees.
+                    return question, trouble
                 tell(question.task_id, trouble)
-                if not self._is_of_use:
-                    return trouble  # The appliance, or this task? Who asks about another one sees.
             else:
                 self._is_of_use = True
         return None
 
     async def _look_at(self, question: Question, tell: Tell) -> None:
-        path = f"/tasks/{quote(question.task_id, safe='')}"
-        answer = await self._ask(Request("GET", path), lambda: (question.operation_id,))
+        answer = await self._ask_about(question)
         if _is_refused(answer) and (answer.status < 500 or answer.status == _NOT_IMPLEMENTED):
             tell(question.task_id, question.failed or TaskForgotten(question.task_id))
             return
@@ -184,6 +201,25 @@ class TaskInquiry:
             raise unclear(unreadable(str(error)), mutating=False) from error
         if task.is_over:
             tell(question.task_id, task)
+
+    async def _is_heard(self, question: Question, trouble: NotSent) -> bool:
+        """Whether the appliance, which had nothing of use to say to this, says anything."""
+        if trouble.is_answered:
+            return True
+        try:
+            about = Request("GET", "/diagnostics/about")  # It costs little.
+            await self._ask(about, lambda: (question.operation_id,))
+        except NotSent as silence:
+            return silence.is_answered
+        return True
+
+    async def _ask_about(self, question: Question) -> Answer:
+        request = Request("GET", f"/tasks/{quote(question.task_id, safe='')}")
+        try:
+            async with asyncio.timeout(_VAIN_S if question.is_vain else None):
+                return await self._ask(request, lambda: (question.operation_id,))
+        except TimeoutError:
+            raise Unheard(ApiError("AnswerTimeout", f"No answer in {_VAIN_S} s.")) from None
 
 
 def _is_refused(answer: Answer) -> bool:

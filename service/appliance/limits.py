@@ -35,7 +35,7 @@ class Limits:
     shared, a quarter of it after another; a quarter is also what the next one after a shared one
     waits for more to share it.
     `max_body` has to hold the list of peers of a large hub, which has no pages (h4-api 2.1).
-    A task that it answers about to no use for `task_patience_s` is told to be unreadable.
+    A task about which nothing of use is heard for `task_patience_s` is told to be unreadable.
     The breaker opens after `breaker_failures` in a row that took at least `breaker_over_s`, so that
     a short storm does not open it; for `breaker_grace_s` it stays open by itself, until the other
     workers know of it.

@@ -14,7 +14,7 @@ from service.appliance.gate import LoginGate
 from service.appliance.wire import login_body
 from service.concurrency.uninterrupted import uninterrupted
 from service.domain.appliance import ApiError
-from service.domain.errors import ApplianceError, LoginRefused, NotSent, StoreUnavailable
+from service.domain.errors import ApplianceError, LoginRefused, NotSent, StoreUnavailable, Unheard
 from service.domain.registration import Credentials, LoginEnd, LoginOutcome, LoginRefusal
 
 TOKEN_HEADER = "X-VCAV-Auth"  # noqa: S105 - the name of a header
@@ -130,7 +130,10 @@ class Session:
         if isinstance(outcome, LoginRefusal):
             raise LoginRefused(outcome.error, outcome.status)
         # A login that got lost does no harm: what it was for has not been asked yet.
-        good(answer, mutating=False)
+        try:
+            good(answer, mutating=False)
+        except Unheard as silence:
+            raise NotSent(silence.error) from silence  # It tells nothing of the call it was for.
         if self._token is None:
             raise NotSent(unreadable("the login was answered without a token"))
         return self._token

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import NamedTuple
 
@@ -44,13 +44,17 @@ class _Watch:
     due: float
     waiters: list[_Waiter] = field(default_factory=list)
     vain: int = 0
-    """So many answers about it in a row were of no use, the first of them at `vain_since`."""
+    """So many looks at it in a row were of no use, the first of them at `vain_since`."""
     vain_since: float = inf
 
     @property
     def until(self) -> float:
         """When the first of those who wait still has waited long enough."""
         return min([each.until for each in self.waiters if not each.answer.done()], default=inf)
+
+    def ask(self) -> Question:
+        """The question about it."""
+        return replace(self.question, is_vain=True) if self.vain else self.question
 
     def tell(self, outcome: Task | Exception) -> None:
         for waiter in self.waiters:
@@ -82,7 +86,7 @@ class TaskRounds:
         patience_s: float,
     ) -> None:
         """`jitter` gives numbers in [0, 1). Whoever waits for a task hears that it is unreadable
-        when for `patience_s` all that was answered about it was of no use."""
+        when for `patience_s` no look at it was of use."""
         self._inquiry = inquiry
         self._tasks = tasks
         self._pace = pace
@@ -203,10 +207,10 @@ class TaskRounds:
 
         try:
             with _on_behalf_of(watches):
-                await self._inquiry.look([watch.question for watch in watches], tell)
+                await self._inquiry.look([watch.ask() for watch in watches], tell)
         except NotSent as trouble:
             self._put_off([each for each in watches if each.question.task_id in troubles], troubles)
-            if not (are_all_vain and trouble.is_answered):
+            if not (are_all_vain and trouble in troubles.values()):
                 raise  # What came to nothing over these before tells of no other.
         else:
             self._put_off(watches, troubles)

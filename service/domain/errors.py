@@ -4,13 +4,14 @@ SitepairError
 |-- ApplianceError              an appliance, or the way to it; `error` is in H4's shape
 |   |-- NotSent                 it had no effect: try again until the deadline
 |   |   |-- ApplianceClosed     its breaker is open: nothing is sent until a probe got through
+|   |   |-- Unheard             it was sent, and brought no answer: the appliance, or that call?
 |   |   |-- LeaseTooShort       the worker may not change anything now
 |   |   `-- OutOfResources      this process can open no connection
 |   |-- Ambiguous               it may have had an effect: look, then decide
 |   |-- Rejected                the appliance said no: the side fails with its words
 |   |   `-- LoginRefused        its credentials are refused
 |   |-- TaskForgotten           it no longer knows the task: look, then decide
-|   `-- TaskUnreadable          nothing it says of the task is of use: look, it may run still
+|   `-- TaskUnreadable          nothing of use is heard of the task: look, it may run still
 |-- LeaseLost                   another worker owns the pairing: stop at once
 |   |-- Unwanted                it is to be canceled: claim it again, and hear that
 |   `-- DeclaredDead            this worker owns nothing any more
@@ -68,6 +69,11 @@ class ApplianceClosed(NotSent):
     """The appliance did not answer for a while; a single probe tries it again and again."""
 
 
+class Unheard(NotSent):
+    """A call that only looks was sent, and brought no HTTP answer that can be read. Whether the
+    appliance is to blame or that very call, another one tells."""
+
+
 class LeaseTooShort(NotSent):
     """The worker's lease would not outlast the call, so somebody else might make it too."""
 
@@ -109,7 +115,8 @@ class TaskForgotten(ApplianceError):
 
 
 class TaskUnreadable(ApplianceError):
-    """The appliance has answered about this task for a good while, and never to any use."""
+    """For a good while nothing that the appliance said about this task was of any use, if it said
+    anything."""
 
 
 class LeaseLost(SitepairError):

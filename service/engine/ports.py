@@ -114,7 +114,7 @@ class Appliance(Protocol):
         """The task once it is SUCCEEDED or FAILED. Shared rounds of polling.
 
         Raises TimeoutError at `until` (loop time), TaskForgotten when the appliance no longer
-        knows it, TaskUnreadable when it has answered about it to no use for a good while.
+        knows it, TaskUnreadable when nothing of use was heard about it for a good while.
         """
 
     async def site_tasks(self, call: SiteCall, since_ms: int) -> Sequence[Task]:

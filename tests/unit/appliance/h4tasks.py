@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.appliance.calls import Callers
-from service.appliance.exchange import Answer, Request
+from service.appliance.classify import judge_failure
+from service.appliance.exchange import Answer, Failure, FailureKind, Request
 from service.domain.ids import OperationId, TaskId
 from tests.unit.appliance.values import an_answer, as_json
 
 Spoil = Callable[[Request], Answer | None]
 
+SILENCE_S = 20.0
+"""After so long a call that is not answered is given up."""
+
 
 @dataclass(slots=True)
 class H4Tasks:
-    """Tasks end at `ends` (loop time). `spoil` may answer in place of the appliance."""
+    """Tasks end at `ends` (loop time). `spoil` may answer in place of the appliance, which does not
+    answer what `hangs`."""
 
     ends: dict[TaskId, float] = field(default_factory=dict)
     state: str = "SUCCEEDED"
@@ -25,6 +30,7 @@ class H4Tasks:
     too_many: int = 400
     latency_s: float = 0.0
     spoil: Spoil | None = None
+    hangs: Callable[[Request], bool] = lambda _: False
     asked: Counter[str] = field(default_factory=Counter)
     times: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -36,6 +42,9 @@ class H4Tasks:
         self.callers.append(list(callers()))
         self.asked["bulk" if request.method == "POST" else "single"] += 1
         self.times.append(asyncio.get_running_loop().time())
+        if self.hangs(request):
+            await asyncio.sleep(SILENCE_S)
+            raise judge_failure(Failure(FailureKind.SILENT, "no answer"), mutating=False)
         await asyncio.sleep(self.latency_s)
         spoilt = self.spoil(request) if self.spoil is not None else None
         if spoilt is not None:

@@ -10,7 +10,7 @@ from service.appliance.classify import (
     retry_after_s,
 )
 from service.appliance.exchange import Answer, Failure, FailureKind
-from service.domain.errors import Ambiguous, ApplianceError, NotSent, Rejected
+from service.domain.errors import Ambiguous, ApplianceError, NotSent, Rejected, Unheard
 from service.domain.thumbprint import thumbprint_of
 from tests.unit.appliance.values import an_answer, as_json, sample
 
@@ -53,7 +53,7 @@ def test_what_failed_after_sending_is_ambiguous_if_it_could_change_something(
     kind: FailureKind,
 ) -> None:
     assert type(judge(Failure(kind, "why"), mutating=True)) is Ambiguous
-    assert type(judge(Failure(kind, "why"), mutating=False)) is NotSent
+    assert type(judge(Failure(kind, "why"), mutating=False)) is Unheard
 
 
 @pytest.mark.parametrize("mutating", [True, False])

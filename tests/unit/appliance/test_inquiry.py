@@ -1,17 +1,19 @@
 """What is made of appliances whose bulk poll is odd, or not there."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from service.appliance.exchange import Answer, Request
+from service.appliance.classify import judge_failure
+from service.appliance.exchange import Answer, Failure, FailureKind, Request
 from service.appliance.inquiry import News, Question, TaskInquiry
 from service.appliance.limits import Limits
 from service.domain.appliance import Task
 from service.domain.errors import NotSent, TaskForgotten
 from service.domain.ids import OperationId, TaskId
-from tests.support.virtual_time import run
-from tests.unit.appliance.h4tasks import H4Tasks
+from tests.support.virtual_time import now, run
+from tests.unit.appliance.h4tasks import SILENCE_S, H4Tasks
 from tests.unit.appliance.values import a_task_id, an_answer
 
 Told = dict[TaskId, News]
@@ -187,6 +189,60 @@ def test_a_bulk_poll_that_is_refused_is_made_up_for_and_given_up_after_three(sta
     run(scene())
 
 
+def is_bulk(request: Request) -> bool:
+    """Whether it asks about many tasks."""
+    return request.method == "POST"
+
+
+def test_a_bulk_poll_that_hangs_is_made_up_for_and_given_up_after_three() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(1200), hangs=is_bulk)
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        for _ in range(5):
+            assert all_found(await look(inquiry, appliance), 1200)
+        # One of each three chunks, three times.
+        assert appliance.asked["bulk"] == 3
+        assert now() == pytest.approx(3 * SILENCE_S)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("kind", [FailureKind.CUT, FailureKind.GARBLED, FailureKind.ENCODED])
+def test_a_bulk_poll_that_brings_no_answer_is_given_up_too(kind: FailureKind) -> None:
+    async def scene() -> None:
+        def fail(request: Request) -> Answer | None:
+            if is_bulk(request):
+                raise judge_failure(Failure(kind, "simulated"), mutating=False)
+            return None
+
+        appliance = H4Tasks(tasks(2), spoil=fail)
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        for _ in range(5):
+            assert all_found(await look(inquiry, appliance), 2)
+        assert not inquiry.is_bulk()
+
+    run(scene())
+
+
+def test_outages_cost_no_bulk_poll_that_works_in_between() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(2))
+        inquiry = TaskInquiry(appliance.ask, Limits())
+        for _ in range(9):
+            appliance.hangs = lambda _: True
+            with pytest.raises(NotSent):
+                await look(inquiry, appliance)
+            # It is back when one by one it is asked.
+            appliance.hangs = is_bulk
+            assert all_found(await look(inquiry, appliance), 2)
+            appliance.hangs = lambda _: False
+            assert all_found(await look(inquiry, appliance), 2)
+        assert inquiry.is_bulk()
+        assert appliance.asked["bulk"] == 9 * 3
+
+    run(scene())
+
+
 @pytest.mark.parametrize("status", [408, 429, 503])
 def test_an_appliance_that_wants_to_be_asked_later_has_refused_nothing(status: int) -> None:
     async def scene() -> None:
@@ -228,6 +284,38 @@ def test_a_task_that_an_appliance_stumbles_over_keeps_no_other_from_being_seen_o
         told = await look(TaskInquiry(appliance.ask, Limits()), appliance)
         assert {each for each, news in told.items() if isinstance(news, NotSent)} == set(bad)
         assert all_found({each: told[each] for each in told if each not in bad}, 7)
+
+    run(scene())
+
+
+def test_silence_about_a_task_is_told_of_it_if_another_is_answered_about() -> None:
+    quiet = a_task_id(0)
+
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(10), spoil=no_bulk, hangs=about(quiet))
+        told = await look(TaskInquiry(appliance.ask, Limits()), appliance)
+        assert isinstance(told.pop(quiet), NotSent)
+        assert all_found(told, 9)
+
+    def no_bulk(request: Request) -> Answer | None:
+        return an_answer(404) if is_bulk(request) else None
+
+    run(scene())
+
+
+def about(*quiet: TaskId) -> Callable[[Request], bool]:
+    """Whether a call is about one of these alone."""
+    return lambda request: request.path.removeprefix("/tasks/") in quiet
+
+
+def test_an_appliance_that_falls_silent_in_the_midst_of_a_look_is_not_asked_about_each() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(tasks(50))
+        appliance.hangs = lambda _: appliance.asked.total() > 11
+        appliance.spoil = lambda request: an_answer(404) if is_bulk(request) else None
+        told = await look(TaskInquiry(appliance.ask, Limits()), appliance)
+        assert len(told) == 10 + Limits().connections
+        assert now() == pytest.approx(SILENCE_S)
 
     run(scene())
 

@@ -1,46 +1,21 @@
 """Waiting for tasks, together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
-from math import inf
 
 import pytest
 
-from service.appliance.background import BackgroundTasks
 from service.appliance.exchange import Answer, Request
-from service.appliance.inquiry import TaskInquiry
-from service.appliance.limits import Limits
-from service.appliance.pace import Pace
-from service.appliance.rounds import MAX_PAUSE_S, TaskRounds
+from service.appliance.rounds import TaskRounds
 from service.domain.appliance import ApiError, Task
-from service.domain.errors import ApplianceClosed, NotSent, Rejected, TaskForgotten, TaskUnreadable
+from service.domain.errors import ApplianceClosed, NotSent, Rejected, TaskForgotten
 from service.domain.ids import OperationId, TaskId
 from service.observe.context import working_on
 from tests.support.virtual_time import now, run
 from tests.unit.appliance.h4tasks import H4Tasks
 from tests.unit.appliance.values import a_table, a_task_id, an_answer
+from tests.unit.appliance.waiting import many, waiting
 
 ONE, TWO = a_task_id(1), a_task_id(2)
-PATIENCE_S = 60.0
-
-
-@asynccontextmanager
-async def waiting(
-    appliance: H4Tasks, limits: Limits | None = None, patience_s: float = PATIENCE_S
-) -> AsyncIterator[tuple[TaskRounds, BackgroundTasks]]:
-    """Rounds over `appliance`, and what they run in."""
-    async with asyncio.TaskGroup() as group:
-        tasks = BackgroundTasks(group)
-        inquiry = TaskInquiry(appliance.ask, limits or Limits())
-        pace = Pace(lone_s=0.2, floor_s=0.2)
-        yield TaskRounds(inquiry, tasks, pace, lambda: 0.0, patience_s), tasks
-        await tasks.close()
-
-
-def many(count: int, end_s: float) -> dict[TaskId, float]:
-    """Tasks that all end at the same time."""
-    return {a_task_id(number): end_s for number in range(count)}
 
 
 def test_a_task_is_seen_over_at_the_next_look() -> None:
@@ -221,79 +196,6 @@ def test_a_late_comer_is_looked_after_soon_though_the_others_are_old() -> None:
             await rounds.finished(TWO)
             assert now() == pytest.approx(101.1)
             stuck.cancel()
-
-    run(scene())
-
-
-def stumbling(over: Collection[TaskId], request: Request) -> Answer | None:
-    """The answer of an appliance that has no bulk poll, and cannot tell of these."""
-    if request.method == "POST":
-        return an_answer(404)
-    return an_answer(500) if request.path.removeprefix("/tasks/") in over else None
-
-
-def test_one_task_that_cannot_be_read_does_not_slow_the_others() -> None:
-    async def scene() -> None:
-        appliance = H4Tasks({ONE: 1e9}, spoil=lambda request: stumbling({ONE}, request))
-        async with (
-            waiting(appliance, patience_s=inf) as (rounds, _),
-            asyncio.TaskGroup() as waiters,
-        ):
-            stuck = waiters.create_task(rounds.finished(ONE))
-            for number in range(20, 40):
-                await asyncio.sleep(17.3)
-                task_id = a_task_id(number)
-                appliance.ends[task_id] = now() + 0.15
-                began = now()
-                await rounds.finished(task_id)
-                assert now() - began <= 1.0
-            # It is asked about more and more seldom.
-            assert appliance.asked["single"] < 20 * 3 + 60
-            stuck.cancel()
-
-    run(scene())
-
-
-def test_tasks_that_were_not_to_be_read_for_a_while_are_all_seen_over() -> None:
-    async def scene() -> None:
-        bad = set(many(5, 0.0))
-        appliance = H4Tasks(many(5, 0.0), spoil=lambda request: stumbling(bad, request))
-        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
-            ends = [waiters.create_task(rounds.finished(each)) for each in appliance.ends]
-            await asyncio.sleep(30.0)
-            bad.remove(a_task_id(4))
-            async with asyncio.timeout(PATIENCE_S / 2 - 1.0):
-                assert (await ends[4]).succeeded
-            bad.clear()
-            for each in ends:
-                assert (await each).succeeded
-
-    run(scene())
-
-
-def test_whoever_waits_for_a_task_that_cannot_be_read_for_long_is_told() -> None:
-    async def scene() -> None:
-        appliance = H4Tasks({TWO: 1e9}, spoil=lambda request: stumbling({ONE}, request))
-        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
-            other = waiters.create_task(rounds.finished(TWO))
-            with pytest.raises(TaskUnreadable) as told:
-                await rounds.finished(ONE)
-            assert told.value.error.code == "Http500"
-            assert PATIENCE_S <= now() <= PATIENCE_S + MAX_PAUSE_S + 5.0
-            assert not other.done()
-            other.cancel()
-
-    run(scene())
-
-
-def test_a_task_that_can_be_read_now_and_then_is_not_unreadable() -> None:
-    async def scene() -> None:
-        def moody(request: Request) -> Answer | None:
-            return stumbling({ONE} if now() % 40.0 < 25.0 else (), request)
-
-        appliance = H4Tasks({ONE: 300.0}, spoil=moody)
-        async with waiting(appliance) as (rounds, _):
-            assert (await rounds.finished(ONE)).succeeded
 
     run(scene())
 

@@ -35,6 +35,23 @@ def test_a_task_that_cannot_be_read_and_runs_long_is_not_asked_for_again() -> No
         assert here.calls(ONE, "POST") == 1
 
 
+def test_a_bulk_poll_that_hangs_delays_a_pairing_by_one_look() -> None:
+    with scene() as here:
+        here.befall(ONE, "POST", "/tasks/poll", CallFault.HANGS)
+        assert here.until_over(within_s=30.0).state is PairingState.SUCCEEDED
+        assert "PairingParked" not in here.events
+
+
+@pytest.mark.parametrize("bulk", [CallFault.REFUSED, CallFault.HANGS])
+def test_what_a_task_did_that_nothing_is_heard_about_is_seen_in_the_list(bulk: CallFault) -> None:
+    with scene() as here:
+        here.befall(ONE, "POST", "/tasks/poll", bulk)
+        here.befall(ONE, "GET", "/tasks/.*", CallFault.HANGS)
+        assert here.until_over(within_s=200.0).state is PairingState.SUCCEEDED
+        # It is the calls that hang, not the appliance.
+        assert "PairingParked" not in here.events
+
+
 def test_what_is_undone_by_a_task_that_cannot_be_read_is_seen_in_the_list() -> None:
     with scene() as here:
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))

@@ -1,0 +1,149 @@
+"""Waiting for tasks that an appliance tells nothing of use about."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from math import inf
+
+import pytest
+
+from service.appliance.exchange import Answer, Request
+from service.appliance.rounds import MAX_PAUSE_S
+from service.domain.errors import TaskUnreadable
+from service.domain.ids import TaskId
+from tests.support.virtual_time import now, run
+from tests.unit.appliance.h4tasks import SILENCE_S, H4Tasks
+from tests.unit.appliance.values import a_task_id, an_answer
+from tests.unit.appliance.waiting import PATIENCE_S, many, waiting
+
+ONE, TWO = a_task_id(1), a_task_id(2)
+
+
+def stumbling(over: Collection[TaskId], request: Request) -> Answer | None:
+    """The answer of an appliance that has no bulk poll, and cannot tell of these."""
+    if request.method == "POST":
+        return an_answer(404)
+    return an_answer(500) if request.path.removeprefix("/tasks/") in over else None
+
+
+def test_one_task_that_cannot_be_read_does_not_slow_the_others() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 1e9}, spoil=lambda request: stumbling({ONE}, request))
+        async with (
+            waiting(appliance, patience_s=inf) as (rounds, _),
+            asyncio.TaskGroup() as waiters,
+        ):
+            stuck = waiters.create_task(rounds.finished(ONE))
+            for number in range(20, 40):
+                await asyncio.sleep(17.3)
+                task_id = a_task_id(number)
+                appliance.ends[task_id] = now() + 0.15
+                began = now()
+                await rounds.finished(task_id)
+                assert now() - began <= 1.0
+            # It is asked about more and more seldom.
+            assert appliance.asked["single"] < 20 * 3 + 60
+            stuck.cancel()
+
+    run(scene())
+
+
+def about(*quiet: TaskId) -> Callable[[Request], bool]:
+    """Whether a call is about one of these alone, or about all."""
+    return lambda request: request.path.removeprefix("/tasks/") in quiet
+
+
+def test_one_task_that_is_met_with_silence_slows_the_others_once() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 1e9, TWO: 1e9}, hangs=about(ONE))
+        appliance.spoil = lambda request: stumbling((), request)
+        async with (
+            waiting(appliance, patience_s=inf) as (rounds, _),
+            asyncio.TaskGroup() as waiters,
+        ):
+            stuck = [waiters.create_task(rounds.finished(each)) for each in (ONE, TWO)]
+            await asyncio.sleep(SILENCE_S + 1.0)
+            took_s = []
+            for number in range(20, 40):
+                await asyncio.sleep(17.3)
+                task_id = a_task_id(number)
+                appliance.ends[task_id] = now() + 0.15
+                began = now()
+                await rounds.finished(task_id)
+                took_s.append(now() - began)
+            assert max(took_s) <= 3.0
+            assert sum(took_s) / len(took_s) <= 1.0
+            for each in stuck:
+                each.cancel()
+
+    run(scene())
+
+
+def test_whoever_waits_for_a_task_that_is_met_with_silence_for_long_is_told() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({TWO: 1e9}, hangs=about(ONE))
+        appliance.spoil = lambda request: stumbling((), request)
+        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
+            other = waiters.create_task(rounds.finished(TWO))
+            with pytest.raises(TaskUnreadable) as told:
+                await rounds.finished(ONE, until=900.0)
+            assert told.value.error.code == "AnswerTimeout"
+            assert now() <= SILENCE_S + PATIENCE_S + MAX_PAUSE_S + 5.0
+            assert not other.done()
+            other.cancel()
+
+    run(scene())
+
+
+def test_silence_about_all_tasks_tells_of_none() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks(many(5, 0.0), hangs=lambda _: now() < 300.0)
+        async with waiting(appliance) as (rounds, _):
+            ends = await asyncio.gather(*(rounds.finished(each) for each in appliance.ends))
+        assert all(each.succeeded for each in ends)
+        assert now() <= 300.0 + SILENCE_S + MAX_PAUSE_S
+
+    run(scene())
+
+
+def test_tasks_that_were_not_to_be_read_for_a_while_are_all_seen_over() -> None:
+    async def scene() -> None:
+        bad = set(many(5, 0.0))
+        appliance = H4Tasks(many(5, 0.0), spoil=lambda request: stumbling(bad, request))
+        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
+            ends = [waiters.create_task(rounds.finished(each)) for each in appliance.ends]
+            await asyncio.sleep(30.0)
+            bad.remove(a_task_id(4))
+            async with asyncio.timeout(PATIENCE_S / 2 - 1.0):
+                assert (await ends[4]).succeeded
+            bad.clear()
+            for each in ends:
+                assert (await each).succeeded
+
+    run(scene())
+
+
+def test_whoever_waits_for_a_task_that_cannot_be_read_for_long_is_told() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({TWO: 1e9}, spoil=lambda request: stumbling({ONE}, request))
+        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
+            other = waiters.create_task(rounds.finished(TWO))
+            with pytest.raises(TaskUnreadable) as told:
+                await rounds.finished(ONE)
+            assert told.value.error.code == "Http500"
+            assert PATIENCE_S <= now() <= PATIENCE_S + MAX_PAUSE_S + 5.0
+            assert not other.done()
+            other.cancel()
+
+    run(scene())
+
+
+def test_a_task_that_can_be_read_now_and_then_is_not_unreadable() -> None:
+    async def scene() -> None:
+        def moody(request: Request) -> Answer | None:
+            return stumbling({ONE} if now() % 40.0 < 25.0 else (), request)
+
+        appliance = H4Tasks({ONE: 300.0}, spoil=moody)
+        async with waiting(appliance) as (rounds, _):
+            assert (await rounds.finished(ONE)).succeeded
+
+    run(scene())
