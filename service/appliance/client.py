@@ -223,8 +223,8 @@ class ApplianceClient:
             outcome = await self._send(request, token, callers, permit)
             if _is_plain_401(outcome):
                 self._unauthorized.add(request, self._session.logins)
-                if not self._unauthorized.is_answer(request):
-                    raise NotSent(error_in(outcome), is_answered=True)
+        if _is_plain_401(outcome) and not self._unauthorized.is_answer(request):
+            raise NotSent(error_in(outcome), is_answered=True)
         if isinstance(outcome, Answer) and not _is_plain_401(outcome):
             self._unauthorized.forget(request)
         if isinstance(outcome, Answer) and outcome.status == 406 and accept != PLAIN_JSON:
@@ -264,7 +264,7 @@ class ApplianceClient:
     def _is_worth_a_login(self, request: Request, outcome: Outcome) -> bool:
         if is_session_expired(outcome):
             return True
-        return _is_plain_401(outcome) and not self._unauthorized.is_answer(request)
+        return _is_plain_401(outcome) and self._unauthorized.is_worth_a_login(request)
 
     def _lag_ms(self) -> int | None:
         """How far its clock is behind ours, by its last answer; None if that does not tell. 0 if it

@@ -12,6 +12,10 @@ _TIMES = 3
 _FOR_S = 300.0
 """It is for so long, and no login is made because of it. Then somebody may have set it right."""
 
+_REST_S = 60.0
+"""Where one call of a kind met it in a new session and others of that kind are answered, it is
+about that one alone; so for so long no login is made because of another."""
+
 
 @dataclass(slots=True)
 class _Kind:
@@ -23,7 +27,7 @@ class _Kind:
 
 
 class UnauthorizedCalls:
-    """The kinds of calls that met a 401 even in a new session. One is forgotten as soon as a call
+    """The kinds of calls that met a 401 even in a new session. One begins anew as soon as a call
     of that kind is answered with anything else."""
 
     def __init__(self) -> None:
@@ -36,6 +40,13 @@ class UnauthorizedCalls:
             return False
         return asyncio.get_running_loop().time() < kind.at + _FOR_S
 
+    def is_worth_a_login(self, request: Request) -> bool:
+        """Whether a new session may be met otherwise than with the 401 that `request` met."""
+        kind = self._kinds.get(_kind_of(request))
+        if kind is not None and kind.times == 0:
+            return asyncio.get_running_loop().time() >= kind.at + _REST_S
+        return not self.is_answer(request)
+
     def add(self, request: Request, login: int) -> None:
         """The session of this `login`, the how-many-th of this client, was new and met a 401 as
         well. Many calls may tell of the same session."""
@@ -47,8 +58,8 @@ class UnauthorizedCalls:
 
     def forget(self, request: Request) -> None:
         """It was answered with something else."""
-        if self._kinds:
-            self._kinds.pop(_kind_of(request), None)
+        if self._kinds and (kind := self._kinds.get(_kind_of(request))) is not None:
+            kind.times = 0
 
 
 def _kind_of(request: Request) -> str:

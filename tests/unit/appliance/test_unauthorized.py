@@ -44,3 +44,19 @@ def test_what_one_kind_of_call_is_answered_says_nothing_of_another() -> None:
         assert not vain.is_answer(LIST)
 
     run(scene())
+
+
+def test_where_others_are_answered_one_is_worth_a_login_a_minute() -> None:
+    async def scene() -> None:
+        vain = UnauthorizedCalls()
+        other = Request("GET", "/tasks/2")
+        for login in range(1, 10):
+            assert vain.is_worth_a_login(ONE)
+            vain.add(ONE, login)
+            vain.forget(other)
+            assert not vain.is_worth_a_login(ONE)
+            assert not vain.is_answer(ONE)
+            assert vain.is_worth_a_login(LIST)
+            await asyncio.sleep(60.0)
+
+    run(scene())
