@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jsonschema_rs
 import yaml
 
-from service.api.faults import Fault, Wording, faults_of
+from service.api.faults import MOST, Fault, Wording, faults_of
 from service.api.urls import url_fault
 from service.resources import resource
 
@@ -31,9 +31,10 @@ class Schema:
     validator: jsonschema_rs.Draft202012Validator
     wording: Wording
 
-    def faults(self, instance: object) -> list[Fault]:
-        """All that is wrong with `instance`, parsed JSON without lone surrogates."""
-        return faults_of(self.validator.iter_errors(instance), self.wording)
+    def faults(self, instance: object, most: int = MOST) -> list[Fault]:
+        """All that is wrong with `instance`, parsed JSON without lone surrogates; the first `most`
+        things."""
+        return faults_of(self.validator.iter_errors(instance), self.wording, most)
 
 
 @dataclass(frozen=True, slots=True)

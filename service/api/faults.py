@@ -74,15 +74,17 @@ def pointer_to(path: Iterable[str | int]) -> str:
 
 def shown(name: str) -> str:
     """A name that a caller made up, fit to be answered: printable, and not long."""
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
+    text = name
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
     return text if len(text) <= _SHOWN_NAME else text[:_SHOWN_NAME] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def faults_of(errors: Iterable[ValidationError], wording: Wording) -> list[Fault]:
+def faults_of(errors: Iterable[ValidationError], wording: Wording, most: int = MOST) -> list[Fault]:
     """What the schema's `errors` mean, in order, one sentence for each place and thing; of the
-    first `MOST`."""
-    first = list(islice(errors, MOST + 1))
-    leaves = [leaf for error in first[:MOST] for leaf in _leaves(error)]
+    first `most`."""
+    first = list(islice(errors, most + 1))
+    leaves = [leaf for error in first[:most] for leaf in _leaves(error)]
     keywords: dict[str, set[str]] = {}
     for leaf in leaves:
         keywords.setdefault(pointer_to(leaf.instance_path), set()).add(leaf.kind.name)
@@ -91,10 +93,10 @@ def faults_of(errors: Iterable[ValidationError], wording: Wording) -> list[Fault
     for leaf in leaves:
         if keywords[pointer_to(leaf.instance_path)] & _SILENCED_BY.get(leaf.kind.name, _NONE):
             continue
-        for pointer, start, words in _sentences(leaf, wording):
+        for pointer, start, words in islice(_sentences(leaf, wording), most + 1):
             found.setdefault((pointer, start), {})[words] = None
     told = [Fault(start + " or ".join(words), pointer) for (pointer, start), words in found.items()]
-    return told if len(first) <= MOST and len(told) <= MOST else [*told[:MOST], more()]
+    return told if len(first) <= most and len(told) <= most else [*told[:most], more()]
 
 
 def _leaves(error: ValidationError) -> Sequence[ValidationError]:
@@ -123,16 +125,16 @@ def _identity(error: ValidationError) -> tuple[str, str, str]:
     return pointer_to(error.instance_path), error.kind.name, str(error.kind.as_dict())
 
 
-def _sentences(error: ValidationError, wording: Wording) -> list[tuple[str, str, str]]:
+def _sentences(error: ValidationError, wording: Wording) -> Iterable[tuple[str, str, str]]:
     """Pointer, beginning and end of what to say; ends with the same beginning may be joined."""
     values, keyword = error.kind.as_dict(), error.kind.name
     if keyword == "required":
         return [(pointer_to([*error.instance_path, values["property"]]), "is required", "")]
     if keyword == "additionalProperties":
-        return [
+        return (
             (pointer_to([*error.instance_path, name]), "is not a known field", "")
-            for name in values["unexpected"][: MOST + 1]
-        ]
+            for name in values["unexpected"]
+        )
     pointer = pointer_to(error.instance_path)
     if keyword == "type":
         return [(pointer, "must be ", _KINDS[kind]) for kind in values["types"]]

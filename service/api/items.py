@@ -18,7 +18,10 @@ from service.domain.pairing import OnFailure, Operation
 from service.store.bulk import Item, Unacceptable
 from service.store.intake import PairingRequest
 
-_LONGEST_DETAIL = 500
+_LONGEST_DETAIL = 200
+"""Characters. There may be a hundred thousand of them in one answer."""
+_MOST_FAULTS = 20
+"""More do not fit into so many."""
 _KNOWN_NAMES = 10_000
 
 
@@ -83,7 +86,7 @@ class Judge:
         """The same, whatever `text` looks like."""
         try:
             parsed = strictjson.parse(decode(text.rstrip(b"\r\n")))
-            faults = [*parsed.faults, *self._schema.faults(parsed.value)]
+            faults = [*parsed.faults, *self._schema.faults(parsed.value, _MOST_FAULTS)]
             return pairing_request(Asked({}, parsed.value, tuple(faults)))
         except (strictjson.NotJson, MalformedBody) as error:
             told = str(error).replace("The body", "The item", 1)
