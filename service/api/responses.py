@@ -1,5 +1,6 @@
 """From values to what callers see, in the spelling of the contract."""
 
+import io
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -18,6 +19,8 @@ from service.store.bulk import BatchAcceptance
 NOT_YET = -1
 """A time that has not come (h4-api 3.1, `endTime`)."""
 
+_LARGE = 1024 * 1024
+
 Wire = dict[str, object]
 
 
@@ -25,9 +28,11 @@ def respond(
     content: Wire, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """`content` as a JSON response."""
+    body = msgspec.json.encode(content)
     return web.Response(
         status=status,
-        body=msgspec.json.encode(content),
+        # What is bytes is handed over at once, to be copied for as long as the client is slow.
+        body=body if len(body) < _LARGE else io.BytesIO(body),
         content_type="application/json",
         headers=headers,
     )
@@ -137,7 +142,7 @@ def batch_accepted(acceptance: BatchAcceptance) -> Wire:
         "id": str(acceptance.id),
         "total": acceptance.total,
         "accepted": acceptance.accepted,
-        "rejected": acceptance.rejected,
+        "rejected": msgspec.Raw(acceptance.rejected),
     }
 
 

@@ -243,12 +243,10 @@ class DuplicateInBatch(SitepairError):
 class BatchRejected(RequestError):
     """Not every item of a batch can be accepted, and it was to be all or none."""
 
-    def __init__(self, total: int, rejected: Sequence[Rejection]) -> None:
-        listed = rejected[:LISTED_REJECTIONS]
-        which = "" if len(listed) == len(rejected) else f"; the first {len(listed)} are listed"
-        super().__init__(
-            f"{len(rejected)} of {total} items cannot be accepted, so none was{which}."
-        )
+    def __init__(self, total: int, refused: int, listed: Sequence[Rejection]) -> None:
+        """Of `total` items `refused` are; the first of them are `listed`."""
+        which = "" if len(listed) == refused else f"; the first {len(listed)} are listed"
+        super().__init__(f"{refused} of {total} items cannot be accepted, so none was{which}.")
         self.rejected = listed
 
 

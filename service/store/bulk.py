@@ -6,12 +6,12 @@ slow caller holds nothing up. While the database writes some, the next ones are 
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import uuid_utils.compat
-from sqlalchemy import Row, TextClause, or_, select, text, update
+from sqlalchemy import Row, Text, TextClause, cast, func, or_, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,6 +33,7 @@ from service.store.database import Database
 from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
 from service.store.intake import IdempotencyKey, PairingRequest
 from service.store.patience import Patience
+from service.store.rejections import Rejections
 from service.store.statements import statement
 from service.store.tables import batch
 
@@ -77,12 +78,13 @@ class BatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class BatchAcceptance:
-    """What became of a batch; `replayed` when that was for an earlier request."""
+    """What became of a batch; `replayed` when that was for an earlier request. `rejected` is the
+    others as JSON, as `Rejections` spells it."""
 
     id: BatchId
     total: int
     accepted: int
-    rejected: Sequence[Rejection]
+    rejected: bytes | bytearray
     replayed: bool = False
 
 
@@ -142,7 +144,7 @@ def _told_of(acceptance: BatchAcceptance, seconds: float) -> BatchAccepted:
         batch=str(acceptance.id),
         total=acceptance.total,
         accepted=acceptance.accepted,
-        rejected=len(acceptance.rejected),
+        rejected=acceptance.total - acceptance.accepted,
         seconds=round(seconds, 3),
     )
 
@@ -163,11 +165,12 @@ async def _accept(
     # Whoever sent the same key before us is waited for here.
     if not await _open(connection, request, opening):
         return await _standing(connection, opening)
-    writing = _Writing(connection, opening)
+    writing = _Writing(connection, opening, is_atomic=request.is_atomic)
     await writing.write(request.items())
-    rejected = writing.rejected()
-    if request.is_atomic and rejected:
-        raise BatchRejected(request.total, rejected)
+    rejections = writing.rejections
+    if request.is_atomic and rejections.count:
+        raise BatchRejected(request.total, rejections.count, rejections.first)
+    rejected = rejections.spelt()
     await _close(connection, opening.id, writing.accepted, rejected)
     return BatchAcceptance(opening.id, request.total, writing.accepted, rejected)
 
@@ -197,15 +200,24 @@ async def _standing(connection: AsyncConnection, opening: _Opening) -> BatchAcce
     if key is not None:
         of_key = (batch.c.user_name == opening.author.user) & (batch.c.key == key.key)
         wanted = or_(wanted, of_key)
-    row = (await connection.execute(select(batch).where(wanted))).one()
+    rejected = func.convert_to(cast(batch.c.rejected, Text), "UTF8").label("rejected")
+    columns = (batch.c.id, batch.c.total, batch.c.accepted, batch.c.fingerprint, rejected)
+    row = (await connection.execute(select(*columns).where(wanted))).one()
     if key is not None and row.fingerprint != key.fingerprint:
         raise IdempotencyKeyReused
-    rejected = [Rejection(**each) for each in row.rejected]
     return BatchAcceptance(
-        BatchId(row.id), row.total, row.accepted, rejected, replayed=row.id != opening.id
+        BatchId(row.id), row.total, row.accepted, row.rejected, replayed=row.id != opening.id
     )
 
 
+# As bytes, so that nothing in between copies what may be 25 MB into text and back.
+_JUDGED = text(
+    """
+    update batch set accepted = :accepted,
+      rejected = cast(convert_from(cast(:rejected as bytea), 'UTF8') as json)
+    where id = :batch
+    """
+)
 _COUNTED = text(
     """
     insert into batch_tally (
@@ -218,10 +230,10 @@ _TOLD = text("select pg_notify('sitepair_due', '')")
 
 
 async def _close(
-    connection: AsyncConnection, batch_id: BatchId, accepted: int, rejected: Sequence[Rejection]
+    connection: AsyncConnection, batch_id: BatchId, accepted: int, rejected: bytes | bytearray
 ) -> None:
-    told = {"accepted": accepted, "rejected": [asdict(each) for each in rejected]}
-    await connection.execute(update(batch).where(batch.c.id == batch_id).values(told))
+    told = {"batch": batch_id, "accepted": accepted, "rejected": rejected}
+    await connection.execute(_JUDGED, told)
     if accepted:
         await connection.execute(_COUNTED, {"batch": batch_id, "queued": accepted})
         await connection.execute(_TOLD)
@@ -237,63 +249,80 @@ _KNOWN = text(
 )
 
 
-class _Writing:
-    """The items of one batch on their way into the tables."""
+@dataclass(slots=True)
+class _Chunk:
+    """Items that follow one another: those that are requests, and why the others are refused."""
 
-    def __init__(self, connection: AsyncConnection, opening: _Opening) -> None:
+    candidates: list[Candidate] = field(default_factory=list)
+    unfit: list[Rejection] = field(default_factory=list)
+
+
+class _Writing:
+    """The items of one batch on their way into the tables.
+
+    One that `is_atomic`, and of which something was refused, is lost: the rest is judged, to be
+    told, but not written.
+    """
+
+    def __init__(self, connection: AsyncConnection, opening: _Opening, *, is_atomic: bool) -> None:
         self.accepted = 0
+        self.rejections = Rejections()
+        self._is_atomic = is_atomic
         self._connection = connection
         self._batch = opening.id
         self._rows = Rows(opening.id, opening.author, opening.now)
         self._known: set[ApplianceName] = set()
-        self._rejected: list[Rejection] = []
-
-    def rejected(self) -> list[Rejection]:
-        """What was not accepted so far, in the order of the items."""
-        return sorted(self._rejected, key=lambda each: each.index)
+        self._unwritten: set[Couple] = set()
 
     async def write(self, items: Iterator[Item]) -> None:
         """Write all that can be accepted. Raises what the database does."""
         numbered = enumerate(items)
-        candidates = await self._next(numbered)
-        while candidates is not None:
+        chunk = await self._next(numbered)
+        while chunk is not None:
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._store(candidates))
+                    group.create_task(self._store(chunk))
                     following = group.create_task(self._next(numbered))
             except ExceptionGroup as failed:
                 raise failed.exceptions[0] from failed
-            candidates = following.result()
+            chunk = following.result()
 
-    async def _next(self, numbered: Iterator[tuple[int, Item]]) -> list[Candidate] | None:
-        """The next items that are requests; None if there are no more items."""
-        candidates: list[Candidate] = []
+    async def _next(self, numbered: Iterator[tuple[int, Item]]) -> _Chunk | None:
+        """The next items; None if there are no more."""
+        chunk = _Chunk()
         count = 0
         for count, (index, item) in enumerate(islice(numbered, CHUNK), start=1):
             if isinstance(item, Unacceptable):
-                self._rejected.append(Rejection(index, item.code, item.detail))
+                chunk.unfit.append(Rejection(index, item.code, item.detail))
             else:
-                candidates.append(self._rows.candidate(index, item))
+                chunk.candidates.append(self._rows.candidate(index, item))
             if count % _BREATH == 0 or isinstance(item, Unacceptable):
                 await asyncio.sleep(0)
-        return candidates if count else None
+        return chunk if count else None
 
-    async def _store(self, candidates: Sequence[Candidate]) -> None:
+    async def _store(self, chunk: _Chunk) -> None:
+        candidates = chunk.candidates
         await self._learn(candidates)
         # As if no couple were taken, which would be found out in any case: to ask for each is work
         # that is nearly always in vain.
         free, refused = self._judged(candidates, {})
-        try:
-            await self._copy_alone("pairing", PAIRING, [each.records[0] for each in free])
-        except Exception as error:
-            if sqlstate(error) != UNIQUE_VIOLATION:
-                raise
+        is_lost = self._is_lost(chunk.unfit, refused)
+        if is_lost or not await self._took(free):
             free, refused = self._judged(candidates, await self._rivals(candidates))
-            await self._copy("pairing", PAIRING, [each.records[0] for each in free])
-        await self._copy("side", SIDE, [side for each in free for side in each.records[1:3]])
-        await self._copy("event", EVENT, [each.records[3] for each in free])
-        self.accepted += len(free)
-        self._rejected += refused
+            is_lost = self._is_lost(chunk.unfit, refused)
+            if not is_lost:
+                await self._copy("pairing", PAIRING, [each.records[0] for each in free])
+        if is_lost:
+            self._unwritten.update(each.couple for each in free)
+        else:
+            await self._copy("side", SIDE, [side for each in free for side in each.records[1:3]])
+            await self._copy("event", EVENT, [each.records[3] for each in free])
+            self.accepted += len(free)
+        refused += chunk.unfit
+        self.rejections.add(sorted(refused, key=lambda each: each.index))
+
+    def _is_lost(self, *refused: Sequence[Rejection]) -> bool:
+        return self._is_atomic and (self.rejections.count > 0 or any(refused))
 
     def _judged(
         self, candidates: Sequence[Candidate], rivals: Mapping[int, Row[Any]]
@@ -317,7 +346,9 @@ class _Writing:
         unknown = [name for name in candidate.names if name not in self._known]
         if unknown:
             return UnknownAppliance(*unknown)
-        if candidate.couple in taken or (rival is not None and rival.batch == self._batch):
+        couple = candidate.couple
+        is_ours = rival is not None and rival.batch == self._batch
+        if is_ours or couple in taken or couple in self._unwritten:
             return DuplicateInBatch()
         return PairingActive(PairingId(rival.id)) if rival is not None else None
 
@@ -336,12 +367,16 @@ class _Writing:
         rows = await self._connection.execute(statement("rivals"), couples)
         return {row.place: row for row in rows}
 
-    async def _copy_alone(
-        self, table: str, columns: Sequence[str], records: Sequence[Record]
-    ) -> None:
-        """Copies all of them or, if that raises, none, and the transaction goes on as it was."""
-        async with self._connection.begin_nested():
-            await self._copy(table, columns, records)
+    async def _took(self, free: Sequence[Candidate]) -> bool:
+        """Whether their couples were free; then their pairings are written, else none of them."""
+        try:
+            async with self._connection.begin_nested():
+                await self._copy("pairing", PAIRING, [each.records[0] for each in free])
+        except Exception as error:
+            if sqlstate(error) != UNIQUE_VIOLATION:
+                raise
+            return False
+        return True
 
     async def _copy(self, table: str, columns: Sequence[str], records: Sequence[Record]) -> None:
         driver = (await self._connection.get_raw_connection()).driver_connection

@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from itertools import combinations
 
+import msgspec
+
 from service.domain.author import Author
+from service.domain.batch import Rejection
 from service.domain.ids import BatchId
 from service.store.bulk import BatchAcceptance, BatchRequest, BulkIntake, Item
 from service.store.database import Database
@@ -23,6 +26,11 @@ async def taken_in(
     listed = list(items)
     wanted = BatchRequest(lambda: iter(listed), len(listed), is_atomic)
     return await BulkIntake(database, now, patience_s=15).accept(wanted, author, key)
+
+
+def rejected(acceptance: BatchAcceptance) -> list[Rejection]:
+    """What was not accepted."""
+    return msgspec.json.decode(acceptance.rejected, type=list[Rejection])
 
 
 async def mesh(database: Database, *names: str) -> BatchId:

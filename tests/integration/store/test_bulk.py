@@ -21,7 +21,7 @@ from service.store.database import Database
 from service.store.errors import RolledBack
 from service.store.intake import IdempotencyKey
 from service.store.pairings import Pairings
-from tests.integration.store.bulk import taken_in
+from tests.integration.store.bulk import rejected, taken_in
 from tests.integration.store.values import AUTHOR, intake_on, now, register, request
 from tests.integration.store.watching import insert_rival, until_blocked
 
@@ -89,7 +89,7 @@ async def test_order_holds_across_chunks_and_so_does_what_is_rejected(
     items += [request("n0", "nobody")] * 7
     batch = await taken_in(database, items)
     assert (batch.total, batch.accepted) == (24, 15)
-    codes = {each.index: each.code for each in batch.rejected}
+    codes = {each.index: each.code for each in rejected(batch)}
     assert list(codes) == [4, *range(16, 24)]
     assert codes[4] == "InvalidBody"
     assert codes[16] == "DuplicateInBatch"
@@ -131,8 +131,8 @@ async def test_a_couple_that_is_taken_meanwhile_is_rejected(
     await until_blocked(sql)
     await transaction.commit()
     answer = await batch
-    assert (answer.accepted, [each.code for each in answer.rejected]) == (1, ["PairingActive"])
-    assert str(rival) in answer.rejected[0].detail
+    assert (answer.accepted, [each.code for each in rejected(answer)]) == (1, ["PairingActive"])
+    assert str(rival) in rejected(answer)[0].detail
     assert (await Batches(database).get(answer.id)).counts.queued == 1
 
 
@@ -144,14 +144,14 @@ async def test_a_rejection_says_the_same_wherever_in_its_chunk_the_item_is(
     rival = await insert_rival(sql, "a", "b")
     couples = ["bc", "ab", "ax", "ba", "cb"]
     batch = await taken_in(database, [request(*couple) for couple in couples])
-    told = [(each.index, each.code) for each in batch.rejected]
+    told = [(each.index, each.code) for each in rejected(batch)]
     assert told == [
         (1, "PairingActive"),
         (2, "UnknownAppliance"),
         (3, "PairingActive"),
         (4, "DuplicateInBatch"),
     ]
-    assert str(rival) in batch.rejected[0].detail
+    assert str(rival) in rejected(batch)[0].detail
     [made] = await sql.fetch("select id from pairing where batch is not null")
     assert batch.accepted == 1
     assert await sql.fetchval("select count(*) from side where pairing_id = $1", made["id"]) == 2
@@ -197,8 +197,8 @@ async def test_two_batches_that_want_the_same_are_both_answered(
     )
     assert one.accepted + other.accepted == len(couples)
     for batch in (one, other):
-        assert batch.accepted + len(batch.rejected) == len(couples)
-        assert {each.code for each in batch.rejected} <= {"PairingActive"}
+        assert batch.accepted + len(rejected(batch)) == len(couples)
+        assert {each.code for each in rejected(batch)} <= {"PairingActive"}
 
 
 async def test_a_batch_whose_commit_was_not_heard_of_is_looked_up(
@@ -226,7 +226,7 @@ async def test_a_batch_whose_commit_was_not_heard_of_is_looked_up(
     answer = await intake.accept(wanted, AUTHOR)
     assert len(calls) == 2
     assert (answer.accepted, answer.replayed) == (1, False)
-    assert [each.code for each in answer.rejected] == ["UnknownAppliance"]
+    assert [each.code for each in rejected(answer)] == ["UnknownAppliance"]
     assert (await Batches(database).get(answer.id)).counts.queued == 1
 
 
@@ -243,6 +243,19 @@ async def test_a_key_counts_within_its_user(database: Database) -> None:
     assert (other.replayed, other.accepted) == (False, 1)
 
 
+async def test_what_was_rejected_is_told_again_as_it_was(database: Database) -> None:
+    key = IdempotencyKey("k", b"same")
+    words = 'ž "\0" \u2026'
+    items: list[Item] = [Unacceptable("InvalidBody", words), request("x", "y")]
+    first = await taken_in(database, items, key=key)
+    again = await taken_in(database, items, key=key)
+    assert (again.replayed, bytes(again.rejected)) == (True, bytes(first.rejected))
+    assert [(each.index, each.detail) for each in rejected(first)] == [
+        (0, words),
+        (1, "No appliance is registered as 'x' or 'y'."),
+    ]
+
+
 async def test_all_or_nothing(database: Database, sql: "Connection") -> None:
     await register(database, "a", "b")
     items = [request("a", "b"), request("b", "x")]
@@ -251,6 +264,52 @@ async def test_all_or_nothing(database: Database, sql: "Connection") -> None:
     assert [each.index for each in refusal.value.rejected] == [1]
     assert await sql.fetchval("select count(*) from batch") == 0
     assert (await taken_in(database, items[:1], is_atomic=True)).accepted == 1
+
+
+async def test_of_a_batch_that_is_lost_the_rest_is_judged_and_not_written(
+    database: Database, sql: "Connection", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "CHUNK", 2)
+    await register(database, "a", "b", "c", "d", "e")
+    await insert_rival(sql, "a", "b")
+    await sql.execute(
+        """
+        create function forbid() returns trigger language plpgsql as $$
+          begin raise 'a row for which there is no need'; end
+        $$;
+        create trigger forbidden before insert on side execute function forbid();
+        """
+    )
+    couples = ["ac", "ba", "ca", "ad", "ab", "da", "ax", "bc"]
+    with pytest.raises(BatchRejected, match="6 of 9 items") as refusal:
+        await taken_in(
+            database,
+            [Unacceptable("InvalidBody", "no"), *[request(*couple) for couple in couples]],
+            is_atomic=True,
+        )
+    assert [(each.index, each.code) for each in refusal.value.rejected] == [
+        (0, "InvalidBody"),
+        (2, "PairingActive"),
+        (3, "DuplicateInBatch"),
+        (5, "PairingActive"),
+        (6, "DuplicateInBatch"),
+        (7, "UnknownAppliance"),
+    ]
+
+
+async def test_what_is_in_the_batch_before_it_is_lost_has_its_duplicates(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "CHUNK", 1)
+    await register(database, "a", "b", "c")
+    couples = ["ab", "ax", "ba", "bc", "cb"]
+    with pytest.raises(BatchRejected) as refusal:
+        await taken_in(database, [request(*couple) for couple in couples], is_atomic=True)
+    assert [(each.index, each.code) for each in refusal.value.rejected] == [
+        (1, "UnknownAppliance"),
+        (2, "DuplicateInBatch"),
+        (4, "DuplicateInBatch"),
+    ]
 
 
 async def test_everybody_else_gets_a_turn_after_each_item_that_is_refused(

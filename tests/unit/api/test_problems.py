@@ -46,7 +46,7 @@ MEANINGS: list[tuple[Exception, int, str]] = [
     (r.InvalidRequest([Fault("no", "/a")]), 422, "InvalidBody"),
     (r.InvalidRequest([Fault("no", ""), Fault("no", parameter="x")]), 422, "InvalidBody"),
     (r.UnknownAppliances([Fault("no", "/a")]), 422, "UnknownAppliance"),
-    (e.BatchRejected(2, [Rejection(1, "InvalidBody", "no")]), 422, "BatchRejected"),
+    (e.BatchRejected(2, 1, [Rejection(1, "InvalidBody", "no")]), 422, "BatchRejected"),
     (e.IdempotencyKeyReused(), 422, "IdempotencyKeyReused"),
     (e.StoreUnavailable("secret host"), 503, "StoreUnavailable"),
     (RolledBack("secret"), 503, "StoreUnavailable"),
