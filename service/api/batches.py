@@ -62,7 +62,7 @@ async def _accepted(request: web.Request, wanted: Asked, limit: int) -> BatchAcc
             batch = bulkrequests.of_lines(spool, count.lines, judge, is_atomic=is_atomic)
         else:
             operation = validation.operation_of(request)
-            batch = bulkrequests.of_json(spool.content(), operation, judge, is_atomic=is_atomic)
+            batch = bulkrequests.of_json(spool, operation, judge, is_atomic=is_atomic)
         key = requests.batch_key(wanted, request.content_type, spool.digest)
         return await parts.bulk.accept(batch, author_of(request), key)
 

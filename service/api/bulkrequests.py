@@ -39,11 +39,18 @@ def of_lines(spool: Spool, total: int, judge: Judge, *, is_atomic: bool) -> Batc
     return BatchRequest(items, total, is_atomic)
 
 
-def of_json(content: bytes, operation: Operation, judge: Judge, *, is_atomic: bool) -> BatchRequest:
-    """The batch that this JSON asks for. Raises MalformedBody, InvalidRequest."""
-    raw = _items_alone(content)
-    if raw is not None:
-        return BatchRequest(lambda: (judge.judge(bytes(each)) for each in raw), len(raw), is_atomic)
+def of_json(spool: Spool, operation: Operation, judge: Judge, *, is_atomic: bool) -> BatchRequest:
+    """The batch that this JSON asks for; while it waits for its turn, little of it is in memory.
+    Raises MalformedBody, InvalidRequest."""
+    content = spool.content()
+    alone = _items_alone(content)
+    if alone is not None:
+
+        def taken_apart() -> Iterator[Item]:
+            for each in _items_alone(spool.content()) or ():
+                yield judge.judge(bytes(each))
+
+        return BatchRequest(taken_apart, len(alone), is_atomic)
     if len(content) > _LARGEST_OTHERS:
         raise MalformedBody(
             f'A body of more than {_LARGEST_OTHERS} bytes has to be {{"items": [...]}}, in JSON, '
@@ -61,14 +68,14 @@ def of_json(content: bytes, operation: Operation, judge: Judge, *, is_atomic: bo
                 yield faulty.get(index) or judge.judge(text)
 
         return BatchRequest(listed, len(texts), is_atomic)
-    couples = _couples(asked_for["topology"])
+    topology = asked_for["topology"]
     rest = {name: value for name, value in asked_for.items() if name != "topology"}
 
     def items() -> Iterator[PairingRequest]:
-        for couple in couples:
+        for couple in _couples(topology):
             yield pairing_request(Asked({}, {**rest, "appliances": couple}, ()))
 
-    return BatchRequest(items, len(couples), is_atomic)
+    return BatchRequest(items, sum(1 for _ in _couples(topology)), is_atomic)
 
 
 def _items_alone(content: bytes) -> list[msgspec.Raw] | None:
@@ -100,11 +107,11 @@ def _by_item(faults: Sequence[Fault]) -> tuple[list[Fault], Mapping[int, Unaccep
     return others, {index: unfit(about) for index, about in of_items.items()}
 
 
-def _couples(topology: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _couples(topology: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Who is to be paired with whom, in the contract's order."""
     if "mesh" in topology:
-        return list(combinations(topology["mesh"], 2))
-    return [(topology["hub"], spoke) for spoke in topology["spokes"]]
+        return combinations(topology["mesh"], 2)
+    return ((topology["hub"], spoke) for spoke in topology["spokes"])
 
 
 def _hub_faults(topology: object) -> Iterator[Fault]:
