@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from service.cli.batchfile import BadFile, BatchFile, Format, Spool, couple_of, spool
-from service.cli.following import patiently
+from service.cli.following import Queue, patiently
 from service.cli.remote import Remote, answered, fits_a_header, remote
 from service.cli.rewriting import is_replaceable, refuse_unwritable, rewritten
 from service.cli.status import Exit, Terminal, Unwritable, run, say, tell
@@ -124,14 +124,13 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
                 f"accepted, {len(rejected)} rejected."
             )
             say(*_told_rejections(requests, rejected))
-        path = f"/v1/batches/{accepted['id']}"
         if options.failures is not None and is_replaceable(options.failures):
             # What is known already, for whoever stops watching. A pipe gets it at the end, once.
             _write_failures(options.failures, requests, accepted, [])
-        ended = await _followed(service, path, options) if options.wait else None
+        ended = await _followed(service, accepted["id"], options) if options.wait else None
         unwell = await _unwell(service, accepted["id"], ended)
         if options.as_json:
-            standing: Any = ended or await patiently(service.call, "GET", path)
+            standing: Any = ended or await _standing(service, accepted["id"])
             say(json.dumps({**standing, "rejected": rejected, "failed": unwell}, indent=2))
         elif ended is not None:
             say(*_told_end(ended, unwell))
@@ -162,18 +161,24 @@ async def _pieces(requests: BatchFile) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _followed(service: Remote, path: str, options: Options) -> Any:
-    batch = await patiently(service.call, "GET", path)
+async def _followed(service: Remote, batch_id: str, options: Options) -> Any:
+    queue = Queue("the appliances")
     try:
+        batch = await _standing(service, batch_id)
         with _bar(Terminal(stderr=options.as_json)) as show:
             show(batch)
             while batch["endTime"] == -1:
-                batch = await patiently(service.call, "GET", f"{path}?waitSeconds=1")
+                batch = await _standing(service, batch_id, "?waitSeconds=1")
                 show(batch)
+                queue.see(is_queued=batch["counts"]["QUEUED"] == batch["accepted"])
     except asyncio.CancelledError:
-        tell(f"Batch {batch['id']} goes on without being watched.")
+        tell(f"Batch {batch_id} goes on without being watched.")
         raise
     return batch
+
+
+async def _standing(service: Remote, batch_id: str, query: str = "") -> Any:
+    return await patiently(service.call, "GET", f"/v1/batches/{batch_id}{query}")
 
 
 @contextmanager

@@ -46,21 +46,34 @@ async def followed(service: Remote, pairing: Any, how: Following) -> Any:
 
 
 async def _watched(service: Remote, pairing: Any, console: Terminal) -> Any:
-    now = asyncio.get_running_loop().time
-    explain_at: float | None = now() + _QUEUED_S
+    queue = Queue("both appliances")
     async with watching(console) as watch:
         watch.show([pairing])
         while pairing["endTime"] == -1:
             path = f"/v1/pairings/{pairing['id']}?waitSeconds={_WAIT_S}"
             pairing = await patiently(service.call, "GET", path)
             watch.show([pairing])
-            if pairing["state"] == "QUEUED" and explain_at is not None and now() >= explain_at:
-                explain_at = None
-                tell(
-                    "The pairing waits for a worker. Is one running (sitepair serve)? Do both "
-                    "appliances answer (sitepair appliance list)?"
-                )
+            queue.see(is_queued=pairing["state"] == "QUEUED")
     return pairing
+
+
+class Queue:
+    """Tells whoever watches, once, what is waited for if nothing is taken up for a while."""
+
+    def __init__(self, whose: str) -> None:
+        """`whose` are the appliances that it is about."""
+        self._whose = whose
+        self._explain_at: float | None = asyncio.get_running_loop().time() + _QUEUED_S
+
+    def see(self, *, is_queued: bool) -> None:
+        """Whether all of it is queued."""
+        now = asyncio.get_running_loop().time()
+        if is_queued and self._explain_at is not None and now >= self._explain_at:
+            self._explain_at = None
+            tell(
+                "It waits for a worker to take it up. Is one running (sitepair serve), and do "
+                f"{self._whose} answer (sitepair appliance list)?"
+            )
 
 
 async def patiently(ask: Callable[P, Awaitable[Answer]], *what: P.args, **how: P.kwargs) -> Answer:

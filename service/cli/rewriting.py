@@ -9,10 +9,15 @@ from typing import TextIO
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise OSError if `path` cannot be `rewritten` as things stand; a new one is made."""
+    """Raise OSError if `path` cannot be `rewritten` as things stand; they stay so."""
     if path.is_fifo():
         return  # Whoever reads it would take this for the end of what there is to read.
-    path.open("a").close()
+    try:
+        path.open("x").close()
+    except FileExistsError:
+        path.open("a").close()
+    else:
+        path.unlink()
     if is_replaceable(path):
         draft = _draft(path)
         draft.touch()
@@ -41,7 +46,8 @@ def rewritten(path: Path) -> Iterator[TextIO]:
 def is_replaceable(path: Path) -> bool:
     """Whether what is written to `path` can be taken back by writing it anew."""
     # /dev/stdout is another name of what is open already, wherever that leads.
-    return path.is_file() and Path("/dev") not in path.absolute().parents
+    is_ours = path.is_file() or not path.exists()
+    return is_ours and Path("/dev") not in path.absolute().parents
 
 
 def _draft(path: Path) -> Path:

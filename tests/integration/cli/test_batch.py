@@ -110,8 +110,11 @@ async def test_all_or_nothing_names_what_is_in_the_way(
 ) -> None:
     file = tmp_path / "sites.csv"
     file.write_text("a,b\nsite-1,site-2\nsite-1,nobody\n")
-    ended = await sitepair("batch", str(file), "--atomic", **remote)
+    failures = tmp_path / "again.csv"
+    how = ["--atomic", "--failures", str(failures)]
+    ended = await sitepair("batch", str(file), *how, **remote)
     assert ended.status == 2, ended
+    assert not failures.exists()
     assert "BatchRejected: 1 of 2 items" in ended.err
     assert "line 3: UnknownAppliance" in ended.err
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli.rewriting import refuse_unwritable, rewritten
+from service.cli.rewriting import is_replaceable, refuse_unwritable, rewritten
 
 
 def test_what_was_there_is_there_until_all_is_written(tmp_path: Path) -> None:
@@ -48,4 +48,12 @@ def test_a_place_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         refuse_unwritable(tmp_path / "nowhere" / "again.csv")
     refuse_unwritable(tmp_path / "again.csv")
-    assert [*tmp_path.iterdir()] == [tmp_path / "again.csv"]
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_new_file_is_made_when_there_is_something_to_write(tmp_path: Path) -> None:
+    new = tmp_path / "again.csv"
+    assert is_replaceable(new)
+    with rewritten(new) as out:
+        out.write("after")
+    assert new.read_text() == "after"

@@ -1,0 +1,58 @@
+"""A batch is followed; whoever waits is told what for, and whoever stops, that it goes on."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.cli import batch, following
+from service.cli.batch import Options
+from service.cli.remote import remote
+from tests.unit.api.conftest import TOKEN, Served, served_over
+
+
+async def accepted(served: Served) -> Any:
+    """A batch of two, which nobody drives."""
+    for name in ("a", "b", "c"):
+        await served.register(name)
+    items = [{"appliances": ["a", other]} for other in ("b", "c")]
+    return (await served.client.call("POST", "/v1/batches", json={"items": items})).json
+
+
+async def test_who_waits_for_a_worker_is_told_so_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = asyncio.Queue[str]()
+    monkeypatch.setattr(following, "_QUEUED_S", 0.0)
+    monkeypatch.setattr(following, "tell", told.put_nowait)
+    async with served_over(database_url) as served:
+        made = await accepted(served)
+        pairings = (await served.client.call("GET", "/v1/pairings")).json["items"]
+        async with remote(f"http://{served.host}:{served.port}", TOKEN) as service:
+            watching = asyncio.create_task(batch._followed(service, made["id"], Options()))
+            async with asyncio.timeout(30):
+                line = await told.get()
+            for each in pairings:
+                await served.fail(each["id"])
+            ended = await watching
+
+    assert "waits for a worker" in line
+    assert told.empty()
+    assert ended["counts"]["FAILED"] == 2
+
+
+async def test_who_stops_before_the_first_count_is_told_that_it_goes_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(batch, "tell", told.append)
+    async with served_over(database_url) as served:
+        made = await accepted(served)
+        async with remote(f"http://{served.host}:{served.port}", TOKEN) as service:
+            watching = asyncio.create_task(batch._followed(service, made["id"], Options()))
+            await asyncio.sleep(0)  # It has begun to ask, and has no answer.
+            watching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await watching
+
+    assert told == [f"Batch {made['id']} goes on without being watched."]
