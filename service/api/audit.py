@@ -90,9 +90,13 @@ async def _insisted(request: web.Request, wanted: Asked) -> Place | None:
             place = request.app[CURSORS].place(str(event_id))
         except ForeignCursor:
             wanted.insist(Fault("is not the id of an event", parameter=name))
-    # One from before a dump was restored elsewhere: what is new there would stand before it.
-    if place is not None and place > await request.app[PARTS].audit.now():
-        wanted.insist(Fault("is not the id of an event of this database", parameter=name))
+    try:
+        # One from before a dump was restored elsewhere: what is new there would stand before it.
+        if place is not None and place > await request.app[PARTS].audit.now():
+            wanted.insist(Fault("is not the id of an event of this database", parameter=name))
+    except StoreUnavailable:
+        wanted.insist()  # What else is wrong is known all the same.
+        raise
     wanted.insist()
     return place
 

@@ -8,6 +8,7 @@ import pytest
 
 from service.api.paging import Cursors
 from service.store.audit import Place
+from tests.support.database import closed_to_all
 from tests.support.trail import record
 from tests.unit.api.conftest import Served
 
@@ -131,6 +132,19 @@ async def test_a_wrong_last_event_id_is_told_together_with_all_else(shared: Serv
 
     assert answer.status == 400
     assert {each["parameter"] for each in answer.json["errors"]} == {"Last-Event-ID", "pairing"}
+
+
+@pytest.mark.parametrize("path", ["/v1/audit", "/v1/audit/stream"])
+async def test_what_is_wrong_is_told_without_the_database(
+    served: Served, server_url: str, database_url: str, path: str
+) -> None:
+    place = Cursors([b"k" * 32]).event_id(Place(3, UUID(int=1), 1))
+    async with closed_to_all(server_url, database_url):
+        sound = await served.client.call("GET", f"{path}?after={place}")
+        wrong = await served.client.call("GET", f"{path}?after={place}&pairing=4711")
+
+    assert (sound.status, wrong.status) == (503, 400)
+    assert [each["parameter"] for each in wrong.json["errors"]] == ["pairing"]
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "many"])
