@@ -56,7 +56,7 @@ class Retries:
             if before.left_behind:
                 await self._patience.see_through(lambda: self._take_up(before, reopening))
             with following(in_doubt=bool(before.left_behind)):
-                await self._journal.append(reopening)
+                await self._journal.append(reopening, is_pressing=True)
         except LeaseLost:
             # Somebody else was quicker.
             now = await self._pairings.get(pairing_id)

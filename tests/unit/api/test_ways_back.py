@@ -24,8 +24,10 @@ from service.domain.events import (
     VerificationStarted,
 )
 from service.domain.ids import ApplianceName, OperationId, TaskId
+from service.store import journal
+from service.store.group import CROWD
 from tests.support.contract import Answer
-from tests.unit.api.conftest import Served
+from tests.unit.api.conftest import Served, served_over
 
 PRAGUE, BRNO = ApplianceName("prague"), ApplianceName("brno")
 ERROR = ApiError("Busy", "Peer is busy.")
@@ -263,3 +265,17 @@ async def test_what_is_to_be_done_and_kept_is_shown(served: Served) -> None:
     assert answer.status == 202
     assert (answer.json["operation"], answer.json["onFailure"]) == ("repair", "keep")
     assert await shown(served, answer.json) == answer.json
+
+
+async def test_whoever_tries_again_waits_no_longer_than_an_intent(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "REST_S", 3600.0)
+    async with served_over(database_url) as served:
+        pairings = [await served.pair(f"a{number}", f"b{number}") for number in range(CROWD)]
+        for pairing in pairings:
+            await served.fail(pairing["id"])
+        # There is a crowd now, and the next group begins in an hour.
+        async with asyncio.timeout(20):
+            answers = await asyncio.gather(*[ask(served, each, "retry") for each in pairings])
+    assert {answer.status for answer in answers} == {202}
