@@ -71,7 +71,7 @@ class Queue:
         if is_queued and self._explain_at is not None and now >= self._explain_at:
             self._explain_at = None
             tell(
-                "It waits for a worker to take it up. Is one running (sitepair serve), and do "
+                "Nothing has begun: it waits for a worker. Is one running (sitepair serve)? Do "
                 f"{self._whose} answer (sitepair appliance list)?"
             )
 
