@@ -119,17 +119,11 @@ def test_whoever_waits_for_a_login_is_told_though_the_login_hangs() -> None:
 
 
 def test_a_login_that_hangs_is_tried_once_in_a_look_at_tasks() -> None:
-    async def hang_at_login(request: Request) -> Outcome:
-        if request.path == "/sessions":
-            await asyncio.sleep(20.0)
-            return NO_ANSWER
-        return await all_is_well(request)
-
     async def scene() -> None:
         async with world() as here, here.fleet.use(a_registration().endpoint) as client:
-            here.channel.play = hang_at_login
+            here.channel.always(NO_ANSWER, after_s=20.0)
             with pytest.raises(TimeoutError):
-                await client.finished(TaskId("a task"), until=20.2)
+                await client.finished(A_TASK, until=20.2)
             # The next look is a pause after the first one, which ended at 20.1.
             assert here.channel.calls == {"POST /sessions": 1}
 

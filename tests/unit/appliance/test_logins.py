@@ -11,6 +11,8 @@ from tests.support.virtual_time import run
 from tests.unit.appliance.scripted import a_registration, all_is_well, world
 from tests.unit.appliance.values import an_answer, as_json
 
+MINUTES = 10
+
 
 def test_one_task_that_always_meets_a_401_costs_few_logins() -> None:
     async def refuse_one(request: Request) -> Outcome:
@@ -26,14 +28,20 @@ def test_one_task_that_always_meets_a_401_costs_few_logins() -> None:
                 await client.finished(TaskId(task))
 
     async def scene() -> None:
-        async with world() as here, here.fleet.use(a_registration().endpoint) as client:
+        async with (
+            world() as here,
+            here.fleet.use(a_registration().endpoint) as client,
+            asyncio.TaskGroup() as waiters,
+        ):
             here.channel.play = refuse_one
-            names = ["hidden", *(f"task {number}" for number in range(20))]
-            waiting = [asyncio.ensure_future(wait_for(client, each)) for each in names]
-            await asyncio.sleep(600.0)
+            names = ["hidden", *(f"task-{number}" for number in range(20))]
+            waiting = [waiters.create_task(wait_for(client, each)) for each in names]
+            await asyncio.sleep(MINUTES * 60.0)
+            calls = here.channel.calls
             # The first one, and then one a minute, or two if no other is answered in between.
-            assert here.channel.calls["POST /sessions"] <= 1 + 2 * 10
-            assert here.channel.calls["GET /tasks/hidden"] > 60
+            assert calls["POST /sessions"] <= 1 + 2 * MINUTES
+            assert calls["GET /tasks/hidden"] > 6 * MINUTES
+            assert all(calls[f"GET /tasks/{name}"] > 6 * MINUTES for name in names)
             for each in waiting:
                 each.cancel()
 

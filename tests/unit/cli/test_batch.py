@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.cli import batch, following
+from service.cli import batch
 from service.cli.batch import Options
 from service.cli.remote import remote
 from tests.unit.api.conftest import TOKEN, Served, served_over
@@ -20,24 +20,22 @@ async def accepted(served: Served) -> Any:
 
 
 async def test_who_waits_for_a_worker_is_told_so_once(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, explained: asyncio.Queue[str]
 ) -> None:
-    told = asyncio.Queue[str]()
-    monkeypatch.setattr(following, "_QUEUED_S", 0.0)
-    monkeypatch.setattr(following, "tell", told.put_nowait)
     async with served_over(database_url) as served:
         made = await accepted(served)
         pairings = (await served.client.call("GET", "/v1/pairings")).json["items"]
-        async with remote(f"http://{served.host}:{served.port}", TOKEN) as service:
-            watching = asyncio.create_task(batch._followed(service, made["id"], Options()))
+        url = f"http://{served.host}:{served.port}"
+        async with remote(url, TOKEN) as service, asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(batch._followed(service, made["id"], Options()))
             async with asyncio.timeout(30):
-                line = await told.get()
+                line = await explained.get()
             for each in pairings:
                 await served.fail(each["id"])
             ended = await watching
 
     assert "waits for a worker" in line
-    assert told.empty()
+    assert explained.empty()
     assert ended["counts"]["FAILED"] == 2
 
 

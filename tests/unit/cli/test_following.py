@@ -2,20 +2,14 @@
 
 import asyncio
 
-import pytest
-
-from service.cli import following
 from service.cli.following import Following, followed
 from service.cli.remote import remote
 from tests.unit.api.conftest import TOKEN, served_over
 
 
 async def test_who_waits_for_a_worker_is_told_so_once(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, explained: asyncio.Queue[str]
 ) -> None:
-    told = asyncio.Queue[str]()
-    monkeypatch.setattr(following, "_QUEUED_S", 0.0)
-    monkeypatch.setattr(following, "tell", told.put_nowait)
     # Nobody drives what this one accepts.
     async with served_over(database_url) as served:
         pairing = await served.pair("a", "b")
@@ -23,10 +17,10 @@ async def test_who_waits_for_a_worker_is_told_so_once(
         async with remote(url, TOKEN) as service, asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(followed(service, pairing, Following()))
             async with asyncio.timeout(30):
-                line = await told.get()
+                line = await explained.get()
             await served.fail(pairing["id"])
             ended = await watching
 
     assert "waits for a worker" in line
-    assert told.empty()
+    assert explained.empty()
     assert ended["state"] == "FAILED"

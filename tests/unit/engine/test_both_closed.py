@@ -1,19 +1,27 @@
 """A way back on which an appliance is closed, or both, goes on as soon as one answers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from service.domain.pairing import PairingState, SideState
-from tests.unit.engine.scene import ONE, OTHER, a_pairing, scene
+from tests.unit.engine.scene import ONE, OTHER, Scene, a_pairing, scene
 
 RUNNING_MS = 5_000
 
 
+@contextmanager
+def on_its_way_back() -> Iterator[Scene]:
+    """A pairing that was canceled while the tasks of both its sides ran."""
+    with scene(a_pairing(cancel_s=1.0), task_ms=(RUNNING_MS, RUNNING_MS)) as here:
+        here.until(lambda: "RollbackStarted" in here.events)
+        yield here
+
+
 @pytest.mark.parametrize("is_awaited", [True, False])
 def test_what_can_be_undone_is_though_the_other_appliance_stays_away(*, is_awaited: bool) -> None:
-    with scene(a_pairing(cancel_s=1.0)) as here:
-        for name in (ONE, OTHER):
-            here.turn(name, task_ms=(RUNNING_MS, RUNNING_MS))
-        here.until(lambda: "RollbackStarted" in here.events)
+    with on_its_way_back() as here:
         here.stage.air.down |= {ONE, OTHER}
         here.until(lambda: here.waits_for is not None)
         comes_back = ONE if (here.waits_for == ONE) is is_awaited else OTHER
@@ -28,10 +36,7 @@ def test_what_can_be_undone_is_though_the_other_appliance_stays_away(*, is_await
 
 
 def test_what_opens_while_the_other_side_is_undone_is_undone_meanwhile() -> None:
-    with scene(a_pairing(cancel_s=1.0)) as here:
-        here.turn(ONE, task_ms=(RUNNING_MS, RUNNING_MS))
-        here.turn(OTHER, task_ms=(RUNNING_MS, RUNNING_MS))
-        here.until(lambda: "RollbackStarted" in here.events)
+    with on_its_way_back() as here:
         here.turn(OTHER, task_ms=(1_000_000, 1_000_000))
         here.stage.air.down.add(ONE)
         here.until(lambda: ONE in here.tables.closed())
@@ -43,10 +48,7 @@ def test_what_opens_while_the_other_side_is_undone_is_undone_meanwhile() -> None
 
 def test_where_the_time_is_over_meanwhile_it_is_the_end() -> None:
     """A side that waited for the other one, and not for its own appliance, is not set aside."""
-    with scene(a_pairing(cancel_s=1.0)) as here:
-        here.turn(ONE, task_ms=(RUNNING_MS, RUNNING_MS))
-        here.turn(OTHER, task_ms=(RUNNING_MS, RUNNING_MS))
-        here.until(lambda: "RollbackStarted" in here.events)
+    with on_its_way_back() as here:
         here.turn(OTHER, task_ms=(1_000_000, 1_000_000))
         here.stage.air.down.add(ONE)
         pairing = here.until_over()
