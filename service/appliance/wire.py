@@ -160,12 +160,8 @@ class PeerList:
     def _end_of_known(self, body: bytes) -> int:
         """Where `body` goes on behind all rows of the answer before; 0 if it does not begin with
         them. Mostly it does, and to compare costs a tenth of what it costs to take it apart."""
-        end, between = 0, b"["
-        for peer in self._last:
-            if not (body.startswith(between, end) and body.startswith(peer.sent, end + 1)):
-                return 0
-            end, between = end + 1 + len(peer.sent), b","
-        return end
+        known = b"[" + b",".join([peer.sent for peer in self._last])
+        return len(known) if self._last and body.startswith(known) else 0
 
 
 def _check_number_of_values(body: bytes) -> None:

@@ -1,6 +1,5 @@
 """What can happen to a pairing. Each event is one line of the audit trail."""
 
-from collections.abc import Mapping
 from functools import cache
 from uuid import UUID
 
@@ -320,7 +319,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 def _plain(value: object) -> object:
     if type(value) in _SCALARS:
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {
             key: inner if type(inner) in _SCALARS else _plain(inner)
             for key, inner in value.items()

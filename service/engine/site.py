@@ -33,7 +33,7 @@ class Site:
     @property
     def side(self) -> Side:
         """The side, as it is now."""
-        return self._case.side(self.name)
+        return self._case.pairing.side(self.name)
 
     @property
     def peer(self) -> Endpoint:

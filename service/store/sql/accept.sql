@@ -47,7 +47,7 @@ known as materialized (
 looked_up as materialized (
   select
     w.id,
-    exists (select from pairing as mine where mine.id = w.id) as is_there,
+    mine.id is not null as is_there,
     kept.pairing_id as kept_id,
     kept.fingerprint = w.fingerprint as kept_matches,
     active.id as active_id,
@@ -55,8 +55,14 @@ looked_up as materialized (
     w.other in (select name from known) as other_known
   from wanted as w
   left join idempotency as kept on kept.principal = w.user_name and kept.key = w.key
-  -- One look-up for each couple. As a plain join, it would be planned as a walk through the whole
-  -- backlog whenever the statistics are from before there was one.
+  -- One look-up for each. As plain joins, they would be planned as a walk through the whole table
+  -- whenever the statistics are from before there was one.
+  left join lateral (
+    select p.id
+    from pairing as p
+    where p.id = w.id
+    limit 1
+  ) as mine on true
   left join lateral (
     select a.id
     from pairing as a

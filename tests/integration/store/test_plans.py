@@ -389,6 +389,19 @@ async def test_an_accept_does_not_look_at_a_backlog_that_the_statistics_do_not_k
     assert plan.most_rows <= 20
 
 
+async def test_an_accept_does_not_look_at_what_came_before_anything_was_counted(
+    server_url: str,
+) -> None:
+    async with database_like(server_url, TEMPLATE) as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute(BACKLOG)
+        many = [candidate(request(f"a{n}", "b"), AUTHOR, None, NOW) for n in range(30)]
+        plan = await plan_of(connection, statement("accept"), accept_parameters(many))
+        await connection.close(timeout=10)
+    assert {"pk_pairing", "uq_pairing_active_couple"} <= plan.indexes
+    assert plan.most_rows <= 100
+
+
 async def test_what_is_old_is_found_in_the_order_of_the_ids_and_removed_by_key(
     full: "Connection",
 ) -> None:
