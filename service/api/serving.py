@@ -104,6 +104,15 @@ class _Connection(RequestHandler):
                 self._task_handler.cancel()
             self.force_close()
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """aiohttp keeps a response until the connection's next one, which may never come."""
+        finished, is_reset = await super().finish_response(request, resp, start_time)
+        if isinstance(finished, web.Response):
+            finished.body = None
+        return finished, is_reset
+
     def _break_off(self) -> None:
         """What came was no HTTP. A handler that waits for more of its body would not be told."""
         request = self._current_request

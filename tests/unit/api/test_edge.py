@@ -1,6 +1,7 @@
 """What holds for every call: who is let in, the operationID, paths, methods, and media types."""
 
 import asyncio
+import gc
 import gzip
 import io
 import json
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from service.api import bodies
 from tests.unit.api.asking import SECRET, spec_body
@@ -510,3 +512,20 @@ async def test_every_request_is_one_line_in_the_log_with_its_pattern(
     ]
     assert [line["operationID"] for line in lines[:2]] == ["order-4711"] * 2
     assert "some-name" not in log.getvalue()
+
+
+async def test_what_was_answered_is_forgotten_though_its_connection_is_kept(
+    shared: Served,
+) -> None:
+    await shared.client.call("GET", "/openapi.yaml", headers={"operationID": "kept"})
+
+    def is_kept(thing: object) -> bool:
+        return (
+            type(thing) is web.Response
+            and thing.headers.get("operationID") == "kept"
+            and thing.body is not None
+        )
+
+    async with asyncio.timeout(10):
+        while any(is_kept(each) for each in gc.get_objects()):
+            await shared.stranger.call("GET", "/healthz")
