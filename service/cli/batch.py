@@ -1,6 +1,5 @@
 """`sitepair batch FILE`: ask for many pairings at once, watch them, write down what failed."""
 
-import asyncio
 import json
 import os
 import secrets
@@ -17,7 +16,7 @@ from cyclopts import Parameter
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from service.cli.batchfile import BadFile, BatchFile, Format, Spool, couple_of, spool
-from service.cli.following import Queue, patiently
+from service.cli.following import Queue, breaking_off, patiently
 from service.cli.remote import Remote, answered, fits_a_header, remote
 from service.cli.rewriting import is_replaceable, refuse_unwritable, rewritten
 from service.cli.status import Exit, Terminal, Unwritable, run, say, tell
@@ -141,7 +140,8 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
 
 
 async def _sent(service: Remote, requests: BatchFile, options: Options) -> Any:
-    """The answer. A connection that is lost is no harm: the key sees to that."""
+    """The answer. A connection that is lost is no harm: the key sees to that; without an answer
+    whoever waits for it is told the key."""
     key = options.idempotency_key
     if key is None:
         key = secrets.token_hex(16)
@@ -153,7 +153,11 @@ async def _sent(service: Remote, requests: BatchFile, options: Options) -> Any:
         pieces = _pieces(requests)
         return await service.upload(path, pieces, "application/x-ndjson", Idempotency_Key=key)
 
-    return await patiently(send)
+    with breaking_off(
+        "It is not known whether the batch was accepted. The same command with --idempotency-key "
+        f"{key} gets the answer, and asks for nothing twice."
+    ):
+        return await patiently(send)
 
 
 async def _pieces(requests: BatchFile) -> AsyncIterator[bytes]:
@@ -163,7 +167,7 @@ async def _pieces(requests: BatchFile) -> AsyncIterator[bytes]:
 
 async def _followed(service: Remote, batch_id: str, options: Options) -> Any:
     queue = Queue("the appliances")
-    try:
+    with breaking_off(f"Batch {batch_id} goes on without being watched."):
         batch = await _standing(service, batch_id)
         with _bar(Terminal(stderr=options.as_json)) as show:
             show(batch)
@@ -171,9 +175,6 @@ async def _followed(service: Remote, batch_id: str, options: Options) -> Any:
                 batch = await _standing(service, batch_id, "?waitSeconds=1")
                 show(batch)
                 queue.see(is_queued=batch["counts"]["QUEUED"] == batch["accepted"])
-    except asyncio.CancelledError:
-        tell(f"Batch {batch_id} goes on without being watched.")
-        raise
     return batch
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -36,11 +37,8 @@ class Following:
 async def followed(service: Remote, pairing: Any, how: Following) -> Any:
     """Show `pairing` until it is over, then how it ended; as it is then. Raises Unreachable."""
     if how.wait:
-        try:
+        with breaking_off(f"Pairing {pairing['id']} goes on without being watched."):
             pairing = await _watched(service, pairing, Terminal(stderr=how.as_json))
-        except asyncio.CancelledError:
-            tell(f"Pairing {pairing['id']} goes on without being watched.")
-            raise
     say(json.dumps(pairing, indent=2) if how.as_json else "\n".join(told_end(pairing)))
     return pairing
 
@@ -55,6 +53,18 @@ async def _watched(service: Remote, pairing: Any, console: Terminal) -> Any:
             watch.show([pairing])
             queue.see(is_queued=pairing["state"] == "QUEUED")
     return pairing
+
+
+@contextmanager
+def breaking_off(told: str) -> Iterator[None]:
+    """Tells so much to who does not hear the end of the block: it is stopped, or the service does
+    not answer, or not of use."""
+    try:
+        yield
+    except (asyncio.CancelledError, Unreachable, Refused) as end:
+        if not (isinstance(end, Refused) and end.is_final):
+            tell(told)
+        raise
 
 
 class Queue:

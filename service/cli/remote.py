@@ -43,6 +43,11 @@ class Refused(SitepairError):
         self.status = status
         self.problem = problem
 
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing was done; a failure of the service's own does not tell."""
+        return self.status < _OF_ITS_OWN
+
     def explain(self, place: Callable[[int], str]) -> list[str]:
         """The problem, line by line, for a person; `place` says where an item of a batch is."""
         lines = [str(self)]
@@ -178,13 +183,12 @@ def _token_here() -> tuple[str, str]:
 
 
 async def answered(work: Awaitable[Exit], place: Callable[[int], str] = "item {}".format) -> Exit:
-    """Await a command's work; what the service refuses or does not answer becomes its status. A
-    failure of the service's own is no refusal: what was asked may have been done."""
+    """Await a command's work; what the service refuses or does not answer becomes its status."""
     try:
         return await work
     except Refused as refusal:
         tell(*refusal.explain(place))
-        return Exit.REFUSED if refusal.status < _OF_ITS_OWN else Exit.UNREACHABLE
+        return Exit.REFUSED if refusal.is_final else Exit.UNREACHABLE
     except Unreachable as silence:
         tell(str(silence))
         return Exit.UNREACHABLE

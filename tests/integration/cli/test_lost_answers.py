@@ -1,7 +1,8 @@
 """What a command makes of answers that do not come, or do not say what became of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,8 +26,15 @@ async def registered(service: ServiceUnderTest) -> ServiceUnderTest:
     return service
 
 
+async def lose(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+
+
 @asynccontextmanager
-async def losing_the_first_answer(url: str) -> AsyncIterator[tuple[str, list[str]]]:
+async def losing_the_first_answer(
+    url: str, how: Callable[[web.Request], Awaitable[None]] = lose
+) -> AsyncIterator[tuple[str, list[str]]]:
     """A way to the service at `url` that loses its first answer to a POST, and the POSTs that went
     there."""
     posts: list[str] = []
@@ -40,8 +48,8 @@ async def losing_the_first_answer(url: str) -> AsyncIterator[tuple[str, list[str
             content = await answer.read()
         if request.method == "POST":
             posts.append(request.path)
-            if len(posts) == 1 and request.transport is not None:
-                request.transport.abort()
+            if len(posts) == 1:
+                await how(request)
         told = {name: answer.headers[name] for name in ("Content-Type", "operationID")}
         return web.Response(status=answer.status, body=content, headers=told)
 
@@ -65,6 +73,31 @@ async def test_a_lost_answer_is_asked_for_again_and_starts_nothing_twice(
     assert (ended.status, len(pairings), pairings[0]["state"]) == (0, 1, "SUCCEEDED"), ended
     assert ended.err.startswith("The service does not answer:")
     assert pairings[0]["id"] in ended.out
+
+
+async def test_who_stops_before_the_answer_is_told_how_to_get_it(
+    registered: ServiceUnderTest, remote: Remote, tmp_path: Path
+) -> None:
+    accepted, stopped = asyncio.Event(), asyncio.Event()
+
+    async def keep(_request: web.Request) -> None:
+        accepted.set()
+        await stopped.wait()
+
+    file = tmp_path / "sites.csv"
+    file.write_text("a,b\nsite-1,site-2\n")
+    async with losing_the_first_answer(registered.url, keep) as (url, _posts):
+        process = await start(["batch", str(file)], {**remote, "SITEPAIR_URL": url})
+        await accepted.wait()
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+        stopped.set()
+    assert process.returncode == 130
+    assert err.startswith(b"It is not known whether the batch was accepted."), err
+    key = err.decode().partition("--idempotency-key ")[2].split()[0]
+    ended = await sitepair("batch", str(file), "--idempotency-key", key, **remote)
+    pairings = (await registered.call("GET", "/v1/pairings")).json["items"]
+    assert (ended.status, len(pairings), pairings[0]["state"]) == (0, 1, "SUCCEEDED"), ended
 
 
 async def test_a_wish_to_cancel_whose_answer_is_lost_is_told_again(

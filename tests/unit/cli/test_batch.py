@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from service.cli import batch
+from service.cli import batch, following
 from service.cli.batch import Options
-from service.cli.remote import remote
+from service.cli.remote import Unreachable, remote
 from tests.unit.api.conftest import TOKEN, Served, served_over
 
 
@@ -43,7 +43,7 @@ async def test_who_stops_before_the_first_count_is_told_that_it_goes_on(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(batch, "tell", told.append)
+    monkeypatch.setattr(following, "tell", told.append)
     async with served_over(database_url) as served:
         made = await accepted(served)
         async with remote(f"http://{served.host}:{served.port}", TOKEN) as service:
@@ -52,5 +52,19 @@ async def test_who_stops_before_the_first_count_is_told_that_it_goes_on(
             watching.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await watching
+
+    assert told == [f"Batch {made['id']} goes on without being watched."]
+
+
+async def test_who_hears_nothing_any_more_is_told_that_it_goes_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(following, "tell", told.append)
+    async with served_over(database_url) as served:
+        made = await accepted(served)
+    async with remote(f"http://{served.host}:{served.port}", TOKEN) as service:
+        with pytest.raises(Unreachable):
+            await batch._followed(service, made["id"], Options())
 
     assert told == [f"Batch {made['id']} goes on without being watched."]

@@ -2,8 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from service.cli.following import Following, followed
-from service.cli.remote import remote
+from service.cli.remote import Refused, Unreachable, remote
 from tests.unit.api.conftest import TOKEN, served_over
 
 
@@ -24,3 +26,27 @@ async def test_who_waits_for_a_worker_is_told_so_once(
     assert "waits for a worker" in line
     assert explained.empty()
     assert ended["state"] == "FAILED"
+
+
+async def test_who_hears_nothing_any_more_is_told_that_it_goes_on(
+    database_url: str, explained: asyncio.Queue[str]
+) -> None:
+    async with served_over(database_url) as served:
+        pairing = await served.pair("a", "b")
+    async with remote(f"http://{served.host}:{served.port}", TOKEN) as service:
+        with pytest.raises(Unreachable):
+            await followed(service, pairing, Following())
+
+    assert explained.get_nowait() == f"Pairing {pairing['id']} goes on without being watched."
+
+
+async def test_what_is_refused_does_not_go_on(
+    database_url: str, explained: asyncio.Queue[str]
+) -> None:
+    async with served_over(database_url) as served:
+        pairing = await served.pair("a", "b")
+        async with remote(f"http://{served.host}:{served.port}", "another") as service:
+            with pytest.raises(Refused):
+                await followed(service, pairing, Following())
+
+    assert explained.empty()
