@@ -52,6 +52,16 @@ class SideRollback:
     def _side(self) -> Side:
         return self._site.side
 
+    @property
+    def is_left(self) -> bool:
+        """Whether there is something to undo here, and nobody has given it up."""
+        return _is_left(self._side)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it is on record that it could not be undone."""
+        return self._side.state is SideState.ROLLBACK_FAILED
+
     async def run(self) -> None:
         """Undo it, or put on record that it could not be.
 
@@ -76,8 +86,7 @@ class SideRollback:
 
     def _is_other_under_way(self) -> bool:
         other = self._case.side(self._side.peer)
-        is_left = other.undo is not None and other.state is not SideState.ROLLBACK_FAILED
-        return is_left and other.appliance not in self._case.closed
+        return _is_left(other) and other.appliance not in self._case.closed
 
     async def _end(self, undo: SiteCall) -> None:
         """The time is over. What was asked to go, and is gone, is undone, though its task runs
@@ -268,3 +277,7 @@ class SideRollback:
             self._gave_up = True
         await self._case.record(event)
         return AT_ONCE
+
+
+def _is_left(side: Side) -> bool:
+    return side.undo is not None and side.state is not SideState.ROLLBACK_FAILED

@@ -2,6 +2,7 @@
 both, then look. What comes to nothing is undone."""
 
 import asyncio
+from collections.abc import Sequence
 
 from service.domain.appliance import ApiError
 from service.domain.errors import UnknownAppliance
@@ -83,15 +84,26 @@ async def turn_back(
 
 
 async def go_back(case: Case, here: Appliance, there: Appliance, policy: Policy) -> None:
-    """Undo both sides; then it is over, unless one has to wait."""
+    """Undo both sides; then it is over, unless one has to wait. One that was given up
+    before is tried once more when the other is through, which may have been in its way, and not
+    whenever that one goes on."""
     case.closed.clear()
-    async with asyncio.TaskGroup() as both_sides:
-        both_sides.create_task(SideRollback(case, here, policy).run())
-        both_sides.create_task(SideRollback(case, there, policy).run())
+    both = [SideRollback(case, appliance, policy) for appliance in (here, there)]
+    left = [side for side in both if side.is_left]
+    given_up = [side for side in both if side.is_given_up]
+    await _undo(left or given_up)
+    if left and not case.closed and case.left_s > 0:
+        await _undo(given_up)
     await case.heed_cancel()
     if not case.closed:
         error = case.pairing.error or ApiError("InternalError", "A rollback without a reason.")
         case.note(end_of(case.pairing, error))
+
+
+async def _undo(sides: Sequence[SideRollback]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for side in sides:
+            tasks.create_task(side.run())
 
 
 def end_of(pairing: Pairing, error: ApiError) -> PairingFailed | PairingCanceled:
