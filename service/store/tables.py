@@ -135,6 +135,9 @@ appliance_health = Table(
     Column("refused_status", BigInteger),
     Column("refused_error", JSON(none_as_null=True)),
     Column("last_contact", BigInteger),
+    # When it was opened last, and since when it had been closed then.
+    Column("away_since", BigInteger),
+    Column("back_since", BigInteger),
     _check(
         "closed",
         "(closed_since is null) = (closed_error is null)"

@@ -46,6 +46,8 @@ from tests.support.arrays import elements
 
 ACTIVE = frozenset({PairingState.QUEUED, PairingState.RUNNING})
 LOGIN_LASTS_S = 45.0
+BACK_S = 15.0
+"""An appliance that answers for less than that counts as away all along."""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,8 @@ class Standing:
     closed_since_s: float | None = None
     closed_error: ApiError | None = None
     probe_s: float = 0.0
+    away_since_s: float | None = None
+    back_since_s: float = 0.0
     login_turn: UUID | None = None
     login_until_s: float = 0.0
     refused_version: int = 0
@@ -331,9 +335,11 @@ class Tables:
                 continue
             standing = self.standing(name)
             since = standing.closed_since_s
-            later_s = 0.0 if since is None else min(14.0, (now - since) / 4)
-            standing.probe_s = now + 1.0 + later_s
-            standing.closed_since_s = now if since is None else since
+            if since is None and now - standing.back_since_s < BACK_S:
+                since = standing.away_since_s
+            since = now if since is None else since
+            standing.probe_s = now + 1.0 + min(14.0, (now - since) / 4)
+            standing.closed_since_s = since
             standing.closed_error = error
 
     def closed(self) -> Mapping[ApplianceName, ApiError]:
@@ -348,9 +354,13 @@ class Tables:
             self.health[name].probe_s = now + 20.0
         return ripe
 
-    def reopen(self, name: ApplianceName) -> None:
-        """It answers again."""
+    def reopen(self, name: ApplianceName, *, is_answering: bool = True) -> None:
+        """It answers again, or is registered anew."""
         standing = self.standing(name)
+        if standing.closed_since_s is not None:
+            standing.away_since_s, standing.back_since_s = standing.closed_since_s, self._clock()
+        if not is_answering:
+            standing.away_since_s = None
         standing.closed_since_s = standing.closed_error = None
         for row in self.pairings.values():
             if row.waits_for is None:
@@ -364,7 +374,7 @@ class Tables:
         """A registration, or a new version of it, which reopens the appliance."""
         name = registration.spec.name
         self.registrations[name] = registration
-        self.reopen(name)
+        self.reopen(name, is_answering=False)
 
     def remove(self, name: ApplianceName) -> None:
         """A registration, and what is known of the appliance, is gone."""

@@ -6,22 +6,29 @@
 --
 -- Why it is right: what is set aside at this very moment, by who saw it closed before, is not seen
 -- here; whoever buries looks for that (unpark.sql), but not for what waits for its other one, which
--- goes on when that opens, or at its deadline. With :contact it answered just now.
+-- goes on when that opens, or at its deadline. With :contact it answered just now; without, it is
+-- another one by now, and what it was like before says nothing of it.
 --
 -- Locks: the rows freed, in the order of their ids, then its row of health: PostgreSQL carries out
 -- last what nothing else reads. Whoever holds such a row of health wants no pairing any more.
 -- Lives on: ix_pairing_waiting, uq_pairing_active_couple, pk_pairing, uq_appliance_name,
 -- pk_appliance_health.
-with opened as (
+with clock as materialized (
+  select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now
+),
+opened as (
   update appliance_health as h
   set closed_since = null,
       closed_error = null,
       probe_time = null,
+      away_since = case when :contact then coalesce(h.closed_since, h.away_since) end,
+      back_since = case when h.closed_since is null then h.back_since else clock.now end,
       last_contact = case
-        when :contact then cast(extract(epoch from clock_timestamp()) * 1000 as bigint)
+        when :contact then clock.now
         else h.last_contact
       end
   from appliance as a
+  cross join clock
   where a.name = :name and h.appliance_id = a.id
 ),
 turned_back as materialized (

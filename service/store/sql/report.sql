@@ -3,7 +3,8 @@
 -- Why it is right: who reports first sets since when; who reports later only says why. Until the
 -- next probe it takes a second, and a quarter of the time that the appliance has been away on top,
 -- up to 15 s: one that was away for a moment is back at once, one that is down is not bothered.
--- All by the database's clock.
+-- One that was back for less than 15 s counts as away all along: else all that waits for it would
+-- be begun and set aside every few seconds, for nothing. All by the database's clock.
 --
 -- Locks: the appliances against deletion, in the order of their names, then their rows of health.
 -- Lives on: uq_appliance_name, pk_appliance_health.
@@ -25,12 +26,15 @@ select
   clock.now + interval '1 second'
 from told, clock
 on conflict (appliance_id) do update
-set closed_since = coalesce(h.closed_since, excluded.closed_since),
-    closed_error = excluded.closed_error,
-    probe_time = excluded.probe_time + case
-      when h.closed_since is null then interval '0'
-      else least(
-        interval '14 seconds',
-        (excluded.closed_since - h.closed_since) / 4 * interval '1 millisecond'
-      )
-    end
+set closed_error = excluded.closed_error,
+    (closed_since, probe_time) = (
+      select
+        since,
+        excluded.probe_time
+          + least(interval '14 seconds', (excluded.closed_since - since) / 4 * interval '1 millisecond')
+      from coalesce(
+        h.closed_since,
+        case when excluded.closed_since - h.back_since < 15000 then h.away_since end,
+        excluded.closed_since
+      ) as since
+    )

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -298,6 +299,54 @@ async def test_the_longer_it_is_away_the_longer_until_the_next_probe(
     assert await sql.fetchval("select closed_since from appliance_health") == since
     left = await sql.fetchval("select probe_time - now() from appliance_health")
     assert left.total_seconds() == pytest.approx(pause_s, abs=0.9)
+
+
+async def closed_again(
+    sql: "Connection", health: Health, back_s: int, reopen: Callable[[], Awaitable[Any]]
+) -> tuple[float, float]:
+    """For how long A counts as closed, and how long it is until the next probe, in seconds: it was
+    closed for 20 s, and then open."""
+    await health.report({A: DOWN})
+    await sql.execute("update appliance_health set closed_since = closed_since - 20000")
+    await reopen()
+    await sql.execute(
+        "update appliance_health set away_since = away_since - $1, back_since = back_since - $1",
+        back_s * 1000,
+    )
+    await health.report({A: DOWN})
+    row = await sql.fetchrow(
+        "select extract(epoch from now())::float8 - closed_since / 1000.0::float8 as closed_s,"
+        " probe_time - now() as pause from appliance_health"
+    )
+    assert row is not None
+    return row["closed_s"], row["pause"].total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("back_s", "closed_s", "pause_s"), [(0, 20, 6), (12, 32, 9), (16, 0, 1), (3_600, 0, 1)]
+)
+async def test_one_that_was_back_for_a_moment_counts_as_away_all_along(
+    database: Database, sql: "Connection", back_s: int, closed_s: int, pause_s: int
+) -> None:
+    await register(database, "a")
+    health = Health(database)
+
+    async def reopen() -> None:
+        await health.reopen(A)
+        await health.reopen(A)  # Another worker found the same.
+
+    found = await closed_again(sql, health, back_s, reopen)
+    assert found == pytest.approx((closed_s, pause_s), abs=0.9)
+
+
+async def test_but_not_one_that_was_registered_anew(database: Database, sql: "Connection") -> None:
+    await register(database, "a")
+
+    async def reopen() -> None:
+        await registry(database).put(spec("a", management_url="https://moved.example"), AUTHOR)
+
+    found = await closed_again(sql, Health(database), 0, reopen)
+    assert found == pytest.approx((0, 1), abs=0.9)
 
 
 async def test_who_is_removed_meanwhile_is_reported_in_vain(

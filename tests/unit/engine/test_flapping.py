@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from service.domain.pairing import PairingState, SideState
 from simulator import fault
+from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
 
 RUNNING_MS = 5_000
@@ -57,3 +58,22 @@ def test_but_once_more_when_the_other_side_is_undone_which_may_have_been_in_its_
         assert pairing.state is PairingState.CANCELED
         assert [side.state for side in pairing.sides] == [SideState.ROLLED_BACK] * 2
         assert here.calls(ONE, "DELETE") == POLICY.max_losses + 1
+
+
+def test_what_waits_for_it_is_begun_ever_more_seldom_and_soon_when_it_is_back() -> None:
+    with scene(a_pairing()) as here:
+        is_busy = True
+        for method in ("GET", "POST"):
+            here.befall(OTHER, method, "/.*", CallFault.BUSY, when=lambda: is_busy)
+        begun = []
+        for _ in range(30):
+            here.until(lambda: OTHER in here.tables.closed())
+            is_busy = False
+            here.until(lambda: OTHER not in here.tables.closed())
+            begun.append(here.loop.instant)
+            is_busy = True
+        assert begun[1] - begun[0] <= 10.0
+        assert min(begun[at] - begun[at - 1] for at in range(20, 30)) >= 15.0
+        here.until(lambda: OTHER in here.tables.closed())
+        is_busy = False
+        assert here.until_over(within_s=25.0).state is PairingState.SUCCEEDED
