@@ -99,7 +99,7 @@ class Standing:
     closed_error: ApiError | None = None
     probe_s: float = 0.0
     away_since_s: float | None = None
-    back_since_s: float = 0.0
+    back_since_s: float = float("-inf")
     login_turn: UUID | None = None
     login_until_s: float = 0.0
     refused_version: int = 0
@@ -317,9 +317,17 @@ class Tables:
             if row.waits_for is None:
                 continue
             is_open = self.standing(row.waits_for).closed_since_s is None
-            if is_open or row.pairing.deadline <= self._wall():
+            is_over = row.pairing.deadline <= self._wall()
+            if is_open or is_over or self._is_turned_back(row.pairing, row.waits_for):
                 row.waits_for = None
                 self.notices.append("due")
+
+    def _is_turned_back(self, pairing: Pairing, waits_for: ApplianceName) -> bool:
+        other = next(side for side in pairing.sides if side.appliance != waits_for)
+        standing = self.standing(other.appliance)
+        is_back = standing.closed_since_s is None and self._clock() - standing.back_since_s < 20.0
+        is_left = other.undo is not None and other.state is not SideState.ROLLBACK_FAILED
+        return pairing.phase is Phase.ROLLING_BACK and is_back and is_left
 
     # Appliances.
 

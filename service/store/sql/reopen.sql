@@ -5,8 +5,7 @@
 -- aside again. There is one at most with each appliance that is closed.
 --
 -- Why it is right: what is set aside at this very moment, by who saw it closed before, is not seen
--- here; whoever buries looks for that (unpark.sql), but not for what waits for its other one, which
--- goes on when that opens, or at its deadline. With :contact it answered just now; without, it is
+-- here; whoever buries looks for that (unpark.sql). With :contact it answered just now; without, it is
 -- another one by now, and what it was like before says nothing of it.
 --
 -- Locks: the rows freed, in the order of their ids, then its row of health: PostgreSQL carries out

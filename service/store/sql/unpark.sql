@@ -1,16 +1,20 @@
 -- Makes those due again that were set aside and should not be: their appliance is open, or gone,
--- or their time is over.
+-- or their time is over; or they are on their way back and can be undone on their other one.
 --
 -- Why it is right: whoever opens an appliance frees what waits for it, but does not see what is set
 -- aside at the same moment, on the strength of what was true before. That is found here, by the
 -- next worker that buries, and so is what has waited for too long. A wish to cancel needs no
 -- looking for: it is written to the row itself, and nobody sets aside a row that has one.
 --
+-- Whoever sets aside knows within seconds that the other one opened, so those are looked at that did
+-- in the last 20 s. What that one refused to undo does not count: it would be begun in vain each time.
+--
 -- `waited_for` steps from one appliance to the next in the index, so the cost grows with the
--- appliances that are closed, not with what waits for them.
+-- appliances that are closed, and that opened just now, not with what waits for them.
 --
 -- Locks: the rows freed; nobody waits.
--- Lives on: ix_pairing_waiting, pk_pairing, uq_appliance_name, pk_appliance_health.
+-- Lives on: ix_pairing_waiting, uq_pairing_active_couple, pk_pairing, ix_side_appliance_pairing_id,
+-- uq_appliance_name, pk_appliance_health.
 with recursive waited_for as (
   (
     select waits_for as name from pairing where waits_for is not null order by waits_for limit 1
@@ -53,10 +57,33 @@ late as materialized (
     and deadline <= (select now from clock)
   for update skip locked
 ),
+turned_back as materialized (
+  select way_back.id
+  from clock
+  join appliance_health as h on h.closed_since is null and h.back_since > clock.now - 20000
+  join appliance as a on a.id = h.appliance_id
+  join judged as j on not j.is_open
+  cross join lateral (
+    select p.id
+    from pairing as p
+    join side as s on s.pairing_id = p.id and s.appliance = a.name
+    where p.couple_low = least(a.name, j.name)
+      and p.couple_high = greatest(a.name, j.name)
+      and p.state in ('QUEUED', 'RUNNING')
+      and p.waits_for = j.name
+      and p.phase = 'ROLLING_BACK'
+      and s.call in ('pair', 'unpair')
+      and s.state <> 'ROLLBACK_FAILED'
+    limit 1
+    for update of p skip locked
+  ) as way_back
+),
 freed as (
   update pairing
   set waits_for = null
-  where id = any(array(select id from needless union all select id from late))
+  where id = any(array(
+    select id from needless union all select id from late union all select id from turned_back
+  ))
   returning id
 ),
 told as (

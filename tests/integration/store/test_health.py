@@ -188,6 +188,10 @@ async def test_one_side_of_which_has_failed_waits_only_on_the_way_back(
     assert len(await claim(database)) == claimed
 
 
+REFUSED = """
+    update side set state = 'ROLLBACK_FAILED', error = '{"code": "Broken", "msg": "", "args": []}'
+    where appliance = 'b'
+"""
 WAYS_BACK = {
     "begun": "state = 'RUNNING', phase = 'ROLLING_BACK'",
     "retried": """error = '{"code": "Broken", "msg": "", "args": []}'""",
@@ -268,6 +272,34 @@ async def test_what_was_set_aside_while_its_appliance_opened_is_found_by_who_bur
     await claims_on(database, me)
     await Heartbeat(database, me).bury()
     assert await waiting(sql) == ["", "c", ""]
+
+
+@pytest.mark.parametrize(
+    ("but", "waits_for"),
+    [
+        ("select", ""),
+        ("update appliance_health set back_since = back_since - 30000", "a"),
+        ("update pairing set phase = 'VERIFYING'", "a"),
+        ("update side set state = 'ROLLED_BACK', call = null where appliance = 'b'", "a"),
+        (REFUSED, "a"),
+    ],
+)
+async def test_on_the_way_back_it_is_found_that_was_set_aside_while_its_other_one_opened(
+    database: Database, sql: "Connection", but: str, waits_for: str
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    await done_on(sql, "a", "b")
+    health, me = Health(database), worker()
+    await health.report({A: DOWN, B: DOWN})
+    await health.reopen(B)
+    await sql.execute(
+        "update pairing set state = 'RUNNING', phase = 'ROLLING_BACK', waits_for = 'a',"
+        " deadline = 9e12::bigint"
+    )
+    await sql.execute(but)
+    await claims_on(database, me)
+    await Heartbeat(database, me).bury()
+    assert await waiting(sql) == [waits_for]
 
 
 async def test_a_probe_is_one_callers_and_comes_again_only_later(

@@ -230,7 +230,7 @@ async def test_the_dead_are_looked_for_among_workers_and_not_among_pairings(
 
 async def test_what_waits_is_looked_through_by_appliance(crowded: "Connection") -> None:
     plan = await plan_of(crowded, statement("unpark"))
-    assert plan.indexes >= {"ix_pairing_waiting"}
+    assert plan.indexes >= {"ix_pairing_waiting", "uq_pairing_active_couple"}
     assert plan.whole_tables <= {"appliance", "appliance_health"}
     # One in a hundred is late.
     assert 10 <= plan.most_rows <= 100

@@ -1,11 +1,14 @@
 """A way back on which an appliance is closed, or both, goes on as soon as one answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
+from service.domain.ids import ApplianceName
 from service.domain.pairing import PairingState, SideState
+from tests.support.arrays import elements
 from tests.unit.engine.scene import ONE, OTHER, Scene, a_pairing, scene
 
 RUNNING_MS = 5_000
@@ -55,3 +58,33 @@ def test_where_the_time_is_over_meanwhile_it_is_the_end() -> None:
         assert [side.state for side in pairing.sides] == [SideState.ROLLBACK_FAILED] * 2
         assert here.events.count("RollbackFailed") == 2
         assert "PairingParked" not in here.events
+
+
+def test_what_is_set_aside_for_one_while_the_other_opens_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with on_its_way_back() as here:
+        usual = here.tables.journal
+        opened: list[str] = []
+
+        def journal(given: Mapping[str, Any]) -> Sequence[Any]:
+            both = {str(name) for name in here.tables.closed()}
+            if "PairingParked" in given["types"] and not opened and len(both) == 2:
+                opened.extend(both - set(elements(given["waits_for"])))
+                here.stage.air.down.difference_update(opened)
+                here.tables.reopen(ApplianceName(opened[0]))  # By another worker.
+            return usual(given)
+
+        monkeypatch.setattr(here.tables, "journal", journal)
+        here.turn(OTHER, task_ms=(1_000_000, 1_000_000))
+        here.stage.air.down.add(ONE)
+        here.until(lambda: ONE in here.tables.closed())
+        here.stage.air.down.add(OTHER)
+        here.until(lambda: bool(opened))
+        here.turn(OTHER, task_ms=(RUNNING_MS, RUNNING_MS))
+        here.until(lambda: "SideRolledBack" in here.events, within_s=30.0)
+        assert here.pairing.side(ApplianceName(opened[0])).state is SideState.ROLLED_BACK
+        here.until(lambda: here.waits_for is not None and here.waits_for not in opened)
+        parked = here.events.count("PairingParked")
+        here.until_over()
+        assert here.events.count("PairingParked") == parked == 2
