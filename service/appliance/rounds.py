@@ -185,13 +185,13 @@ class TaskRounds:
     async def _round(self) -> None:
         """Look once: at all tasks where one call does for all, else at those that are due. Who is
         looked after in vain comes last, and least, for a look may end at him."""
-        now = asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time()
         everybody = self._inquiry.is_bulk()
         many = len(self._watches)
         watches = [
             each
             for each in self._watches.values()
-            if (everybody and not each.vain) or self._pace.on_beat(each.due, many) <= now
+            if (everybody and not each.vain) or self._pace.on_beat(each.due, many) <= began
         ]
         if not watches:
             return
@@ -209,19 +209,24 @@ class TaskRounds:
             with _on_behalf_of(watches):
                 await self._inquiry.look([watch.ask() for watch in watches], tell)
         except NotSent as trouble:
-            self._put_off([each for each in watches if each.question.task_id in troubles], troubles)
+            in_vain = [each for each in watches if each.question.task_id in troubles]
+            self._put_off(in_vain, troubles, began)
             if not (are_all_vain and trouble in troubles.values()):
                 raise  # What came to nothing over these before tells of no other.
         else:
-            self._put_off(watches, troubles)
+            self._put_off(watches, troubles, began)
 
-    def _put_off(self, watches: Sequence[_Watch], troubles: Mapping[TaskId, NotSent]) -> None:
+    def _put_off(
+        self, watches: Sequence[_Watch], troubles: Mapping[TaskId, NotSent], began: float
+    ) -> None:
+        """After a round that began then. A task is as old as it was when it was asked about,
+        however long the answer about another one took."""
         now = asyncio.get_running_loop().time()
         for watch in watches:
             task_id = watch.question.task_id
             trouble = troubles.get(task_id)
             watch.saw(trouble, now)
-            pause_s = self._pace.pause_s(now - watch.since, len(watches))
+            pause_s = self._pace.pause_s(began - watch.since, len(watches))
             watch.due = now + (max(pause_s, self._pause_s(watch.vain)) if watch.vain else pause_s)
             if trouble is not None and now - watch.vain_since >= self._patience_s:
                 self._tell(task_id, TaskUnreadable(trouble.error))

@@ -7,7 +7,6 @@ from math import inf
 import pytest
 
 from service.appliance.exchange import Answer, Request
-from service.appliance.pace import Pace
 from service.appliance.rounds import MAX_PAUSE_S, TaskRounds
 from service.domain.errors import TaskUnreadable
 from service.domain.ids import TaskId
@@ -76,10 +75,8 @@ def test_one_task_that_is_met_with_silence_slows_the_others_once() -> None:
             asyncio.TaskGroup() as waiters,
         ):
             stuck = [waiters.create_task(rounds.finished(each)) for each in (ONE, TWO)]
-            # Who comes while the first silence lasts waits for its end, and then for a pause as
-            # after a task that has run for so long.
-            pause_s = Pace().share * SILENCE_S
-            assert await newcomer(rounds, appliance, a_task_id(19)) <= SILENCE_S + pause_s + 1.0
+            # Who comes while the first silence lasts waits for its end, and no longer.
+            assert await newcomer(rounds, appliance, a_task_id(19)) <= SILENCE_S + 1.0
             took_s = await newcomers(rounds, appliance)
             assert max(took_s) <= 3.0
             assert sum(took_s) / len(took_s) <= 1.0
