@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 
-import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -17,9 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.domain.errors import NotOurs, StoreUnavailable
 from service.resources import resource
-from service.store.database import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, connections, part
+from service.store.database import ANSWER_TIMEOUT_S
 from service.store.errors import translated
 from service.store.partitions import make_partitions
+from service.store.sessions import connections, open_session, part
 from service.store.tables import metadata
 from service.store.urls import DatabaseUrl
 
@@ -165,7 +165,7 @@ def _migrate(connection: Connection, direction: str, revision: str) -> None:
 async def _alone(url: str) -> AsyncIterator[None]:
     """Hold the lock of whoever changes the schema: of the session, not of a transaction, which
     CREATE INDEX CONCURRENTLY would have to leave."""
-    holder = await asyncpg.connect(DatabaseUrl.parse(url).dsn, timeout=CONNECT_TIMEOUT_S)
+    holder = await open_session(DatabaseUrl.parse(url))
     try:
         # Asked for again and again: CREATE INDEX CONCURRENTLY waits for every statement that began
         # before it, also for one that waits for the lock.

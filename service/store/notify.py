@@ -11,19 +11,17 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import asyncpg
-
 from service.domain.backoff import backoff_s
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import PairingId
 from service.observe.events import StoreTroubled
 from service.observe.logging import emit
-from service.store.database import APPLICATION_NAME, CONNECT_TIMEOUT_S, part
 from service.store.errors import translated
+from service.store.sessions import CONNECT_TIMEOUT_S, open_session, part
 from service.store.urls import DatabaseUrl
 
 if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]  # Generic in the stubs only.
+    from service.store.sessions import Session
 
 DUE = "sitepair_due"
 OVER = "sitepair_over"
@@ -163,14 +161,10 @@ class Listener:
             await asyncio.sleep(backoff_s(failures, 0.5))
 
     @asynccontextmanager
-    async def _listening(self) -> AsyncIterator["tuple[Connection, asyncio.Event]"]:
+    async def _listening(self) -> AsyncIterator["tuple[Session, asyncio.Event]"]:
         lost = asyncio.Event()
         with translated("listening"):
-            connection: Connection = await asyncpg.connect(
-                self._url.dsn,
-                timeout=CONNECT_TIMEOUT_S,
-                server_settings={"application_name": APPLICATION_NAME},
-            )
+            connection = await open_session(self._url)
             connection.add_termination_listener(lambda _: lost.set())
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -191,7 +185,7 @@ class Listener:
         self.anything.ring()
 
 
-async def _stand(connection: "Connection", lost: asyncio.Event) -> None:
+async def _stand(connection: "Session", lost: asyncio.Event) -> None:
     """Return when the connection is lost. Raises what asking it raises."""
     while not lost.is_set():
         with suppress(TimeoutError):

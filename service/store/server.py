@@ -10,8 +10,8 @@ from contextlib import suppress
 import asyncpg
 
 from service.store.cluster import PORT, USER, Cluster
-from service.store.database import part
 from service.store.installation import OwnDatabaseFailed
+from service.store.sessions import part
 
 PATIENCE_S = 900
 """For a start, which after a crash replays what the data files have not got yet."""

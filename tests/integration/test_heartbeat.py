@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service.settings import Settings
-from service.store.database import STATEMENT_TIMEOUT_S
+from service.store.database import ANSWER_TIMEOUT_S
 from tests.integration.store.watching import until, until_blocked
 from tests.support.service import fleet_of, service_over
 
@@ -31,7 +31,7 @@ async def test_requests_that_wait_for_the_database_do_not_keep_a_worker_from_bea
             ]
             await until_blocked(sql, 10)
             # Nobody's patience is over before that, so it is the beats that get through.
-            async with asyncio.timeout(STATEMENT_TIMEOUT_S / 2):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S / 2):
                 for _ in range(3):
                     now = await sql.fetchval("select cast(clock_timestamp() as text)")
                     await until(sql, f"select seen > '{now}' from worker")  # noqa: S608 - ours

@@ -12,6 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from service.domain.errors import StoreUnavailable
 from service.store.database import Database
 from service.store.errors import Locked, RolledBack
+from service.store.sessions import open_session, part
+from service.store.urls import DatabaseUrl
 from tests.integration.store.watching import connections, until, until_blocked
 from tests.support.database import closed_to_all
 
@@ -95,23 +97,47 @@ async def test_connections_are_named_and_cannot_hang_for_ever(
         await lane.close()
 
 
+MEDDLED = {
+    "default_transaction_isolation": ("serializable", "read committed"),
+    "lock_timeout": ("10ms", "0"),
+    "idle_session_timeout": ("1h", "0"),
+    "transaction_timeout": ("1s", "0"),
+    "synchronous_commit": ("off", "on"),
+    "array_nulls": ("off", "on"),
+    "transform_null_equals": ("on", "off"),
+    "standard_conforming_strings": ("off", "on"),
+    "quote_all_identifiers": ("on", "off"),
+}
+"""What somebody may have set for all of a role or a database, and what our sessions have."""
+
+
 async def test_what_is_set_for_a_role_does_not_change_what_statements_rely_on(
     database_url: str, sql: "Connection"
 ) -> None:
     mine = str(await sql.fetchval("select quote_ident(current_database())"))
-    meddled = {
-        "default_transaction_isolation": ("serializable", "read committed"),
-        "lock_timeout": ("10ms", "0"),
-        "idle_session_timeout": ("1h", "0"),
-    }
-    for setting, (value, _) in meddled.items():
+    for setting, (value, _) in MEDDLED.items():
         await sql.execute(f"alter database {mine} set {setting} = '{value}'")
+    show = "select current_setting($1)"
+    session = await open_session(DatabaseUrl.parse(database_url))
     async with Database.connect(database_url) as database:
-        for setting, (_, value) in meddled.items():
-            shown = await database.run(
-                text("select current_setting(:setting)"), {"setting": setting}
-            )
-            assert shown == [(value,)], setting
+        lane = database.lane()
+        for setting, (_, value) in MEDDLED.items():
+            asked, parameters = text("select current_setting(:name)"), {"name": setting}
+            assert await database.run(asked, parameters) == [(value,)], setting
+            assert await lane.run(asked, parameters) == [(value,)], setting
+            assert await session.fetchval(show, setting) == value
+        await lane.close()
+    await part(session)
+
+
+async def test_how_far_a_commit_waits_for_replicas_is_the_operators_choice(
+    database_url: str, sql: "Connection"
+) -> None:
+    mine = str(await sql.fetchval("select quote_ident(current_database())"))
+    await sql.execute(f"alter database {mine} set synchronous_commit = 'remote_apply'")
+    async with Database.connect(database_url) as database:
+        shown = await database.run(text("select current_setting('synchronous_commit')"))
+        assert shown == [("remote_apply",)]
 
 
 async def test_a_connection_that_ended_while_nobody_used_it_is_not_for_the_next_caller(
