@@ -29,7 +29,7 @@ from service.domain.ids import ApplianceName, BatchId, PairingId
 from service.observe.events import BatchAccepted
 from service.observe.logging import emit
 from service.store.bulkrows import EVENT, PAIRING, SIDE, Candidate, Couple, Record, Rows
-from service.store.database import Database
+from service.store.database import ANSWER_TIMEOUT_S, Database, Filling
 from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
 from service.store.intake import IdempotencyKey, PairingRequest
 from service.store.patience import Patience
@@ -44,7 +44,8 @@ _BREATH = 50
 """After so many items made, everybody else of this process gets a turn; at once after one that is
 refused, for to find its faults takes a thousand times as long."""
 _PATIENCE_S = 5.0
-_ATTEMPT_S = 300.0
+_SILENCE_S = ANSWER_TIMEOUT_S
+"""How long the database may take for the next step of a batch, of which there are many."""
 _AT_ONCE = 2
 """How many batches this process writes at the same time: each keeps two chunks in memory."""
 
@@ -129,9 +130,10 @@ class BulkIntake:
         self, request: BatchRequest, opening: "_Opening", turn: TextClause
     ) -> BatchAcceptance:
         try:
-            async with self._database.filling(_ATTEMPT_S) as connection:
-                await connection.execute(turn, {"lock": _LOCK})
-                return await _accept(connection, request, opening)
+            async with self._database.filling(_SILENCE_S) as filling:
+                await filling.connection.execute(turn, {"lock": _LOCK})
+                filling.gets_on()
+                return await _accept(filling, request, opening)
         except Exception as error:
             if sqlstate(error) != UNIQUE_VIOLATION:
                 raise
@@ -159,13 +161,12 @@ class _Opening:
     key: IdempotencyKey | None
 
 
-async def _accept(
-    connection: AsyncConnection, request: BatchRequest, opening: _Opening
-) -> BatchAcceptance:
+async def _accept(filling: Filling, request: BatchRequest, opening: _Opening) -> BatchAcceptance:
+    connection = filling.connection
     # Whoever sent the same key before us is waited for here.
     if not await _open(connection, request, opening):
         return await _standing(connection, opening)
-    writing = _Writing(connection, opening, is_atomic=request.is_atomic)
+    writing = _Writing(filling, opening, is_atomic=request.is_atomic)
     await writing.write(request.items())
     rejections = writing.rejections
     if request.is_atomic and rejections.count:
@@ -264,11 +265,12 @@ class _Writing:
     told, but not written.
     """
 
-    def __init__(self, connection: AsyncConnection, opening: _Opening, *, is_atomic: bool) -> None:
+    def __init__(self, filling: Filling, opening: _Opening, *, is_atomic: bool) -> None:
         self.accepted = 0
         self.rejections = Rejections()
         self._is_atomic = is_atomic
-        self._connection = connection
+        self._filling = filling
+        self._connection = filling.connection
         self._batch = opening.id
         self._rows = Rows(opening.id, opening.author, opening.now)
         self._known: set[ApplianceName] = set()
@@ -279,6 +281,7 @@ class _Writing:
         numbered = enumerate(items)
         chunk = await self._next(numbered)
         while chunk is not None:
+            self._filling.gets_on()
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._store(chunk))

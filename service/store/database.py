@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import CursorResult, Executable, Row, text
@@ -10,11 +11,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.store.errors import translated
-from service.store.sessions import STATEMENT_TIMEOUT_S, connections, is_end_of_connection, part
+from service.store.sessions import connections, is_end_of_connection, part
 from service.store.urls import DatabaseUrl
 
-ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
-"""Ours is longer than the server's, which tells what it was."""
+ANSWER_TIMEOUT_S = 25.0
+"""Connecting included. Callers hardly wait longer than 30 s, so they are told before that."""
+
+URGENT_S = 10.0
+"""For what is asked again when no answer came: after a host that is gone without a word, only a new
+connection leads to the one that has taken its place."""
 
 Parameters = Mapping[str, object]
 Rows = Sequence[Row[Any]]
@@ -53,8 +58,8 @@ class Database:
     async def transaction(
         self, *, takes_long: bool = False, lock_timeout_s: float | None = None
     ) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed when the block ends well; cut off if it lasts longer than a
-        statement may, for a host that is gone tells nobody, unless it `takes_long` by its nature.
+        """A transaction, committed when the block ends well; cut off if it lasts longer than an
+        answer may take, for a host that is gone tells nobody, unless it `takes_long` by its nature.
         Raises StoreUnavailable; Locked when it has waited so long for a lock."""
         within_s = None if takes_long else ANSWER_TIMEOUT_S
         with translated("a transaction"):
@@ -65,23 +70,34 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def filling(self, within_s: float) -> AsyncIterator[AsyncConnection]:
+    async def filling(self, within_s: float) -> AsyncIterator["Filling"]:
         """A transaction that writes so many rows that what PostgreSQL knows of the tables is wrong
-        before it is over; cut off if it is not committed by then. Raises StoreUnavailable.
+        before it is over; cut off `within_s` after it began, or was last said to get on. Raises
+        StoreUnavailable.
 
         A plan is kept as long as its connection, those of foreign keys included, and what read a
         table that was nearly empty from end to end would go on to do so. So the connection is a new
         one, and its plans go by the indexes whatever the tables look like.
         """
         with translated("a transaction"):
-            async with asyncio.timeout(within_s), self._single.begin() as connection:
+            async with asyncio.timeout(within_s) as limit, self._single.begin() as connection:
                 await connection.execute(text("set local enable_seqscan = off"))
-                yield connection
+                yield Filling(connection, limit, within_s)
 
-    async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
-        """One statement as a transaction of its own; its rows. Raises StoreUnavailable."""
+    async def run(
+        self,
+        statement: Executable,
+        parameters: Parameters | None = None,
+        *,
+        within_s: float | None = None,
+    ) -> Rows:
+        """One statement as a transaction of its own; its rows. Raises StoreUnavailable, also when
+        it is not answered `within_s`."""
         with translated("a statement"):
-            async with self._pooled_alone.connect() as connection:
+            async with (
+                asyncio.timeout(within_s or ANSWER_TIMEOUT_S),
+                self._pooled_alone.connect() as connection,
+            ):
                 return await _execute(connection, statement, parameters, self.url)
 
     def lane(self, lock_timeout_s: float | None = None) -> "Lane":
@@ -93,11 +109,24 @@ class Database:
         return Lane(self._single_alone, self.url, settings)
 
 
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A transaction that may take long, as long as it gets on."""
+
+    connection: AsyncConnection
+    _limit: asyncio.Timeout
+    _within_s: float
+
+    def gets_on(self) -> None:
+        """The database has answered: from now on the next answer is waited for."""
+        self._limit.reschedule(asyncio.get_running_loop().time() + self._within_s)
+
+
 class Lane:
     """One connection, opened when first needed and opened anew after trouble.
 
-    For one caller at a time. Each statement is a transaction: one round trip, and more
-    behind a PgBouncer.
+    For one caller at a time, who asks again what was not answered. Each statement is a transaction:
+    one round trip, and more behind a PgBouncer.
 
     A lane writes a lot, row by row in an order that all keep to. A plan that reads a whole table
     would take its locks in whatever order the rows lie there, so its `settings` have it go by the
@@ -114,12 +143,13 @@ class Lane:
         """The rows of `statement`. Raises StoreUnavailable; then its effect is not known."""
         with translated("a statement"):
             try:
-                if self._connection is None:
-                    self._connection = await self._engine.connect()
-                    await self._set_for_good(self._connection)
-                return await _execute(
-                    self._connection, statement, parameters, self._url, self._settings
-                )
+                async with asyncio.timeout(URGENT_S):
+                    if self._connection is None:
+                        self._connection = await self._engine.connect()
+                        await self._set_for_good(self._connection)
+                    return await _execute(
+                        self._connection, statement, parameters, self._url, self._settings
+                    )
             except BaseException as error:
                 if not isinstance(error, DBAPIError) or is_end_of_connection(error):
                     await self.close()
@@ -157,13 +187,12 @@ async def _execute(
 ) -> Rows:
     """Behind a PgBouncer `settings` are set for the transaction, for the next one may be on another
     server; elsewhere the connection has them."""
-    async with asyncio.timeout(ANSWER_TIMEOUT_S):
-        if url.pgbouncer:
-            async with connection.begin():
-                if settings is not None:
-                    await connection.execute(_SET, {**settings, **_FOR_NOW})
-                return _rows(await connection.execute(statement, parameters))
-        return _rows(await connection.execute(statement, parameters))
+    if url.pgbouncer:
+        async with connection.begin():
+            if settings is not None:
+                await connection.execute(_SET, {**settings, **_FOR_NOW})
+            return _rows(await connection.execute(statement, parameters))
+    return _rows(await connection.execute(statement, parameters))
 
 
 def _rows(result: CursorResult[Any]) -> Rows:

@@ -116,4 +116,6 @@ def _cause(error: Exception) -> str:
     if isinstance(error, PoolExhausted):  # It would name settings that nobody has.
         return "all connections of this process have been in use for too long"
     cause = _driver_error(error) if isinstance(error, DBAPIError) else error
+    if isinstance(cause, TimeoutError):  # It has no words of its own.
+        return str(cause) or "no answer in time"
     return str(cause) or type(cause).__name__

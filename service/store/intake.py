@@ -25,8 +25,15 @@ from service.domain.errors import (
 from service.domain.events import PairingAccepted
 from service.domain.ids import ApplianceName, PairingId
 from service.domain.pairing import ChainPosition, OnFailure, Operation, Pairing, Side
-from service.store.database import Database
-from service.store.errors import UNIQUE_VIOLATION, Locked, RolledBack, following, sqlstate
+from service.store.database import ANSWER_TIMEOUT_S, Database
+from service.store.errors import (
+    UNIQUE_VIOLATION,
+    Locked,
+    RolledBack,
+    following,
+    sqlstate,
+    translated,
+)
 from service.store.group import GroupCommit
 from service.store.pairings import as_accepted
 from service.store.patience import Patience
@@ -124,6 +131,20 @@ class Intake:
         when it could not be learnt whether it was accepted.
         """
         candidate = _candidate(request, author, key, self._clock())
+        with translated("accepting a pairing"):
+            # It is committed, or looked for, all the same: only the caller is told in time.
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await self._accepted(candidate)
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Accept until stopped."""
+        await self._group.run(ready)
+
+    async def stop(self) -> None:
+        """Take nothing more, write what is there, return when `run` is through."""
+        await self._group.stop()
+
+    async def _accepted(self, candidate: "_Candidate") -> Acceptance:
         now = asyncio.get_running_loop().time
         until = now() + LOCKED_PATIENCE_S
         in_doubt = False
@@ -139,14 +160,6 @@ class Intake:
             pause_s = backoff_s(failures, random.random(), cap_s=_LONGEST_PAUSE_S)  # noqa: S311
             await asyncio.sleep(pause_s)
         raise AssertionError("counting never ends")
-
-    async def run(self, ready: asyncio.Event | None = None) -> None:
-        """Accept until stopped."""
-        await self._group.run(ready)
-
-    async def stop(self) -> None:
-        """Take nothing more, write what is there, return when `run` is through."""
-        await self._group.stop()
 
     async def _warm_up(self) -> None:
         """Ask for nothing, so that the first caller waits for no connection and no plan. What is

@@ -1,5 +1,6 @@
 """Trying a pairing again that did not succeed: the one change of state that no worker makes."""
 
+import asyncio
 from collections.abc import Callable
 
 from sqlalchemy import select
@@ -17,8 +18,8 @@ from service.domain.errors import (
 from service.domain.events import Entry, PairingEvent, PairingRetried, SideEvent, SideReopened
 from service.domain.ids import PairingId
 from service.domain.pairing import ROLLBACK_S, Pairing, PairingState
-from service.store.database import Database
-from service.store.errors import UNIQUE_VIOLATION, following, sqlstate
+from service.store.database import ANSWER_TIMEOUT_S, Database
+from service.store.errors import UNIQUE_VIOLATION, following, sqlstate, translated
 from service.store.folds import folded, parameters
 from service.store.intake import PATIENCE_S
 from service.store.journal import Journal
@@ -47,6 +48,12 @@ class Retries:
         another one of the two appliances is, Superseded if one has succeeded since and this one's
         rollback is not through, UnknownAppliance, StoreUnavailable.
         """
+        with translated("trying a pairing again"):
+            # The journal is more patient than callers are.
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await self._retried(pairing_id, author)
+
+    async def _retried(self, pairing_id: PairingId, author: Author) -> Pairing:
         before = await self._pairings.get(pairing_id)
         if before.state not in {PairingState.FAILED, PairingState.CANCELED}:
             raise NotRetryable(pairing_id, before.state.value)

@@ -2,8 +2,10 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from itertools import combinations
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,14 +16,27 @@ from service.app import running
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import WorkerId
 from service.engine.policy import Policy
-from service.store import bulk, migrate, notify
+from service.store import bulk, claims, intake, leases, migrate, notify, retries
 from service.store import database as database_module
 from service.store.bulk import BatchRequest, BulkIntake
 from service.store.claims import Claims
 from service.store.database import Database
+from service.store.intake import IdempotencyKey, Intake, PairingRequest
 from service.store.leases import Heartbeat
+from service.store.pairings import PairingFilter, Pairings
+from service.store.retries import Retries
 from tests.integration.store.proxy import Proxy, proxy_to
-from tests.integration.store.values import AUTHOR, now, register, request
+from tests.integration.store.values import (
+    AUTHOR,
+    claimed,
+    failed,
+    journal_on,
+    now,
+    register,
+    request,
+    started,
+)
+from tests.integration.store.values import running as running_part
 from tests.support.contract import contract_client
 from tests.support.service import settings_for
 
@@ -36,6 +51,7 @@ ASKED: dict[str, Callable[[Database], Awaitable[object]]] = {
     "disown": lambda database: Claims(database, WORKER).disown([]),
     "claim": lambda database: Claims(database, WORKER).claim(1),
 }
+URGENT = {"beat", "claim"}
 
 
 @pytest.fixture
@@ -53,13 +69,32 @@ async def test_no_question_waits_for_ever(
     proxy, url = way
     async with Database.connect(url) as database:
         await Heartbeat(database, WORKER).join(20)
-        monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_S", PATIENCE_S)
+        limit = "URGENT_S" if asked in URGENT else "ANSWER_TIMEOUT_S"
+        for module in (database_module, leases, claims):
+            monkeypatch.setattr(module, limit, PATIENCE_S, raising=False)
         proxy.is_silent = True
         async with asyncio.timeout(MUCH_LATER_S):
             with pytest.raises(StoreUnavailable):
                 await ASKED[asked](database)
         proxy.is_silent = False
         assert await database.run(text("select 1"))
+
+
+async def test_a_lane_gives_up_a_connection_that_leads_nowhere(
+    way: tuple[Proxy, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url = way
+    async with Database.connect(url) as database:
+        lane = database.lane()
+        await lane.run(text("select 1"))
+        monkeypatch.setattr(database_module, "URGENT_S", PATIENCE_S)
+        proxy.is_silent = True
+        async with asyncio.timeout(MUCH_LATER_S):
+            with pytest.raises(StoreUnavailable):
+                await lane.run(text("select 1"))
+        proxy.is_silent = False
+        assert await lane.run(text("select 1"))
+        await lane.close()
 
 
 async def test_nobody_waits_for_ever_to_hear_of_the_schema(
@@ -81,7 +116,7 @@ async def test_no_batch_waits_for_ever_to_be_committed(
     proxy, url = way
     await register(database, "a", "b")
     wanted = BatchRequest(lambda: iter([request("a", "b")]), 1)
-    monkeypatch.setattr(bulk, "_ATTEMPT_S", 3.0)
+    monkeypatch.setattr(bulk, "_SILENCE_S", 3.0)
     async with Database.connect(url) as cut_off:
         proxy.fall_silent_at(b"COMMIT")
         async with asyncio.timeout(MUCH_LATER_S):
@@ -90,6 +125,64 @@ async def test_no_batch_waits_for_ever_to_be_committed(
         assert proxy.fell_silent.is_set()
     monkeypatch.undo()
     assert (await BulkIntake(database, now).accept(wanted, AUTHOR)).accepted == 1
+
+
+async def test_a_batch_may_take_long_as_long_as_it_gets_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"n{number}" for number in range(9)]
+    await register(database, *names)
+    couples = list(combinations(names, 2))
+    silence_s = 2.0
+    monkeypatch.setattr(bulk, "_SILENCE_S", silence_s)
+    monkeypatch.setattr(bulk, "CHUNK", 1)
+
+    def items() -> Iterator[PairingRequest]:
+        for couple in couples:
+            time.sleep(2 * silence_s / len(couples))  # As a database takes it that is slow.
+            yield request(*couple)
+
+    wanted = BatchRequest(items, len(couples))
+    acceptance = await BulkIntake(database, now, patience_s=0).accept(wanted, AUTHOR)
+    assert acceptance.accepted == len(couples)
+
+
+async def test_who_wants_a_pairing_is_told_in_time_and_it_is_seen_through_all_the_same(
+    way: tuple[Proxy, str], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url = way
+    await register(database, "a", "b")
+    key = IdempotencyKey("key", b"print")
+    monkeypatch.setattr(intake, "ANSWER_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr(database_module, "URGENT_S", 2 * PATIENCE_S)
+    async with Database.connect(url) as cut_off:
+        front = Intake(cut_off, now)
+        async with running_part(front):
+            proxy.fall_silent_at(b"nobody-hears")
+            wanted = request("a", "b", description="nobody-hears")
+            # That this is over before the patience with the database is what is tested.
+            with pytest.raises(StoreUnavailable):
+                await front.accept(wanted, AUTHOR, key)
+            proxy.is_silent = False
+    found = await Pairings(database).page(PairingFilter(), 10)
+    assert [each.description for each in found] == ["nobody-hears"]
+
+
+async def test_who_wants_a_pairing_tried_again_is_told_in_time(
+    way: tuple[Proxy, str], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url = way
+    monkeypatch.setattr(retries, "ANSWER_TIMEOUT_S", PATIENCE_S)
+    [pairing] = await claimed(database, ("a", "b"))
+    async with Database.connect(url) as cut_off, journal_on(cut_off) as journal:
+        await journal.append(started(pairing))
+        await journal.append(failed(started(pairing).pairing))
+        proxy.fall_silent_at(b"PairingRetried")
+        async with asyncio.timeout(MUCH_LATER_S):
+            with pytest.raises(StoreUnavailable):
+                await Retries(cut_off, journal, now).retry(pairing.id, AUTHOR)
+        assert proxy.fell_silent.is_set()
+        proxy.is_silent = False
 
 
 async def test_who_asks_to_be_told_of_things_asks_somebody_else(
