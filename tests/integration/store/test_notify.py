@@ -227,3 +227,20 @@ async def test_nothing_is_kept_of_those_who_have_left() -> None:
     with announcements.expect(pairing_id), announcements.expect(pairing_id):
         announcements.announce(pairing_id)
     assert announcements._waiters == {}
+
+
+async def test_who_listens_is_not_sent_away_for_saying_nothing(
+    database_url: str, sql: "Connection"
+) -> None:
+    mine = str(await sql.fetchval("select quote_ident(current_database())"))
+    await sql.execute(f"alter database {mine} set idle_session_timeout = '300ms'")
+    listens = (
+        "select pid from pg_stat_activity"
+        " where application_name = 'sitepair' and datname = current_database()"
+    )
+    async with listening(database_url):
+        before = await sql.fetchval(listens)
+        another, gone = await asyncpg.connect(database_url), asyncio.Event()
+        another.add_termination_listener(lambda _: gone.set())
+        await gone.wait()  # Who came later and says nothing either.
+        assert await sql.fetchval(listens) == before
