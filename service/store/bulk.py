@@ -172,6 +172,7 @@ async def _accept(filling: Filling, request: BatchRequest, opening: _Opening) ->
     if request.is_atomic and rejections.count:
         raise BatchRejected(request.total, rejections.count, rejections.first)
     rejected = rejections.spelt()
+    filling.gets_on()
     await _close(connection, opening.id, writing.accepted, rejected)
     return BatchAcceptance(opening.id, request.total, writing.accepted, rejected)
 
