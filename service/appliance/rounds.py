@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from service.concurrency.expiry import Expiry, turn_away
 from service.domain.appliance import Task
 from service.domain.backoff import backoff_s
 from service.domain.errors import ApplianceClosed, ApplianceError, NotSent, TaskUnreadable
-from service.domain.ids import TaskId
+from service.domain.ids import OperationId, TaskId
 from service.observe.context import WorkContext, current, operation_id, working_as, working_on
 
 MAX_PAUSE_S = 10.0
@@ -36,16 +36,22 @@ class _Waiter(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Watch:
-    """One task, and those who wait for it."""
+    """One task, and those who wait for it, with those who went away meanwhile."""
 
-    question: Question
+    task_id: TaskId
+    operation_id: OperationId
     asker: WorkContext
     since: float
     due: float
-    waiters: list[_Waiter] = field(default_factory=list)
+    waiters: tuple[_Waiter, ...] = ()
     vain: int = 0
     """So many looks at it in a row were of no use, the first of them at `vain_since`."""
     vain_since: float = inf
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits."""
+        return any(not each.answer.done() for each in self.waiters)
 
     @property
     def until(self) -> float:
@@ -54,7 +60,7 @@ class _Watch:
 
     def ask(self) -> Question:
         """The question about it."""
-        return replace(self.question, is_vain=True) if self.vain else self.question
+        return Question(self.task_id, self.operation_id, is_vain=self.vain > 0)
 
     def tell(self, outcome: Task | Exception) -> None:
         for waiter in self.waiters:
@@ -72,7 +78,8 @@ class _Watch:
 
 
 class TaskRounds:
-    """The loop runs while anybody waits, and looks when the first task is due. A look that
+    """The loop runs while anybody waits, and looks when the first task is due. Those who went away
+    are forgotten at the next look, which is not made for nobody. A look that
     failed for the moment is repeated after a pause; only a refusal is told to those who wait, and
     that the appliance is closed. What came to nothing over a few tasks puts off none but those.
     """
@@ -99,21 +106,19 @@ class TaskRounds:
         self._nudge = asyncio.Event()
         self._expiry = Expiry(self._expire)
 
-    async def finished(self, task_id: TaskId, until: float = inf) -> Task:
+    def finished(self, task_id: TaskId, until: float = inf) -> asyncio.Future[Task]:
         """The task once it is over. Raises TaskForgotten, TaskUnreadable, Rejected,
         ApplianceClosed; TimeoutError at `until`."""
+        # No coroutine: thousands wait here at once.
         watch = self._watch(task_id)
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), until)
-        watch.waiters.append(waiter)
+        answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        watch.waiters += (_Waiter(answer, until),)
         if self._loop is None or self._loop.done():
             self._loop = self._tasks.start_loop(self._run())
         elif max(watch.due, self._not_before) < self._sleeps_until:
             self._nudge.set()
         self._expiry.heed(until)
-        try:
-            return await waiter.answer
-        finally:
-            self._leave(watch, waiter)
+        return answer
 
     def abandon(self, error: ApplianceError | None = None) -> None:
         """Turn away whoever waits, with `error`; without one because the client was closed. Who
@@ -124,21 +129,12 @@ class TaskRounds:
 
     def _watch(self, task_id: TaskId) -> _Watch:
         watch = self._watches.get(task_id)
-        if watch is None:
+        if watch is None or not watch.is_wanted:
             now = asyncio.get_running_loop().time()
-            question = Question(task_id, operation_id())
-            watch = _Watch(question, current(), now, now + self._pace.first_look_s())
+            due = now + self._pace.first_look_s()
+            watch = _Watch(task_id, operation_id(), current(), now, due)
             self._watches[task_id] = watch
         return watch
-
-    def _leave(self, watch: _Watch, waiter: _Waiter) -> None:
-        watch.waiters.remove(waiter)
-        if not watch.waiters and self._watches.get(watch.question.task_id) is watch:
-            del self._watches[watch.question.task_id]
-            if not self._watches:
-                self._nudge.set()
-        if not self._watches:
-            self._expiry.stop()
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -176,7 +172,14 @@ class TaskRounds:
         """Turn away who has waited long enough; when the next one has."""
         for watch in self._watches.values():
             watch.expire(now)
+        self._forget_unwanted()
+        if not self._watches:
+            self._nudge.set()
         return min([watch.until for watch in self._watches.values()], default=inf)
+
+    def _forget_unwanted(self) -> None:
+        watches = self._watches
+        self._watches = {task_id: each for task_id, each in watches.items() if each.is_wanted}
 
     def _due(self) -> float:
         first = min(watch.due for watch in self._watches.values())
@@ -185,6 +188,7 @@ class TaskRounds:
     async def _round(self) -> None:
         """Look once: at all tasks where one call does for all, else at those that are due. Who is
         looked after in vain comes last, and least, for a look may end at him."""
+        self._forget_unwanted()
         began = asyncio.get_running_loop().time()
         everybody = self._inquiry.is_bulk()
         many = len(self._watches)
@@ -209,7 +213,7 @@ class TaskRounds:
             with _on_behalf_of(watches):
                 await self._inquiry.look([watch.ask() for watch in watches], tell)
         except NotSent as trouble:
-            in_vain = [each for each in watches if each.question.task_id in troubles]
+            in_vain = [each for each in watches if each.task_id in troubles]
             self._put_off(in_vain, troubles, began)
             if not (are_all_vain and trouble in troubles.values()):
                 raise  # What came to nothing over these before tells of no other.
@@ -223,13 +227,12 @@ class TaskRounds:
         however long the answer about another one took."""
         now = asyncio.get_running_loop().time()
         for watch in watches:
-            task_id = watch.question.task_id
-            trouble = troubles.get(task_id)
+            trouble = troubles.get(watch.task_id)
             watch.saw(trouble, now)
             pause_s = self._pace.pause_s(began - watch.since, len(watches))
             watch.due = now + (max(pause_s, self._pause_s(watch.vain)) if watch.vain else pause_s)
             if trouble is not None and now - watch.vain_since >= self._patience_s:
-                self._tell(task_id, TaskUnreadable(trouble.error))
+                self._tell(watch.task_id, TaskUnreadable(trouble.error))
 
     def _pause_s(self, failures: int) -> float:
         return backoff_s(failures, self._jitter(), cap_s=MAX_PAUSE_S)
@@ -261,6 +264,6 @@ def _on_behalf_of(watches: Sequence[_Watch]) -> Iterator[None]:
     """The log lines of a look name the pairing and the task only if it is for no other."""
     first = watches[0]
     alone = first.asker if len(watches) == 1 else WorkContext()
-    task = first.question.task_id if len(watches) == 1 else None
-    with working_as(alone), working_on(operation_id=first.question.operation_id, task=task):
+    task = first.task_id if len(watches) == 1 else None
+    with working_as(alone), working_on(operation_id=first.operation_id, task=task):
         yield

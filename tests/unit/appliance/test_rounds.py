@@ -174,8 +174,8 @@ def test_long_tasks_that_begin_one_after_another_cost_less_than_two_calls_each()
 def test_one_task_that_never_ends_does_not_slow_the_others() -> None:
     async def scene() -> None:
         appliance = H4Tasks({ONE: 1e9, TWO: 1e9})
-        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
-            stuck = waiters.create_task(rounds.finished(ONE))
+        async with waiting(appliance) as (rounds, _):
+            stuck = rounds.finished(ONE)
             await asyncio.sleep(600.0)
             appliance.ends[TWO] = now() + 0.15
             began = now()
@@ -189,8 +189,8 @@ def test_one_task_that_never_ends_does_not_slow_the_others() -> None:
 def test_a_late_comer_is_looked_after_soon_though_the_others_are_old() -> None:
     async def scene() -> None:
         appliance = H4Tasks({ONE: 1e9})
-        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
-            stuck = waiters.create_task(rounds.finished(ONE))
+        async with waiting(appliance) as (rounds, _):
+            stuck = rounds.finished(ONE)
             await asyncio.sleep(101.0)
             appliance.ends[TWO] = 0.0
             await rounds.finished(TWO)
@@ -215,10 +215,10 @@ def test_nothing_runs_while_nobody_waits() -> None:
 def test_one_who_goes_away_leaves_the_others_and_the_last_one_ends_the_loop() -> None:
     async def scene() -> None:
         appliance = H4Tasks({ONE: 3.0, TWO: 1e9})
-        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
+        async with waiting(appliance) as (rounds, _):
             before = asyncio.all_tasks()
-            gone = [waiters.create_task(rounds.finished(task_id)) for task_id in (ONE, TWO)]
-            stays = waiters.create_task(rounds.finished(ONE))
+            gone = [rounds.finished(task_id) for task_id in (ONE, TWO)]
+            stays = rounds.finished(ONE)
             await asyncio.sleep(1.0)
             for each in gone:
                 each.cancel()
@@ -231,15 +231,32 @@ def test_one_who_goes_away_leaves_the_others_and_the_last_one_ends_the_loop() ->
     run(scene())
 
 
-def test_the_only_one_who_goes_away_ends_the_loop_at_once() -> None:
+def test_nobody_looks_after_the_only_one_went_away() -> None:
     async def scene() -> None:
-        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, _):
+        appliance = H4Tasks({ONE: 1e9})
+        async with waiting(appliance) as (rounds, _):
             before = asyncio.all_tasks()
-            waiter = asyncio.ensure_future(rounds.finished(ONE))
+            waiter = rounds.finished(ONE)
             await asyncio.sleep(100.0)
             waiter.cancel()
-            await asyncio.sleep(0.01)
+            looks = len(appliance.times)
+            await asyncio.sleep(100.0)
             assert asyncio.all_tasks() == before
+        assert len(appliance.times) == looks
+
+    run(scene())
+
+
+def test_who_asks_about_a_task_that_another_gave_up_is_looked_after_anew() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 1e9})
+        async with waiting(appliance) as (rounds, _):
+            first = rounds.finished(ONE)
+            await asyncio.sleep(100.0)
+            first.cancel()
+            appliance.ends[ONE] = now()
+            await rounds.finished(ONE)
+            assert now() == pytest.approx(100.1)
 
     run(scene())
 
@@ -250,11 +267,11 @@ def test_without_bulk_poll_only_tasks_that_are_due_are_asked_about() -> None:
             return an_answer(404) if request.method == "POST" else None
 
         appliance = H4Tasks({ONE: 1e9, TWO: 1e9}, spoil=lacks_it)
-        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
-            old = waiters.create_task(rounds.finished(ONE))
+        async with waiting(appliance) as (rounds, _):
+            old = rounds.finished(ONE)
             await asyncio.sleep(300.0)
             appliance.asked.clear()
-            young = waiters.create_task(rounds.finished(TWO))
+            young = rounds.finished(TWO)
             await asyncio.sleep(1.05)
             assert appliance.asked["single"] <= 5 + 1
             old.cancel()

@@ -48,11 +48,8 @@ def stumbling(over: Collection[TaskId], request: Request) -> Answer | None:
 def test_one_task_that_cannot_be_read_does_not_slow_the_others() -> None:
     async def scene() -> None:
         appliance = H4Tasks({ONE: 1e9}, spoil=lambda request: stumbling({ONE}, request))
-        async with (
-            waiting(appliance, patience_s=inf) as (rounds, _),
-            asyncio.TaskGroup() as waiters,
-        ):
-            stuck = waiters.create_task(rounds.finished(ONE))
+        async with waiting(appliance, patience_s=inf) as (rounds, _):
+            stuck = rounds.finished(ONE)
             assert max(await newcomers(rounds, appliance)) <= 1.0
             # It is asked about more and more seldom.
             assert appliance.asked["single"] < 20 * 3 + 60
@@ -70,11 +67,8 @@ def test_one_task_that_is_met_with_silence_slows_the_others_once() -> None:
     async def scene() -> None:
         appliance = H4Tasks({ONE: 1e9, TWO: 1e9}, hangs=about(ONE))
         appliance.spoil = lambda request: stumbling((), request)
-        async with (
-            waiting(appliance, patience_s=inf) as (rounds, _),
-            asyncio.TaskGroup() as waiters,
-        ):
-            stuck = [waiters.create_task(rounds.finished(each)) for each in (ONE, TWO)]
+        async with waiting(appliance, patience_s=inf) as (rounds, _):
+            stuck = [rounds.finished(each) for each in (ONE, TWO)]
             # Who comes while the first silence lasts waits for its end, and no longer.
             assert await newcomer(rounds, appliance, a_task_id(19)) <= SILENCE_S + 1.0
             took_s = await newcomers(rounds, appliance)
@@ -90,8 +84,8 @@ def test_whoever_waits_for_a_task_that_is_met_with_silence_for_long_is_told() ->
     async def scene() -> None:
         appliance = H4Tasks({TWO: 1e9}, hangs=about(ONE))
         appliance.spoil = lambda request: stumbling((), request)
-        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
-            other = waiters.create_task(rounds.finished(TWO))
+        async with waiting(appliance) as (rounds, _):
+            other = rounds.finished(TWO)
             with pytest.raises(TaskUnreadable) as told:
                 await rounds.finished(ONE, until=900.0)
             assert told.value.error.code == "AnswerTimeout"
@@ -117,8 +111,8 @@ def test_tasks_that_were_not_to_be_read_for_a_while_are_all_seen_over() -> None:
     async def scene() -> None:
         bad = set(many(5, 0.0))
         appliance = H4Tasks(many(5, 0.0), spoil=lambda request: stumbling(bad, request))
-        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
-            ends = [waiters.create_task(rounds.finished(each)) for each in appliance.ends]
+        async with waiting(appliance) as (rounds, _):
+            ends = [rounds.finished(each) for each in appliance.ends]
             await asyncio.sleep(PATIENCE_S / 2)
             bad.remove(a_task_id(4))
             async with asyncio.timeout(PATIENCE_S / 2 - 1.0):
@@ -133,8 +127,8 @@ def test_tasks_that_were_not_to_be_read_for_a_while_are_all_seen_over() -> None:
 def test_whoever_waits_for_a_task_that_cannot_be_read_for_long_is_told() -> None:
     async def scene() -> None:
         appliance = H4Tasks({TWO: 1e9}, spoil=lambda request: stumbling({ONE}, request))
-        async with waiting(appliance) as (rounds, _), asyncio.TaskGroup() as waiters:
-            other = waiters.create_task(rounds.finished(TWO))
+        async with waiting(appliance) as (rounds, _):
+            other = rounds.finished(TWO)
             with pytest.raises(TaskUnreadable) as told:
                 await rounds.finished(ONE)
             assert told.value.error.code == "Http500"
