@@ -132,11 +132,12 @@ class ApplianceClient:
         """Make sure that there is a session. Every call does so by itself."""
         await self._session.token()
 
-    async def peers(self, since: float = inf, until: float = inf) -> Sequence[Peer]:
+    def peers(self, since: float = inf, until: float = inf) -> Awaitable[Sequence[Peer]]:
         """`GET /sites`, shared by all who ask at once; an earlier list will do if it was asked for
         after `since` (loop time). Raises TimeoutError at `until`."""
         self.breaker.check()
-        return await self._peers.get(since, until)
+        # Passed on rather than awaited: thousands wait here at once.
+        return self._peers.get(since, until)
 
     def listed_since(self, peer_id: str) -> float:
         """Since when at least (loop time) its list has had a peer with this id; infinite if the

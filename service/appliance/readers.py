@@ -43,16 +43,19 @@ class SharedRead(Generic[Value]):
         self._last: tuple[float, Value] | None = None
         self._expiry = Expiry(self._expire)
 
-    async def get(self, since: float = inf, until: float = inf) -> Value:
+    def get(self, since: float = inf, until: float = inf) -> asyncio.Future[Value]:
         """The value as of a moment after this call began, or, if that was earlier, after `since`
         (loop time). Raises what the read raises, and TimeoutError at `until` (loop time)."""
+        # No coroutine: thousands wait here at once.
         if self._last is not None and self._last[0] >= since:
-            return self._last[1]
+            known: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
+            known.set_result(self._last[1])
+            return known
         batch = self._under_way
         if batch is None or batch.sent_at < since:
             batch = self._gather()
         self._expiry.heed(until)
-        return await batch.join(until)
+        return batch.join(until)
 
     def abandon(self, error: ApplianceError | None = None) -> None:
         """Turn away whoever waits, with `error`; without one because the client was closed."""

@@ -85,7 +85,7 @@ class Appliance(Protocol):
     url: str
     """Where it is called, normalized."""
 
-    async def peers(self, since: float = inf, until: float = inf) -> Sequence[Peer]:
+    def peers(self, since: float = inf, until: float = inf) -> Awaitable[Sequence[Peer]]:
         """Its peers as of a moment after this call began or, if that was earlier, after `since`
         (loop time). Shared by all who ask at once. Raises TimeoutError at `until` (loop time)."""
 

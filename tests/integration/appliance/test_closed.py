@@ -45,12 +45,15 @@ def everything(here: Rig) -> int:
 async def held_off(here: Rig) -> None:
     """Everything is refused, and nothing of it reaches the appliance."""
 
+    async def look() -> None:
+        await here.client.peers()
+
     async def wait_for(number: int) -> None:
         await here.client.finished(TaskId(str(number)))
 
     before = everything(here)
     told = await asyncio.gather(
-        *(here.client.peers() for _ in range(50)),
+        *(look() for _ in range(50)),
         *(here.client.pair(here.there, "", granted) for _ in range(50)),
         *(wait_for(number) for number in range(50)),
         return_exceptions=True,

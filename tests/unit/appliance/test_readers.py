@@ -110,15 +110,16 @@ def test_nobody_joins_a_read_whose_reader_was_closed() -> None:
     async def scene() -> None:
         source = Source(answer_s=9.0)
         async with reading(source) as (shared, tasks):
-            asking = asyncio.ensure_future(shared.get())
+            asking = shared.get()
             await asyncio.sleep(1.0)  # Virtual time: a moment at which the read is under way.
             assert source.sent_at == [0.0]
             assert not asking.done()
             await tasks.close()
             shared.abandon()
-            for late in (asking, shared.get(0.0)):
-                with pytest.raises(NotSent):
-                    await late
+            with pytest.raises(NotSent):
+                await asking
+            with pytest.raises(NotSent):
+                await shared.get(0.0)
 
     run(scene())
 
@@ -186,9 +187,9 @@ def test_a_defect_goes_to_those_who_asked_not_to_the_group() -> None:
 def test_one_who_goes_away_takes_the_read_from_nobody() -> None:
     async def scene() -> None:
         source = Source()
-        async with reading(source) as (shared, _), asyncio.TaskGroup() as askers:
-            first = askers.create_task(shared.get())
-            second = askers.create_task(shared.get())
+        async with reading(source) as (shared, _):
+            first = shared.get()
+            second = shared.get()
             await asyncio.sleep(0.5)
             first.cancel()
             assert await second == 1
@@ -199,10 +200,10 @@ def test_one_who_goes_away_takes_the_read_from_nobody() -> None:
 def test_a_read_that_nobody_waits_for_any_more_is_not_made() -> None:
     async def scene() -> None:
         source = Source(answer_s=1.0)
-        async with reading(source) as (shared, _), asyncio.TaskGroup() as askers:
-            askers.create_task(shared.get())
+        async with reading(source) as (shared, _):
+            shared.get()
             await asyncio.sleep(0.5)
-            late = askers.create_task(shared.get())
+            late = shared.get()
             await asyncio.sleep(0.1)
             late.cancel()
         assert len(source.sent_at) == 1
