@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from sys import intern
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec.structs import replace
@@ -173,10 +174,19 @@ def _check_number_of_values(body: bytes) -> None:
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+_LISTED: WeakValueDictionary[bytes, Peer] = WeakValueDictionary()
+"""By what was sent, as long as it is in a list: many appliances say the same of a peer."""
+
+
 def _peer_in(row: bytes) -> Peer:
+    if (known := _LISTED.get(row)) is not None:
+        return known
     (peer,) = read_peers(b"[" + row + b"]")
+    if _NUL in row or not _is_modest(row):
+        return peer
     # Not made anew: the next answer is compared with it. But what cannot be kept elsewhere is.
-    return replace(peer, sent=row) if _NUL not in row and _is_modest(row) else peer
+    _LISTED[row] = listed = replace(peer, sent=row)
+    return listed
 
 
 def read_task_page(body: bytes) -> TaskPage:

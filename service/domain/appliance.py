@@ -71,7 +71,7 @@ class Endpoint(Struct, frozen=True):
     former_api_urls: tuple[str, ...] = ()
 
 
-class Peer(Struct, frozen=True):
+class Peer(Struct, frozen=True, weakref=True):
     """One row of an appliance's `GET /sites` (ManagerPeerInfo, h4-api 2.2)."""
 
     id: str | None

@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Sequence
 from math import inf
+from weakref import ref
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -101,12 +102,16 @@ def test_an_answer_that_begins_like_the_one_before(
 
 def test_a_row_that_was_there_before_is_not_read_again_and_one_that_is_gone_not_kept() -> None:
     peers = PeerList(lambda: 0.0)
-    stays, goes = peers.read(b'[{"id": "1"}, {"id": "2"}]')
+    stays, goes = map(ref, peers.read(b'[{"id": "1"}, {"id": "2"}]'))
     (again,) = peers.read(b'[{"id": "1"}]')
-    assert again is stays
-    _, back = peers.read(b'[{"id": "1"}, {"id": "2"}]')
-    assert back == goes
-    assert back is not goes
+    assert again is stays()
+    assert goes() is None
+
+
+def test_a_row_that_two_appliances_send_is_held_once() -> None:
+    lists = [PeerList(lambda: 0.0) for _ in range(2)]
+    (here,), (there,) = (each.read(b'[{"id": "1"}]') for each in lists)
+    assert here is there
 
 
 def test_it_is_known_since_when_an_id_is_listed_whatever_else_its_row_says() -> None:
