@@ -214,10 +214,11 @@ class ApplianceFleet:
                 closing.create_task(kept.close())
 
 
-class _Use(AbstractAsyncContextManager[ApplianceClient]):
+class _Use:
     """One use of a client."""
 
-    # A class, for a pairing holds two all its time: a generator takes five times the room.
+    # A class, for a pairing holds two all its time: a generator takes five times the room. Without
+    # the base class, which has a `__dict__`.
     __slots__ = ("_endpoint", "_fleet", "_kept")
 
     def __init__(self, fleet: ApplianceFleet, endpoint: Endpoint) -> None:

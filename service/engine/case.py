@@ -64,7 +64,6 @@ class Case:
         "_canceled",
         "_canceled_by",
         "_driver",
-        "_endpoints",
         "_journal",
         "_noted_at",
         "_notes",
@@ -72,6 +71,7 @@ class Case:
         "_written",
         "closed",
         "deadline",
+        "endpoints",
         "pairing",
         "permit",
     )
@@ -79,16 +79,17 @@ class Case:
     def __init__(self, assignment: Assignment, journal: Journal, driver: Driver) -> None:
         self.pairing: Pairing = assignment.pairing
         self._owned_since = asyncio.get_running_loop().time()
+        self.endpoints = assignment.endpoints
+        """In the order of its sides."""
         self.deadline: float = self._owned_since + assignment.remaining_s
         self.closed: dict[ApplianceName, ApiError] = {}
         self.permit = driver.permit
-        self._endpoints = assignment.endpoints
         self._called_at = (-inf, -inf)
         self._journal = journal
         self._driver = driver
         self._written = self.pairing
-        self._notes: list[Note] = []
-        self._noted_at = float("inf")
+        self._notes: tuple[Note, ...] = ()
+        self._noted_at = inf
         self._canceled_by = assignment.cancel
         self._canceled: asyncio.Event | None = None
 
@@ -98,7 +99,7 @@ class Case:
 
     def endpoint(self, appliance: ApplianceName) -> Endpoint:
         """How `appliance` is reached by its peers."""
-        one, other = self._endpoints
+        one, other = self.endpoints
         return one if one.name == appliance else other
 
     def peer_of(self, appliance: ApplianceName) -> Endpoint:
@@ -184,7 +185,7 @@ class Case:
         """
         before = self.pairing
         try:
-            notes = [self._enter(event) for event in events]
+            notes = tuple([self._enter(event) for event in events])
         except Exception:
             self.pairing = before
             raise
@@ -211,8 +212,8 @@ class Case:
     ) -> None:
         before, after = self._written, self.pairing
         self._written = after
-        notes, self._notes = self._notes, []
-        self._noted_at = float("inf")
+        notes, self._notes = self._notes, ()
+        self._noted_at = inf
         entries = tuple([note.entry for note in notes])
         try:
             await self._journal.append(
@@ -223,7 +224,7 @@ class Case:
         except Exception:
             # A defect, and nothing of it is stored: what is recorded next builds on what was.
             self.pairing = self._written = before
-            self._notes = []
+            self._notes = ()
             raise
         _tell(notes)
         if after.is_over:

@@ -33,10 +33,9 @@ async def drive(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
     """
     case.note(PairingStarted(worker=worker, epoch=case.pairing.epoch))
     await case.heed_cancel()
-    one, other = (case.endpoint(side.appliance) for side in case.pairing.sides)
-    gone = [endpoint.name for endpoint in (one, other) if not endpoint.api_url]
-    if gone:
-        raise UnknownAppliance(*gone)
+    one, other = case.endpoints
+    if not (one.api_url and other.api_url):
+        raise UnknownAppliance(*[each.name for each in case.endpoints if not each.api_url])
 
     async with fleet.use(one) as here, fleet.use(other) as there:
         if case.pairing.phase is not Phase.ROLLING_BACK:

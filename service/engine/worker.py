@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 
 from service.concurrency.semaphore import FairSemaphore
 from service.domain.appliance import ApiError
@@ -24,7 +25,7 @@ from service.engine.policy import Policy
 from service.engine.ports import Ports
 from service.engine.saga import drive
 from service.engine.surrender import surrender
-from service.observe.context import working_on
+from service.observe.context import WorkContext, context_for
 from service.observe.events import (
     PairingCrashed,
     PairingDropped,
@@ -95,7 +96,7 @@ class Worker:
                 while True:
                     self._nudge.clear()
                     for number, case in enumerate(await self._claim_all(), start=1):
-                        tasks.create_task(self._drive(case), name="pairing")
+                        tasks.create_task(self._drive(case), name="pairing", context=_on(case))
                         if number % _BEGUN_AT_ONCE == 0:
                             await asyncio.sleep(0)  # Those before get on first.
                     await self._nudge.wait()
@@ -145,17 +146,15 @@ class Worker:
             for first in range(0, len(late), _WRITTEN_AT_ONCE):
                 async with asyncio.TaskGroup() as writing:
                     for case in late[first : first + _WRITTEN_AT_ONCE]:
-                        writing.create_task(self._write_notes_of(case))
+                        writing.create_task(self._write_notes_of(case), context=_on(case))
 
     async def _write_notes_of(self, case: Case) -> None:
-        pairing = case.pairing
-        with working_on(operation_id=pairing.operation_id, pairing=str(pairing.id)):
-            try:
-                await case.write_notes()
-            except SitepairError:
-                pass  # Who drives it meets the same at the next step.
-            except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
-                emit(PairingCrashed(), error=crash)
+        try:
+            await case.write_notes()
+        except SitepairError:
+            pass  # Who drives it meets the same at the next step.
+        except Exception as crash:  # noqa: BLE001 - as in `_drive`
+            emit(PairingCrashed(), error=crash)
 
     async def _claim_all(self) -> Sequence[Case]:
         """Claim as long as there is something due and room for it.
@@ -200,17 +199,6 @@ class Worker:
         await self._ports.claims.disown(self._cases.keys())
 
     async def _drive(self, case: Case) -> None:
-        with working_on(operation_id=case.pairing.operation_id, pairing=str(case.pairing.id)):
-            try:
-                await self._drive_on(case)
-            finally:
-                # Who let go of a pairing may have claimed it again before hearing that it has.
-                if self._cases.get(case.pairing.id) is case:
-                    del self._cases[case.pairing.id]
-                if self._is_full and self._room >= self._policy.lot:
-                    self._nudge.set()
-
-    async def _drive_on(self, case: Case) -> None:
         try:
             await self._slots.acquire()  # Who is cancelled before that is freed with the worker.
             self._driven += 1
@@ -231,13 +219,19 @@ class Worker:
         except* Exception as crash:  # noqa: BLE001 - a defect in one pairing must not stop the others
             emit(PairingCrashed(), error=crash)
             await self._surrender(case, DEFECT)
+        finally:
+            # Who let go of a pairing may have claimed it again before hearing that it has.
+            if self._cases.get(case.pairing.id) is case:
+                del self._cases[case.pairing.id]
+            if self._is_full and self._room >= self._policy.lot:
+                self._nudge.set()
 
     async def _surrender(self, case: Case, error: ApiError) -> None:
         try:
             await surrender(case, error, self._policy)
         except (LeaseLost, StoreUnavailable) as trouble:
             self._drop(trouble)
-        except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
+        except Exception as crash:  # noqa: BLE001 - as in `_drive`
             emit(PairingCrashed(), error=crash)
             await asyncio.sleep(self._policy.idle_s)  # It would be claimed again at once, for ever.
             self._drop(crash)
@@ -263,5 +257,9 @@ class Worker:
         except (SitepairError, TimeoutError) as trouble:
             reason = str(trouble) or "no answer in time"
             emit(PairingDropped(reason=f"not handed back: {reason}"))
-        except Exception as crash:  # noqa: BLE001 - as in `_drive_on`
+        except Exception as crash:  # noqa: BLE001 - as in `_drive`
             emit(PairingCrashed(), error=crash)
+
+
+def _on(case: Case) -> Context:
+    return context_for(WorkContext(case.pairing.operation_id, str(case.pairing.id)))

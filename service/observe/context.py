@@ -1,7 +1,7 @@
 """On whose behalf the current task works. Travels with asyncio tasks, lands in every log line."""
 
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 
 import uuid_utils
 from msgspec import Struct
@@ -34,6 +34,14 @@ def operation_id() -> OperationId:
 def new_operation_id() -> OperationId:
     """An operationID for a caller who sent none."""
     return OperationId(f"sitepair-{uuid_utils.uuid7()}")
+
+
+def context_for(work: WorkContext) -> Context:
+    """What a task is to be begun in that does nothing but `work`: of tens of thousands at once each
+    would hold what a `with` takes."""
+    context = copy_context()
+    context.run(_CURRENT.set, work)
+    return context
 
 
 def working_on(

@@ -83,7 +83,7 @@ def pairing_from(row: Row[Any]) -> Pairing:
         operation=Operation(fields["operation"]),
         sides=(_side_from(fields, "a_"), _side_from(fields, "b_")),
         operation_id=OperationId(fields["operation_id"]),
-        user=fields["user_name"],
+        user=intern(fields["user_name"]),
         start_time=fields["start_time"],
         last_updated=fields["last_updated"],
         timeout_s=fields["timeout_s"],
