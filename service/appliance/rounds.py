@@ -79,9 +79,9 @@ class _Watch:
 
 class TaskRounds:
     """The loop runs while anybody waits, and looks when the first task is due. Those who went away
-    are forgotten at the next look, which is not made for nobody. A look that
-    failed for the moment is repeated after a pause; only a refusal is told to those who wait, and
-    that the appliance is closed. What came to nothing over a few tasks puts off none but those.
+    are forgotten at the next look, which is not made for nobody. A look that failed for the moment
+    is repeated after a pause; only a refusal is told to those who wait, and that the appliance is
+    closed. What came to nothing over a few tasks puts off none but those.
     """
 
     def __init__(

@@ -83,9 +83,9 @@ async def turn_back(
 
 
 async def go_back(case: Case, here: Appliance, there: Appliance, policy: Policy) -> None:
-    """Undo both sides; then it is over, unless one has to wait. One that was given up
-    before is tried once more when the other is through, which may have been in its way, and not
-    whenever that one goes on."""
+    """Undo both sides; then it is over, unless one has to wait. One that was given up before is
+    tried once more when the other is through, which may have been in its way, and not whenever that
+    one goes on."""
     case.closed.clear()
     both = [SideRollback(case, appliance, policy) for appliance in (here, there)]
     left = [side for side in both if side.is_left]

@@ -101,7 +101,7 @@ MUTANTS = {
                 "                tell(question.task_id, task)\n        return left\n",
             ),
         ),
-        seed=67,
+        seed=363,
     ),
     "session-not-renewed": Mutant(
         "an expired session is not renewed",
