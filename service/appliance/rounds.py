@@ -58,6 +58,10 @@ class _Watch:
         """When the first of those who wait still has waited long enough."""
         return min([each.until for each in self.waiters if not each.answer.done()], default=inf)
 
+    def join(self, waiter: _Waiter) -> None:
+        """One more waits. Who went away is forgotten: many may come and go while one stays."""
+        self.waiters = (*[each for each in self.waiters if not each.answer.done()], waiter)
+
     def ask(self) -> Question:
         """The question about it."""
         return Question(self.task_id, self.operation_id, is_vain=self.vain > 0)
@@ -110,12 +114,12 @@ class TaskRounds:
         """The task once it is over. Raises TaskForgotten, TaskUnreadable, Rejected,
         ApplianceClosed; TimeoutError at `until`."""
         # No coroutine: thousands wait here at once.
-        watch = self._watch(task_id)
-        answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
-        watch.waiters += (_Waiter(answer, until),)
         if self._loop is None or self._loop.done():
             self._loop = self._tasks.start_loop(self._run())
-        elif max(watch.due, self._not_before) < self._sleeps_until:
+        watch = self._watch(task_id)
+        answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        watch.join(_Waiter(answer, until))
+        if max(watch.due, self._not_before) < self._sleeps_until:
             self._nudge.set()
         self._expiry.heed(until)
         return answer
@@ -249,6 +253,7 @@ class TaskRounds:
         watches, self._watches = self._watches, {}
         for watch in watches.values():
             watch.tell(error)
+        self._expiry.stop()
 
 
 def _took_s(task: Task, age_s: float) -> float:

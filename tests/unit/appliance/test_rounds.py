@@ -1,6 +1,9 @@
 """Waiting for tasks, together."""
 
 import asyncio
+import gc
+from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -484,5 +487,52 @@ def test_whoever_waits_when_the_client_is_closed_is_turned_away() -> None:
                 await waiter
             with pytest.raises(NotSent):
                 await rounds.finished(TWO)
+
+    run(scene())
+
+
+def test_a_client_that_is_closed_is_not_kept_until_the_time_of_those_who_waited() -> None:
+    async def scene() -> None:
+        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, tasks):
+            waiter = asyncio.ensure_future(rounds.finished(ONE, until=1e6))
+            await asyncio.sleep(1.0)
+            await tasks.close()
+            rounds.abandon()
+            with pytest.raises(NotSent):
+                await waiter
+            kept = ref(rounds)
+            del rounds, waiter
+            gc.collect()
+            assert kept() is None
+
+    run(scene())
+
+
+def test_who_comes_while_the_client_is_being_closed_is_told_once() -> None:
+    async def scene() -> None:
+        untold: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: untold.append(about))
+        async with waiting(H4Tasks()) as (rounds, tasks):
+            await tasks.close()
+            with pytest.raises(NotSent):
+                await rounds.finished(ONE)
+            rounds.abandon()
+            gc.collect()
+        assert untold == []
+
+    run(scene())
+
+
+def test_who_went_away_is_forgotten_though_another_one_waits_on() -> None:
+    async def scene() -> None:
+        async with waiting(H4Tasks({ONE: 10.0})) as (rounds, _):
+            stays = rounds.finished(ONE)
+            gone = rounds.finished(ONE)
+            gone.cancel()
+            kept = ref(gone)
+            del gone
+            late = rounds.finished(ONE)
+            assert kept() is None
+            assert await stays == await late
 
     run(scene())
