@@ -31,20 +31,25 @@ opened as (
   where a.name = :name and h.appliance_id = a.id
 ),
 turned_back as materialized (
-  select way_back.id
+  select active.id
   from appliance_health as h
   join appliance as a on a.id = h.appliance_id
+  -- Looked up by couple, and only then asked what it waits for, as in unpark.sql.
   cross join lateral (
-    select p.id
+    select
+      p.id,
+      p.waits_for,
+      coalesce(p.phase, case when p.error is not null then 'ROLLING_BACK' end) as phase
     from pairing as p
     where p.couple_low = least(a.name, cast(:name as text))
       and p.couple_high = greatest(a.name, cast(:name as text))
       and p.state in ('QUEUED', 'RUNNING')
-      and p.waits_for = a.name
-      and (p.phase = 'ROLLING_BACK' or (p.phase is null and p.error is not null))
     limit 1
-  ) as way_back
-  where h.closed_since is not null and a.name <> :name
+  ) as active
+  where h.closed_since is not null
+    and a.name <> :name
+    and active.waits_for = a.name
+    and active.phase = 'ROLLING_BACK'
 ),
 waiting as materialized (
   select id

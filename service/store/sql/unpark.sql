@@ -10,7 +10,7 @@
 -- in the last 20 s. What that one refused to undo does not count: it would be begun in vain each time.
 --
 -- `waited_for` steps from one appliance to the next in the index, so the cost grows with the
--- appliances that are closed, and that opened just now, not with what waits for them.
+-- appliances that are closed, times those that opened just now, not with what waits for them.
 --
 -- Locks: the rows freed; nobody waits.
 -- Lives on: ix_pairing_waiting, uq_pairing_active_couple, pk_pairing, ix_side_appliance_pairing_id,
@@ -57,26 +57,40 @@ late as materialized (
     and deadline <= (select now from clock)
   for update skip locked
 ),
-turned_back as materialized (
-  select way_back.id
+ways_back as materialized (
+  select active.id
   from clock
   join appliance_health as h on h.closed_since is null and h.back_since > clock.now - 20000
   join appliance as a on a.id = h.appliance_id
   join judged as j on not j.is_open
+  -- Looked up by couple, and only then asked what it waits for: else, as long as it is not counted
+  -- how many wait, all that do so for `j` would be passed by, once for each that opened.
   cross join lateral (
-    select p.id
+    select
+      p.id,
+      p.phase,
+      p.waits_for,
+      (
+        select s.state
+        from side as s
+        where s.pairing_id = p.id and s.appliance = a.name and s.call in ('pair', 'unpair')
+      ) as left_there
     from pairing as p
-    join side as s on s.pairing_id = p.id and s.appliance = a.name
     where p.couple_low = least(a.name, j.name)
       and p.couple_high = greatest(a.name, j.name)
       and p.state in ('QUEUED', 'RUNNING')
-      and p.waits_for = j.name
-      and p.phase = 'ROLLING_BACK'
-      and s.call in ('pair', 'unpair')
-      and s.state <> 'ROLLBACK_FAILED'
     limit 1
-    for update of p skip locked
-  ) as way_back
+  ) as active
+  where active.waits_for = j.name
+    and active.phase = 'ROLLING_BACK'
+    and active.left_there <> 'ROLLBACK_FAILED'
+),
+turned_back as materialized (
+  select id
+  from pairing
+  where id = any(array(select id from ways_back))
+    and coalesce(waits_for, '') <> ''  -- Said so, and not as `is not null`, it is no index's own.
+  for update skip locked
 ),
 freed as (
   update pairing

@@ -239,6 +239,37 @@ async def test_what_waits_is_looked_through_by_appliance(crowded: "Connection") 
     assert plan.whole_tables <= {"appliance", "appliance_health"}
 
 
+CLOSED = """
+    insert into pairing (id, operation, state, couple_low, couple_high, operation_id, user_name,
+      description, priority, timeout_s, start_time, last_updated, epoch, seq, head, waits_for,
+      deadline)
+    select gen_random_uuid(), 'pair', 'QUEUED', 'a', 'y' || n, 'x', 'u', '', 0, 600, 1, 2, 0, 1,
+      decode(repeat('00', 32), 'hex'), 'a', 9000000000000
+    from generate_series(1, 500) as n;
+    insert into appliance_health (appliance_id, closed_since, closed_error, probe_time)
+      select id, 1, '{}', now() from appliance where name = 'a';
+    insert into appliance_health (appliance_id, back_since)
+      select id, extract(epoch from now()) * 1000 from appliance where name in ('b', 'c')
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameters"), [("unpark", {}), ("reopen", {"name": "b", "contact": True})]
+)
+async def test_ways_back_are_looked_for_by_couple_though_what_waits_was_never_counted(
+    full: "Connection", asked: str, parameters: dict[str, object]
+) -> None:
+    transaction = full.transaction()
+    await transaction.start()
+    try:
+        await full.execute(CLOSED)
+        plan = await plan_of(full, statement(asked), parameters)
+    finally:
+        await transaction.rollback()
+    assert "uq_pairing_active_couple" in plan.indexes
+    assert plan.most_rows <= 20
+
+
 MIDDLE = PairingId(UUID("00006000-0000-4000-8000-000000000000"))
 
 
