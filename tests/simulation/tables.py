@@ -326,8 +326,9 @@ class Tables:
         other = next(side for side in pairing.sides if side.appliance != waits_for)
         standing = self.standing(other.appliance)
         is_back = standing.closed_since_s is None and self._clock() - standing.back_since_s < 20.0
-        is_left = other.undo is not None and other.state is not SideState.ROLLBACK_FAILED
-        return pairing.phase is Phase.ROLLING_BACK and is_back and is_left
+        is_refused = other.state is SideState.ROLLBACK_FAILED and pairing.phase is not None
+        is_left = other.undo is not None and not is_refused
+        return is_back and is_left and _goes_back_to(pairing, other.appliance)
 
     # Appliances.
 

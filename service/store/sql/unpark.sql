@@ -7,7 +7,8 @@
 -- looking for: it is written to the row itself, and nobody sets aside a row that has one.
 --
 -- Whoever sets aside knows within seconds that the other one opened, so those are looked at that did
--- in the last 20 s. What that one refused to undo does not count: it would be begun in vain each time.
+-- in the last 20 s. What that one refused to undo does not count: it would be begun in vain each time;
+-- unless it is retried and was not begun since.
 --
 -- `waited_for` steps from one appliance to the next in the index, so the cost grows with the
 -- appliances that are closed, times those that opened just now, not with what waits for them.
@@ -68,13 +69,14 @@ ways_back as materialized (
   cross join lateral (
     select
       p.id,
-      p.phase,
       p.waits_for,
+      -- What was left behind and is retried is on its way back, and has its error still.
+      coalesce(p.phase, case when p.error is not null then 'ROLLING_BACK' end) as phase,
       (
-        select s.state
+        select s.state <> 'ROLLBACK_FAILED' or p.phase is null
         from side as s
         where s.pairing_id = p.id and s.appliance = a.name and s.call in ('pair', 'unpair')
-      ) as left_there
+      ) as is_left_there
     from pairing as p
     where p.couple_low = least(a.name, j.name)
       and p.couple_high = greatest(a.name, j.name)
@@ -83,7 +85,7 @@ ways_back as materialized (
   ) as active
   where active.waits_for = j.name
     and active.phase = 'ROLLING_BACK'
-    and active.left_there <> 'ROLLBACK_FAILED'
+    and active.is_left_there
 ),
 turned_back as materialized (
   select id

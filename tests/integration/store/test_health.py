@@ -192,9 +192,12 @@ REFUSED = """
     update side set state = 'ROLLBACK_FAILED', error = '{"code": "Broken", "msg": "", "args": []}'
     where appliance = 'b'
 """
+RETRIED = """
+    state = 'QUEUED', phase = null, error = '{"code": "Broken", "msg": "", "args": []}'
+"""
 WAYS_BACK = {
     "begun": "state = 'RUNNING', phase = 'ROLLING_BACK'",
-    "retried": """error = '{"code": "Broken", "msg": "", "args": []}'""",
+    "retried": RETRIED,
 }
 
 
@@ -282,6 +285,7 @@ async def test_what_was_set_aside_while_its_appliance_opened_is_found_by_who_bur
         ("update pairing set phase = 'VERIFYING'", "a"),
         ("update side set state = 'ROLLED_BACK', call = null where appliance = 'b'", "a"),
         (REFUSED, "a"),
+        (REFUSED + "; update pairing set" + RETRIED, ""),
     ],
 )
 async def test_on_the_way_back_it_is_found_that_was_set_aside_while_its_other_one_opened(
