@@ -19,7 +19,8 @@ ANSWER_TIMEOUT_S = 25.0
 
 URGENT_S = 10.0
 """For what is asked again when no answer came: after a host that is gone without a word, only a new
-connection leads to the one that has taken its place."""
+connection leads to the one that has taken its place. A database that is slow would be cut off each
+time, so it is for connections that were there before."""
 
 Parameters = Mapping[str, object]
 Rows = Sequence[Row[Any]]
@@ -142,8 +143,10 @@ class Lane:
     async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
         """The rows of `statement`. Raises StoreUnavailable; then its effect is not known."""
         with translated("a statement"):
+            # One that was just opened has answered: what takes its time gets it there.
+            within_s = URGENT_S if self._connection is not None else ANSWER_TIMEOUT_S
             try:
-                async with asyncio.timeout(URGENT_S):
+                async with asyncio.timeout(within_s):
                     if self._connection is None:
                         self._connection = await self._engine.connect()
                         await self._set_for_good(self._connection)

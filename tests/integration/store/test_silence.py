@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -22,6 +24,7 @@ from service.store.bulk import BatchRequest, BulkIntake
 from service.store.claims import Claims
 from service.store.database import Database
 from service.store.intake import IdempotencyKey, Intake, PairingRequest
+from service.store.journal import Journal
 from service.store.leases import Heartbeat
 from service.store.pairings import PairingFilter, Pairings
 from service.store.retries import Retries
@@ -40,6 +43,9 @@ from tests.integration.store.values import running as running_part
 from tests.support.contract import contract_client
 from tests.support.service import settings_for
 
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]  # Generic in the stubs only.
+
 PATIENCE_S = 0.5
 MUCH_LATER_S = 15.0
 
@@ -52,6 +58,14 @@ ASKED: dict[str, Callable[[Database], Awaitable[object]]] = {
     "claim": lambda database: Claims(database, WORKER).claim(1),
 }
 URGENT = {"beat", "claim"}
+
+SLOW = f"""
+create function slow() returns trigger language plpgsql as
+$$ begin perform pg_sleep({3 * PATIENCE_S}); return null; end $$;
+create constraint trigger slow after insert on event deferrable initially deferred
+  for each row execute function slow();
+"""
+"""Commits of what has events."""
 
 
 @pytest.fixture
@@ -95,6 +109,19 @@ async def test_a_lane_gives_up_a_connection_that_leads_nowhere(
         proxy.is_silent = False
         assert await lane.run(text("select 1"))
         await lane.close()
+
+
+async def test_a_database_that_is_slow_gets_its_time_on_the_next_connection(
+    database: Database, sql: "Connection", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [pairing] = await claimed(database, ("a", "b"))
+    lane = database.lane()
+    await lane.run(text("select 1"))
+    await sql.execute(SLOW)
+    monkeypatch.setattr(database_module, "URGENT_S", PATIENCE_S)
+    journal = Journal(lane, patience_s=5.0)
+    async with running_part(journal):
+        await journal.append(started(pairing))
 
 
 async def test_nobody_waits_for_ever_to_hear_of_the_schema(
