@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
@@ -63,14 +64,31 @@ _OF_THE_STATEMENT = (
     asyncpg.QueryCanceledError,
 )
 
+_OF_THE_HOST = (
+    OSError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+"""Another one may fare better."""
+
 
 async def open_session(url: DatabaseUrl) -> "Session":
     """One for a caller who speaks asyncpg. Raises what that does."""
-    return await _settled(dsn=url.dsn, timeout=CONNECT_TIMEOUT_S, server_settings=_SETTINGS)
+    return await _settled(url, server_settings=_SETTINGS)
 
 
-async def _settled(**arguments: Any) -> "Session":
-    session: Session = await asyncpg.connect(**arguments)
+async def _connected(url: DatabaseUrl, **arguments: Any) -> "Session":
+    """With the first of the hosts that will do. Each has its share of the time."""
+    *others, last = addresses = url.of_each_host
+    share_s = CONNECT_TIMEOUT_S / len(addresses)
+    for each in others:
+        with suppress(*_OF_THE_HOST):
+            return cast("Session", await asyncpg.connect(each, timeout=share_s, **arguments))
+    return cast("Session", await asyncpg.connect(last, timeout=share_s, **arguments))
+
+
+async def _settled(url: DatabaseUrl, **arguments: Any) -> "Session":
+    session = await _connected(url, **arguments)
     try:
         await session.execute(_SETTLE, timeout=CONNECT_TIMEOUT_S)
     except BaseException:
@@ -103,7 +121,7 @@ async def part(driver: Any) -> None:
 
 
 def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
-    arguments: dict[str, object] = {"dsn": url.dsn, "timeout": CONNECT_TIMEOUT_S}
+    arguments: dict[str, object] = {}
     if url.pgbouncer:
         # The next transaction may meet another server: a statement that had a name would stay at
         # this one, where nobody could close it, and fill its memory.
@@ -111,9 +129,10 @@ def _engine(url: DatabaseUrl, pool_size: int | None) -> AsyncEngine:
         arguments["prepared_statement_cache_size"] = 0
         arguments["prepared_statement_name_func"] = str
         arguments["server_settings"] = _NAMED
+        arguments["async_creator_fn"] = partial(_connected, url)
     else:
         arguments["server_settings"] = _SETTINGS
-        arguments["async_creator_fn"] = _settled
+        arguments["async_creator_fn"] = partial(_settled, url)
     pool: dict[str, Any] = (
         {"poolclass": NullPool}
         if pool_size is None

@@ -65,6 +65,26 @@ class DatabaseUrl:
         return cls(dsn, _BOOLEANS[options.get("pgbouncer", "false").lower()])
 
     @property
+    def of_each_host(self) -> tuple[str, ...]:
+        """The address of each of its hosts, in their order: asyncpg asks all of them within one
+        time, so that one that is gone without a word would keep it from the next."""
+        parts = urlsplit(self.dsn)
+        options = dict(parse_qsl(parts.query))
+        login, at, named = parts.netloc.rpartition("@")
+        hosts = (named or options.get("host", "")).split(",")
+        ports = options.get("port", "").split(",")
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+        if len(ports) != len(hosts) or options.get("target_session_attrs") == "prefer-standby":
+            return (self.dsn,)  # Only who knows all of them can tell.
+        addresses: list[str] = []
+        for host, port in zip(hosts, ports, strict=True):
+            own = options | {"host": host, "port": port}
+            query = urlencode({name: own[name] for name in options})
+            netloc = f"{login}{at}{host}" if named else parts.netloc
+            addresses.append(urlunsplit(parts._replace(netloc=netloc, query=query)))
+        return tuple(addresses)
+
+    @property
     def shown(self) -> str:
         """The address without user, password and options, for people to read."""
         parts = urlsplit(self.dsn)

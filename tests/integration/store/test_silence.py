@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
@@ -18,7 +19,7 @@ from service.app import running
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import WorkerId
 from service.engine.policy import Policy
-from service.store import bulk, claims, intake, leases, migrate, notify, retries
+from service.store import bulk, claims, intake, leases, migrate, notify, retries, sessions
 from service.store import database as database_module
 from service.store.bulk import BatchRequest, BulkIntake
 from service.store.claims import Claims
@@ -28,6 +29,7 @@ from service.store.journal import Journal
 from service.store.leases import Heartbeat
 from service.store.pairings import PairingFilter, Pairings
 from service.store.retries import Retries
+from service.store.urls import DatabaseUrl
 from tests.integration.store.proxy import Proxy, proxy_to
 from tests.integration.store.values import (
     AUTHOR,
@@ -109,6 +111,21 @@ async def test_a_lane_gives_up_a_connection_that_leads_nowhere(
         proxy.is_silent = False
         assert await lane.run(text("select 1"))
         await lane.close()
+
+
+async def test_a_host_that_is_gone_does_not_keep_anybody_from_the_next(
+    way: tuple[Proxy, str], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url = way
+    gone, there = (dict(parse_qsl(urlsplit(each).query)) for each in (url, database_url))
+    hosts = {name: f"{gone[name]},{there[name]}" for name in ("host", "port")}
+    both = urlunsplit(urlsplit(database_url)._replace(query=urlencode(there | hosts)))
+    monkeypatch.setattr(sessions, "CONNECT_TIMEOUT_S", 2 * PATIENCE_S)
+    proxy.is_silent = True
+    for behind in ("", "&pgbouncer=true"):
+        async with Database.connect(both + behind) as database:
+            assert await database.run(text("select 1"))
+    await (await sessions.open_session(DatabaseUrl.parse(both))).close(timeout=10)
 
 
 async def test_a_database_that_is_slow_gets_its_time_on_the_next_connection(

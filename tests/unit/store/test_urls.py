@@ -4,6 +4,8 @@ import pytest
 
 from service.store.urls import DatabaseUrl
 
+PREFERRING = "h,i/d?target_session_attrs=prefer-standby"
+
 
 @pytest.mark.parametrize(
     ("text", "dsn", "pgbouncer"),
@@ -24,6 +26,22 @@ from service.store.urls import DatabaseUrl
 )
 def test_every_spelling_is_understood(text: str, dsn: str, pgbouncer: bool) -> None:
     assert DatabaseUrl.parse(text) == DatabaseUrl(dsn, pgbouncer)
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("u:p@h/d?sslmode=require", ["u:p@h/d?sslmode=require"]),
+        ("u:p@[::1]:5433,i/d", ["u:p@[::1]:5433/d", "u:p@i/d"]),
+        ("h,i:1/d?port=5,6", ["h/d?port=5", "i:1/d?port=6"]),
+        ("h,i/d?port=5,6,7", ["h,i/d?port=5%2C6%2C7"]),
+        (PREFERRING, [PREFERRING]),
+        ("u@/d?host=h,%2Frun&port=5", ["u@/d?host=h&port=5", "u@/d?host=%2Frun&port=5"]),
+    ],
+)
+def test_each_host_has_its_address(text: str, addresses: list[str]) -> None:
+    found = DatabaseUrl.parse(f"postgresql://{text}").of_each_host
+    assert found == tuple(f"postgresql://{each}" for each in addresses)
 
 
 @pytest.mark.parametrize("text", ["mysql://h/d", "h/d", "", "file:///etc/passwd"])
