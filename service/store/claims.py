@@ -12,7 +12,7 @@ from service.domain.author import Author
 from service.domain.ids import OperationId, PairingId, WorkerId
 from service.domain.pairing import Assignment, Claimed, Side
 from service.domain.thumbprint import Thumbprint
-from service.store.database import URGENT_S, Database
+from service.store.database import Database
 from service.store.rows import pairing_from
 from service.store.statements import statement
 from service.store.tables import TO_CANCEL, pairing, worker
@@ -51,7 +51,7 @@ class Claims:
 
     async def _serve(self, limit: int) -> Sequence[Row[Any]]:
         parameters = {"worker": self._worker, "limit": limit, "since": self._since, "most": LINES}
-        rows = await self._database.run(statement("claim"), parameters, within_s=URGENT_S)
+        rows = await self._database.run(statement("claim"), parameters, is_urgent=True)
         last_line: str | None = rows[0].last_line
         # Sorts right behind that line, and before any other.
         self._since = last_line + "\x01" if last_line is not None else ""

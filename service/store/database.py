@@ -22,6 +22,8 @@ URGENT_S = 10.0
 connection leads to the one that has taken its place. A database that is slow would be cut off each
 time, so it is for connections that were there before."""
 
+_ASKED_BEFORE = "asked before"
+
 Parameters = Mapping[str, object]
 Rows = Sequence[Row[Any]]
 
@@ -90,15 +92,18 @@ class Database:
         statement: Executable,
         parameters: Parameters | None = None,
         *,
-        within_s: float | None = None,
+        is_urgent: bool = False,
     ) -> Rows:
-        """One statement as a transaction of its own; its rows. Raises StoreUnavailable, also when
-        it is not answered `within_s`."""
+        """One statement as a transaction of its own; its rows. Raises StoreUnavailable, sooner if
+        it `is_urgent` and the connection may be one that leads nowhere."""
         with translated("a statement"):
             async with (
-                asyncio.timeout(within_s or ANSWER_TIMEOUT_S),
+                asyncio.timeout(ANSWER_TIMEOUT_S) as limit,
                 self._pooled_alone.connect() as connection,
             ):
+                if is_urgent and connection.info.get(_ASKED_BEFORE):
+                    limit.reschedule(asyncio.get_running_loop().time() + URGENT_S)
+                connection.info[_ASKED_BEFORE] = True
                 return await _execute(connection, statement, parameters, self.url)
 
     def lane(self, lock_timeout_s: float | None = None) -> "Lane":

@@ -14,7 +14,7 @@ from service.domain.errors import DeclaredDead
 from service.domain.ids import WorkerId
 from service.observe.events import WorkersBuried
 from service.observe.logging import emit
-from service.store.database import URGENT_S, Database
+from service.store.database import Database
 from service.store.statements import statement
 from service.store.tables import worker
 
@@ -44,7 +44,7 @@ class Heartbeat:
     async def beat(self) -> int:
         """Still alive; how many workers are, with this one. Raises DeclaredDead when others no
         longer thought so, StoreUnavailable."""
-        rows = await self._database.run(statement("beat"), self._named, within_s=URGENT_S)
+        rows = await self._database.run(statement("beat"), self._named, is_urgent=True)
         if not rows:
             raise DeclaredDead
         living: int = rows[0].living

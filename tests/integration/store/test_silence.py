@@ -19,7 +19,7 @@ from service.app import running
 from service.domain.errors import StoreUnavailable
 from service.domain.ids import WorkerId
 from service.engine.policy import Policy
-from service.store import bulk, claims, intake, leases, migrate, notify, retries, sessions
+from service.store import bulk, intake, migrate, notify, retries, sessions
 from service.store import database as database_module
 from service.store.bulk import BatchRequest, BulkIntake
 from service.store.claims import Claims
@@ -35,6 +35,7 @@ from tests.integration.store.values import (
     AUTHOR,
     claimed,
     failed,
+    intake_on,
     journal_on,
     now,
     register,
@@ -66,8 +67,10 @@ create function slow() returns trigger language plpgsql as
 $$ begin perform pg_sleep({3 * PATIENCE_S}); return null; end $$;
 create constraint trigger slow after insert on event deferrable initially deferred
   for each row execute function slow();
+create constraint trigger slow after update on pairing deferrable initially deferred
+  for each row execute function slow();
 """
-"""Commits of what has events."""
+"""Commits of changes, and of claims."""
 
 
 @pytest.fixture
@@ -86,8 +89,7 @@ async def test_no_question_waits_for_ever(
     async with Database.connect(url) as database:
         await Heartbeat(database, WORKER).join(20)
         limit = "URGENT_S" if asked in URGENT else "ANSWER_TIMEOUT_S"
-        for module in (database_module, leases, claims):
-            monkeypatch.setattr(module, limit, PATIENCE_S, raising=False)
+        monkeypatch.setattr(database_module, limit, PATIENCE_S)
         proxy.is_silent = True
         async with asyncio.timeout(MUCH_LATER_S):
             with pytest.raises(StoreUnavailable):
@@ -139,6 +141,20 @@ async def test_a_database_that_is_slow_gets_its_time_on_the_next_connection(
     journal = Journal(lane, patience_s=5.0)
     async with running_part(journal):
         await journal.append(started(pairing))
+
+
+async def test_nor_is_a_claim_cut_off_each_time(
+    database: Database, sql: "Connection", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(database, "a", "b")
+    async with intake_on(database) as intake:
+        await intake.accept(request("a", "b"), AUTHOR)
+    await Heartbeat(database, WORKER).join(20)
+    await sql.execute(SLOW)
+    monkeypatch.setattr(database_module, "URGENT_S", PATIENCE_S)
+    with pytest.raises(StoreUnavailable):
+        await Claims(database, WORKER).claim(1)
+    assert (await Claims(database, WORKER).claim(1)).assignments
 
 
 async def test_nobody_waits_for_ever_to_hear_of_the_schema(
