@@ -3,8 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from ipaddress import ip_network
 from itertools import combinations
@@ -22,6 +22,7 @@ from service.cli.watching import told_end, watching
 from service.domain.errors import SitepairError
 from service.observe.logging import configure
 from service.settings import Settings, from_environment
+from service.store.lockfile import LockFile
 from service.upkeep import discard
 from simulator import Fleet, FleetOptions, Knobs
 
@@ -30,6 +31,8 @@ _TASK_MS = (1_500, 4_000)
 _COMM_REFRESH_MS = 1_000
 EGRESS = tuple([ip_network(text) for text in ("127.0.0.0/8", "0.0.0.0/0", "::/0")])
 """The simulated appliances live on the loopback, which has to be named; the rest is as always."""
+
+_ELSEWHERE = "Name another directory with SITEPAIR_DATA_DIR."
 
 
 def demo(
@@ -54,7 +57,38 @@ def demo(
 
 async def _demo(count: int, *, once: bool) -> Exit:
     configured = from_environment(os.environ)
-    home = await _empty(configured.data_dir / "demo")
+    home = configured.data_dir / "demo"
+    with _reserved(home):
+        # What another demo left there is not for this one.
+        await discard(home)
+        with _kept_in(home):
+            await asyncio.to_thread(home.mkdir)
+        return await _shown(configured, home, count, once=once)
+
+
+@contextmanager
+def _reserved(home: Path) -> Iterator[None]:
+    """For one demo at a time, which would be robbed by the next. Raises SitepairError."""
+    with _kept_in(home):
+        home.parent.mkdir(parents=True, exist_ok=True)
+        lock = LockFile(home.with_suffix(".lock"))
+    with lock:
+        if not lock.take():
+            raise SitepairError(f"Another demo is running in {home}. Stop it first. {_ELSEWHERE}")
+        yield
+
+
+@contextmanager
+def _kept_in(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SitepairError(
+            f"The demo cannot be kept in {home}: {error.strerror}. {_ELSEWHERE}"
+        ) from error
+
+
+async def _shown(configured: Settings, home: Path, count: int, *, once: bool) -> Exit:
     settings = replace(
         configured,
         data_dir=home,
@@ -75,19 +109,6 @@ async def _demo(count: int, *, once: bool) -> Exit:
                 _print_hints(service, fleet, log)
                 await _until_interrupted()
     return Exit.OK if all(each["state"] == "SUCCEEDED" for each in pairings) else Exit.FAILED
-
-
-async def _empty(home: Path) -> Path:
-    """Make it anew, without what another demo left there. Raises SitepairError."""
-    await discard(home)
-    try:
-        await asyncio.to_thread(home.mkdir, parents=True)
-    except OSError as error:
-        raise SitepairError(
-            f"The demo cannot be kept in {home}: {error.strerror}. Name another directory with "
-            "SITEPAIR_DATA_DIR."
-        ) from error
-    return home
 
 
 @asynccontextmanager

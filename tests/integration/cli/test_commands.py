@@ -361,6 +361,21 @@ async def test_a_demo_that_was_killed_does_not_stand_in_the_way_of_the_next(
     assert "3 of 3 paired" in ended.out
 
 
+async def test_a_demo_does_not_take_the_place_of_one_that_is_running(reachable_dir: Path) -> None:
+    process = await start(["demo"], {"SITEPAIR_DATA_DIR": str(reachable_dir)})
+    assert process.stdout is not None
+    while b"PAIRING" not in await process.stdout.readline():
+        pass
+    ended = await sitepair("demo", "--once", SITEPAIR_DATA_DIR=str(reachable_dir))
+    assert (ended.status, ended.out) == (1, ""), ended
+    assert ended.err.startswith(f"Another demo is running in {reachable_dir / 'demo'}. Stop it"), (
+        ended
+    )
+    assert (reachable_dir / "demo" / "postgres" / "data" / "postmaster.pid").exists()
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_demo_that_is_interrupted_takes_its_database_with_it(
     number: signal.Signals, reachable_dir: Path
