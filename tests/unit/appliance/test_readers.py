@@ -222,7 +222,7 @@ def test_who_has_waited_long_enough_goes_and_takes_the_read_from_nobody() -> Non
             return now()
 
         async with reading(source) as (shared, _):
-            patient = asyncio.ensure_future(shared.get(until=2.5))
+            patient = shared.get(until=2.5)
             # One joins the same read, one waits for the next, which is not made for nobody.
             gone_at = await asyncio.gather(impatient(0.0), impatient(1.0))
             assert gone_at == pytest.approx([1.5, 1.5])

@@ -8,6 +8,7 @@ from weakref import ref
 import pytest
 
 from service.appliance.exchange import Answer, Request
+from service.appliance.pace import Pace
 from service.appliance.rounds import TaskRounds
 from service.domain.appliance import ApiError, Task
 from service.domain.errors import ApplianceClosed, NotSent, Rejected, TaskForgotten
@@ -243,7 +244,7 @@ def test_nobody_looks_after_the_only_one_went_away() -> None:
             await asyncio.sleep(100.0)
             waiter.cancel()
             looks = len(appliance.times)
-            await asyncio.sleep(100.0)
+            await asyncio.sleep(Pace().cap_s)  # Until the next look would come, and no longer.
             assert asyncio.all_tasks() == before
         assert len(appliance.times) == looks
 
@@ -349,7 +350,7 @@ def test_who_comes_after_all_were_turned_away_does_not_wait_for_what_was_wished_
 
         appliance = H4Tasks({ONE: 0.0}, spoil=busy)
         async with waiting(appliance) as (rounds, _):
-            waiter = asyncio.ensure_future(rounds.finished(ONE))
+            waiter = rounds.finished(ONE)
             await asyncio.sleep(1.0)
             rounds.abandon(ApplianceClosed(ApiError("ApplianceUnavailable", "no answer")))
             await rounds.finished(ONE)
@@ -395,7 +396,7 @@ def test_who_is_turned_away_leaves_nothing_running() -> None:
     async def scene() -> None:
         async with waiting(H4Tasks({ONE: 1e9})) as (rounds, _):
             before = asyncio.all_tasks()
-            waiter = asyncio.ensure_future(rounds.finished(ONE))
+            waiter = rounds.finished(ONE)
             await asyncio.sleep(100.0)
             rounds.abandon(ApplianceClosed(ApiError("ApplianceUnavailable", "no answer")))
             with pytest.raises(ApplianceClosed):
@@ -479,7 +480,7 @@ def test_a_round_is_made_on_behalf_of_the_first_and_names_the_others() -> None:
 def test_whoever_waits_when_the_client_is_closed_is_turned_away() -> None:
     async def scene() -> None:
         async with waiting(H4Tasks({ONE: 1e9})) as (rounds, tasks):
-            waiter = asyncio.ensure_future(rounds.finished(ONE))
+            waiter = rounds.finished(ONE)
             await asyncio.sleep(1.0)
             await tasks.close()
             rounds.abandon()
@@ -494,7 +495,7 @@ def test_whoever_waits_when_the_client_is_closed_is_turned_away() -> None:
 def test_a_client_that_is_closed_is_not_kept_until_the_time_of_those_who_waited() -> None:
     async def scene() -> None:
         async with waiting(H4Tasks({ONE: 1e9})) as (rounds, tasks):
-            waiter = asyncio.ensure_future(rounds.finished(ONE, until=1e6))
+            waiter = rounds.finished(ONE, until=1e6)
             await asyncio.sleep(1.0)
             await tasks.close()
             rounds.abandon()
