@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 from aiohttp import web
 
 from service.api import bulkrequests, requests, responses, validation
@@ -9,13 +10,14 @@ from service.api.bodies import JSON, look_at_headers
 from service.api.items import Judge
 from service.api.middleware import author_of
 from service.api.parts import PARTS, STOPPING, ApiParts
+from service.api.piecewise import PiecewiseResponse
 from service.api.uploads import LineCount, spooled
 from service.api.validation import CONTRACT, Asked
 from service.api.waiting import LOOK_S, PAUSE_S, first
 from service.domain.batch import Batch
 from service.domain.errors import UnknownBatch
 from service.domain.ids import BatchId, uuid_from
-from service.store.bulk import BatchAcceptance
+from service.store.batchrecord import BatchAcceptance
 
 LINES = "application/x-ndjson"
 LIMITS = {JSON: 8 * 1024 * 1024, LINES: 128 * 1024 * 1024}
@@ -24,7 +26,7 @@ LIMITS = {JSON: 8 * 1024 * 1024, LINES: 128 * 1024 * 1024}
 _ASK_AGAIN_S = 1
 
 
-async def create_batch(request: web.Request) -> web.Response:
+async def create_batch(request: web.Request) -> web.StreamResponse:
     """Promise an end to each pairing that can be accepted: 202 once they are durable."""
     parameters, faults = validation.parameters_of(request)
     wanted = Asked(parameters, None, tuple(faults))
@@ -33,7 +35,12 @@ async def create_batch(request: web.Request) -> web.Response:
     acceptance = await _accepted(request, wanted, limit)
     replayed = {"Idempotency-Replayed": "true"} if acceptance.replayed else {}
     headers = _leading_to(acceptance.id) | replayed
-    return responses.respond(responses.batch_accepted(acceptance), status=202, headers=headers)
+    told = responses.batch_accepted(acceptance)
+    if acceptance.rejected is not None:
+        told["rejected"] = msgspec.Raw(acceptance.rejected)
+        return responses.respond(told, status=202, headers=headers)
+    rejected = request.app[PARTS].bulk.rejected(acceptance.id)
+    return await PiecewiseResponse(request, told, headers).send("rejected", rejected)
 
 
 async def get_batch(request: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ from service.domain.events import Entry
 from service.domain.ids import ApplianceName
 from service.domain.pairing import Pairing, PairingState, Side
 from service.domain.registration import ApplianceHealth, Credentials, LocalUser, Registration
-from service.store.bulk import BatchAcceptance
+from service.store.batchrecord import BatchAcceptance
 
 NOT_YET = -1
 """A time that has not come (h4-api 3.1, `endTime`)."""
@@ -137,12 +137,11 @@ def batch(value: Batch) -> Wire:
 
 
 def batch_accepted(acceptance: BatchAcceptance) -> Wire:
-    """What became of the items of a batch."""
+    """What became of the items of a batch, but for those that were not accepted."""
     return {
         "id": str(acceptance.id),
         "total": acceptance.total,
         "accepted": acceptance.accepted,
-        "rejected": msgspec.Raw(acceptance.rejected),
     }
 
 

@@ -5,22 +5,19 @@ slow caller holds nothing up. While the database writes some, the next ones are 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import uuid_utils.compat
-from sqlalchemy import Row, Text, TextClause, cast, func, or_, select, text
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Row, TextClause, text
 
 from service.domain.author import Author
 from service.domain.batch import Rejection
 from service.domain.errors import (
     BatchRejected,
     DuplicateInBatch,
-    IdempotencyKeyReused,
     PairingActive,
     SitepairError,
     UnknownAppliance,
@@ -28,14 +25,14 @@ from service.domain.errors import (
 from service.domain.ids import ApplianceName, BatchId, PairingId
 from service.observe.events import BatchAccepted
 from service.observe.logging import emit
-from service.store.bulkrows import EVENT, PAIRING, SIDE, Candidate, Couple, Record, Rows
+from service.store.batchrecord import BatchAcceptance, Opening, close, opened, standing
+from service.store.bulkrows import EVENT, PAIRING, REJECTION, SIDE, Candidate, Couple, Record, Rows
 from service.store.database import ANSWER_TIMEOUT_S, Database, Filling
 from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
 from service.store.intake import IdempotencyKey, PairingRequest
 from service.store.patience import Patience
-from service.store.rejections import Rejections
+from service.store.rejections import Rejections, stored_pieces
 from service.store.statements import statement
-from service.store.tables import batch
 
 CHUNK = 2000
 """How many items are written at once. Each time is a savepoint: more than 64 in one transaction
@@ -77,18 +74,6 @@ class BatchRequest:
     is_atomic: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class BatchAcceptance:
-    """What became of a batch; `replayed` when that was for an earlier request. `rejected` is the
-    others as JSON, as `Rejections` spells it."""
-
-    id: BatchId
-    total: int
-    accepted: int
-    rejected: bytes | bytearray
-    replayed: bool = False
-
-
 class BulkIntake:
     """Accepts batches."""
 
@@ -114,7 +99,8 @@ class BulkIntake:
         """
         clock = asyncio.get_running_loop().time
         began = clock()
-        opening = _Opening(BatchId(uuid_utils.compat.uuid7()), author, self._clock(), key)
+        batch_id = BatchId(uuid_utils.compat.uuid7())
+        opening = Opening(batch_id, request.total, author, self._clock(), key)
         patience = Patience("accepting a batch", self._patience_s)
         async with self._turns:
             acceptance = await patience.see_through(
@@ -126,8 +112,13 @@ class BulkIntake:
             emit(_told_of(acceptance, clock() - began))
         return acceptance
 
+    def rejected(self, batch_id: BatchId) -> AsyncIterator[bytes]:
+        """What of a batch was not accepted, if that is long: JSON arrays, which make up the whole
+        in their order. Raises StoreUnavailable."""
+        return stored_pieces(self._database, batch_id)
+
     async def _attempt(
-        self, request: BatchRequest, opening: "_Opening", turn: TextClause
+        self, request: BatchRequest, opening: Opening, turn: TextClause
     ) -> BatchAcceptance:
         try:
             async with self._database.filling(_SILENCE_S) as filling:
@@ -151,94 +142,20 @@ def _told_of(acceptance: BatchAcceptance, seconds: float) -> BatchAccepted:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """What makes a batch the one that it is, however often it has to be written."""
-
-    id: BatchId
-    author: Author
-    now: int
-    key: IdempotencyKey | None
-
-
-async def _accept(filling: Filling, request: BatchRequest, opening: _Opening) -> BatchAcceptance:
+async def _accept(filling: Filling, request: BatchRequest, opening: Opening) -> BatchAcceptance:
     connection = filling.connection
     # Whoever sent the same key before us is waited for here.
-    if not await _open(connection, request, opening):
-        return await _standing(connection, opening)
+    if not await opened(connection, opening):
+        return await standing(connection, opening)
     writing = _Writing(filling, opening, is_atomic=request.is_atomic)
     await writing.write(request.items())
     rejections = writing.rejections
     if request.is_atomic and rejections.count:
         raise BatchRejected(request.total, rejections.count, rejections.first)
-    rejected = rejections.spelt()
     filling.gets_on()
-    await _close(connection, opening.id, writing.accepted, rejected)
+    rejected = await writing.finish()
+    await close(connection, opening.id, writing.accepted, rejected)
     return BatchAcceptance(opening.id, request.total, writing.accepted, rejected)
-
-
-async def _open(connection: AsyncConnection, request: BatchRequest, opening: _Opening) -> bool:
-    """Whether the batch is ours to write: nobody has, and until the end nobody else can."""
-    key = opening.key
-    row = {
-        "id": opening.id,
-        "operation_id": opening.author.operation_id,
-        "user_name": opening.author.user,
-        "total": request.total,
-        "accepted": 0,
-        "rejected": [],
-        "start_time": opening.now,
-        "key": key.key if key is not None else None,
-        "fingerprint": key.fingerprint if key is not None else None,
-    }
-    made = postgresql.insert(batch).values(row).on_conflict_do_nothing().returning(batch.c.id)
-    return (await connection.execute(made)).one_or_none() is not None
-
-
-async def _standing(connection: AsyncConnection, opening: _Opening) -> BatchAcceptance:
-    """What was there: this very batch, whose commit we had not heard of, or that of the key."""
-    key = opening.key
-    wanted = batch.c.id == opening.id
-    if key is not None:
-        of_key = (batch.c.user_name == opening.author.user) & (batch.c.key == key.key)
-        wanted = or_(wanted, of_key)
-    rejected = func.convert_to(cast(batch.c.rejected, Text), "UTF8").label("rejected")
-    columns = (batch.c.id, batch.c.total, batch.c.accepted, batch.c.fingerprint, rejected)
-    row = (await connection.execute(select(*columns).where(wanted))).one()
-    if key is not None and row.fingerprint != key.fingerprint:
-        raise IdempotencyKeyReused
-    return BatchAcceptance(
-        BatchId(row.id), row.total, row.accepted, row.rejected, replayed=row.id != opening.id
-    )
-
-
-# As bytes, so that nothing in between copies what may be 25 MB into text and back.
-_JUDGED = text(
-    """
-    update batch set accepted = :accepted,
-      rejected = cast(convert_from(cast(:rejected as bytea), 'UTF8') as json)
-    where id = :batch
-    """
-)
-_COUNTED = text(
-    """
-    insert into batch_tally (
-      batch, slot, queued, running, succeeded, failed, canceled, last_end
-    )
-    values (:batch, mod(pg_backend_pid(), 64), :queued, 0, 0, 0, 0, 0)
-    """
-)
-_TOLD = text("select pg_notify('sitepair_due', '')")
-
-
-async def _close(
-    connection: AsyncConnection, batch_id: BatchId, accepted: int, rejected: bytes | bytearray
-) -> None:
-    told = {"batch": batch_id, "accepted": accepted, "rejected": rejected}
-    await connection.execute(_JUDGED, told)
-    if accepted:
-        await connection.execute(_COUNTED, {"batch": batch_id, "queued": accepted})
-        await connection.execute(_TOLD)
 
 
 # Whoever deletes an appliance holds its row and looks for active pairings afterwards: either we
@@ -266,7 +183,7 @@ class _Writing:
     told, but not written.
     """
 
-    def __init__(self, filling: Filling, opening: _Opening, *, is_atomic: bool) -> None:
+    def __init__(self, filling: Filling, opening: Opening, *, is_atomic: bool) -> None:
         self.accepted = 0
         self.rejections = Rejections()
         self._is_atomic = is_atomic
@@ -290,6 +207,12 @@ class _Writing:
             except ExceptionGroup as failed:
                 raise failed.exceptions[0] from failed
             chunk = following.result()
+
+    async def finish(self) -> bytes | None:
+        """Write what is left. What was rejected as a JSON array; None if it is stored in pieces."""
+        if self.rejections.pieces:
+            await self._put_down(self.rejections.take_piece(is_last=True))
+        return self.rejections.spelt()
 
     async def _next(self, numbered: Iterator[tuple[int, Item]]) -> _Chunk | None:
         """The next items; None if there are no more."""
@@ -324,6 +247,13 @@ class _Writing:
             self.accepted += len(free)
         refused += chunk.unfit
         self.rejections.add(sorted(refused, key=lambda each: each.index))
+        await self._put_down(self.rejections.take_piece())
+
+    async def _put_down(self, piece: str | None) -> None:
+        # Of one that is atomic nothing will be there.
+        if piece is not None and not self._is_atomic:
+            record = (self._batch, self.rejections.pieces, piece)
+            await self._copy("batch_rejection", REJECTION, [record])
 
     def _is_lost(self, *refused: Sequence[Rejection]) -> bool:
         return self._is_atomic and (self.rejections.count > 0 or any(refused))

@@ -18,6 +18,7 @@ PAIRING = (
     "on_failure", "batch", "line",
 )  # fmt: skip
 SIDE = ("pairing_id", "ordinal", "appliance", "peer", "state", "attempts")
+REJECTION = ("batch", "place", "items")
 EVENT = ("chain", "seq", "at", "type", "actor", "operation_id", "detail", "hash")
 
 _KIND = PairingAccepted.__name__

@@ -303,6 +303,16 @@ batch_tally = Table(
     postgresql_with={"fillfactor": 50},
 )
 
+# What of a batch was rejected, if that is long; else it is in `batch.rejected`.
+batch_rejection = Table(
+    "batch_rejection",
+    metadata,
+    Column("batch", Uuid, ForeignKey("batch.id", ondelete="CASCADE"), nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("items", JsonText, nullable=False),
+    PrimaryKeyConstraint("batch", "place"),
+)
+
 side = Table(
     "side",
     metadata,

@@ -8,7 +8,8 @@ import msgspec
 from service.domain.author import Author
 from service.domain.batch import Rejection
 from service.domain.ids import BatchId
-from service.store.bulk import BatchAcceptance, BatchRequest, BulkIntake, Item
+from service.store.batchrecord import BatchAcceptance
+from service.store.bulk import BatchRequest, BulkIntake, Item
 from service.store.database import Database
 from service.store.intake import IdempotencyKey
 from tests.integration.store.values import AUTHOR, now, register, request
@@ -29,7 +30,8 @@ async def taken_in(
 
 
 def rejected(acceptance: BatchAcceptance) -> list[Rejection]:
-    """What was not accepted."""
+    """What was not accepted, if that is little."""
+    assert acceptance.rejected is not None
     return msgspec.json.decode(acceptance.rejected, type=list[Rejection])
 
 

@@ -92,6 +92,8 @@ NONSENSE = [
     ("batch", "key = 'same', fingerprint = 'f'", "uq_batch_user_name_key"),
     ("batch_tally", "slot = 1", "pk_batch_tally"),
     ("batch_tally", "batch = gen_random_uuid()", "fk_batch_tally_batch"),
+    ("batch_rejection", "place = 1", "pk_batch_rejection"),
+    ("batch_rejection", "batch = gen_random_uuid()", "fk_batch_rejection_batch"),
     ("worker", "lease_ms = 0", "ck_worker_lease"),
     ("appliance_health", "closed_since = 1, closed_error = '{}'", "ck_appliance_health_closed"),
     ("appliance_health", "closed_since = 1, probe_time = now()", "ck_appliance_health_closed"),
@@ -125,6 +127,10 @@ async def furnished(server_url: str) -> AsyncIterator["Connection"]:
             "insert into batch_tally"
             " select id, n, 1, 0, 0, 0, 0, 0 from batch, generate_series(1, 2) as n"
         )
+        await connection.execute(
+            "insert into batch_rejection"
+            " select id, n, '[{}]' from batch, generate_series(1, 2) as n"
+        )
         yield connection
         await connection.close(timeout=10)
 
@@ -153,7 +159,7 @@ async def test_null_is_refused_where_it_would_mean_nothing(
     columns = await sql.fetch(
         "select table_name, column_name from information_schema.columns where is_nullable = 'YES'"
         " and table_name in ('appliance', 'pairing', 'side', 'event', 'idempotency', 'worker',"
-        " 'batch', 'batch_tally')"
+        " 'batch', 'batch_tally', 'batch_rejection')"
     )
     assert {tuple(row) for row in columns} == {
         ("appliance", "thumbprint"),

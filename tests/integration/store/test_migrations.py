@@ -217,7 +217,7 @@ async def catalogue(connection: "Connection") -> set[tuple[Any, ...]]:
         with ours as (
           select oid, relname, relkind, reloptions from pg_class
           where relname in ('appliance', 'pairing', 'side', 'event', 'idempotency',
-            'appliance_health', 'worker', 'batch', 'batch_tally')
+            'appliance_health', 'worker', 'batch', 'batch_tally', 'batch_rejection')
             and relnamespace = 'public'::regnamespace
         )
         select relname, 'is', relkind::text, reloptions::text from ours

@@ -13,7 +13,7 @@ from service.domain.ids import ApplianceName, PairingId
 from service.store import pruning
 from service.store.appliances import Appliances
 from service.store.audit import Audit, AuditFilter, Recorded
-from service.store.bulk import Unacceptable
+from service.store.bulk import Item, Unacceptable
 from service.store.chains import Chains
 from service.store.database import Database
 from service.store.intake import IdempotencyKey
@@ -335,7 +335,9 @@ async def test_a_batch_goes_when_it_is_old_and_none_of_its_pairings_is_left(
     database: Database, sql: "Connection"
 ) -> None:
     empty, kept, young = [await mesh(database, *couple) for couple in ("ab", "ac", "bc")]
-    keyed = (await taken_in(database, [Unacceptable("Nope", "No.")], key=OLD)).id
+    nothing: list[Item] = [Unacceptable("Nope", "No." * 100)] * 2000
+    keyed = (await taken_in(database, nothing, key=OLD)).id
+    assert await sql.fetchval("select count(*) from batch_rejection") > 0
     await sql.execute("update batch set start_time = 1 where id <> $1", young)
     gone = [row["id"] for row in await sql.fetch("select id from pairing where batch <> $1", kept)]
     await sql.execute("delete from side where pairing_id = any($1)", gone)
@@ -348,3 +350,4 @@ async def test_a_batch_goes_when_it_is_old_and_none_of_its_pairings_is_left(
     assert left == {kept, young}
     tallied = "select count(*) from batch_tally where batch = any($1)"
     assert await sql.fetchval(tallied, [empty, keyed]) == 0
+    assert await sql.fetchval("select count(*) from batch_rejection") == 0
