@@ -40,7 +40,8 @@ async def create_batch(request: web.Request) -> web.StreamResponse:
         told["rejected"] = msgspec.Raw(acceptance.rejected)
         return responses.respond(told, status=202, headers=headers)
     rejected = request.app[PARTS].bulk.rejected(acceptance.id)
-    return await PiecewiseResponse(request, told, headers).send("rejected", rejected)
+    response = PiecewiseResponse(request, told, status=202, headers=headers)
+    return await response.send("rejected", rejected)
 
 
 async def get_batch(request: web.Request) -> web.Response:

@@ -15,12 +15,17 @@ class PiecewiseResponse:
     """The response to one request."""
 
     def __init__(
-        self, request: web.Request, content: Mapping[str, object], headers: Mapping[str, str]
+        self,
+        request: web.Request,
+        content: Mapping[str, object],
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """`content` is what comes before the list."""
         self._request = request
         self._content = content
-        self._response = web.StreamResponse(status=202, headers=headers)
+        self._response = web.StreamResponse(status=status, headers=headers)
         self._response.content_type = "application/json"
 
     async def send(self, field: str, arrays: AsyncIterator[bytes]) -> web.StreamResponse:

@@ -70,7 +70,7 @@ async def test_nobody_takes_a_part_of_it_for_the_whole() -> None:
             raise OSError("gone")
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        return await PiecewiseResponse(request, {"id": "x"}, {}).send("rejected", arrays())
+        return await PiecewiseResponse(request, {"id": "x"}).send("rejected", arrays())
 
     app = web.Application()
     app.router.add_get("/", answer)
@@ -94,7 +94,7 @@ async def test_a_client_that_leaves_ends_it() -> None:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
-            return await PiecewiseResponse(request, {"id": "x"}, {}).send("rejected", arrays())
+            return await PiecewiseResponse(request, {"id": "x"}).send("rejected", arrays())
         finally:
             ended.set()
 
