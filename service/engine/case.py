@@ -179,7 +179,7 @@ class Case:
 
     def note(self, *events: PairingEvent | SideEvent) -> None:
         """Apply `events` in their order. Only for what another worker would find out again by
-        looking, never for the intent to make a call.
+        looking, never for the intent to make a call, nor for its answer.
 
         Raises IllegalTransition.
         """

@@ -51,7 +51,7 @@ class Policy:
     grace_s: float = 4.0
     rollback_s: int = ROLLBACK_S
     max_losses: int = 3
-    note_s: float = 0.25
+    note_s: float = 0.5
     lease_s: float = 20.0
     beat_s: float = 1.5
     call_s: float = 12.0

@@ -160,7 +160,7 @@ class SideSaga:
         return self._case.pairing.operation
 
     async def _request(self, step: Call) -> Seconds | ApiError:
-        """Record the intent, make the call, enter what came of it. A refusal that says that there
+        """Record the intent, make the call, record what came of it. A refusal that says that there
         is nothing to unpair is returned instead: first the list has to agree."""
         await self._record(self._intent(step.call))
         try:
@@ -175,9 +175,7 @@ class SideSaga:
             if says_gone(refusal.error):
                 return refusal.error
             return await self._fail_unless_there(refusal.error, refused=True)
-        # Durable soon. Until then a crash leaves what a lost answer leaves, and costs as much.
-        self._case.note(TaskAccepted(self._name, task.id))
-        return AT_ONCE
+        return await self._record(TaskAccepted(self._name, task.id))
 
     def _intent(self, call: SiteCall) -> CallRequested:
         attempt, peer, url = self._side.attempts + 1, self._site.peer, self._site.url

@@ -28,25 +28,10 @@ def test_a_pairing_that_goes_well_takes_few_transactions() -> None:
     with scene() as here:
         sizes = transactions(here)
         assert here.until_over().state is PairingState.SUCCEEDED
-        assert len(sizes) <= 3
-        # What was asked of both sides, both through, the look from both ends, and the end of it.
-        assert sizes[-1] == 8
+        assert len(sizes) <= 5
+        # Both sides through, the look from both ends, and the end of it.
+        assert sizes[-1] == 6
         assert sum(sizes) == len(here.events) - 1
-
-
-def test_which_tasks_answered_is_durable_soon_however_long_they_take() -> None:
-    with scene(task_ms=(60_000, 60_000)) as here:
-        here.until(lambda: bool(here.calls(ONE, "POST") and here.calls(OTHER, "POST")))
-        called = here.loop.instant
-        here.until(lambda: here.events.count("TaskAccepted") == 2)
-        assert here.loop.instant - called < SOON_S
-
-
-def test_which_tasks_answered_is_handed_back_with_the_pairing() -> None:
-    with scene(policy=replace(POLICY, note_s=600.0), task_ms=(60_000, 60_000)) as here:
-        here.until(lambda: bool(here.calls(ONE, "POST") and here.calls(OTHER, "POST")))
-        here.stop()
-        assert here.events[-3:] == ["TaskAccepted", "TaskAccepted", "PairingHandedBack"]
 
 
 def test_that_it_was_begun_is_durable_though_the_first_look_hangs() -> None:
@@ -101,11 +86,11 @@ def test_that_one_side_is_through_is_durable_while_the_other_takes_its_time(quic
 def test_what_was_noted_and_lost_with_its_worker_is_found_out_again() -> None:
     with scene(policy=replace(POLICY, note_s=600.0)) as here:
         here.turn(OTHER, task_ms=(60_000, 60_000))
-        here.until(lambda: bool(here.calls(ONE, "POST") and here.calls(OTHER, "POST")))
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
         here.loop.run_until(lambda: False, here.loop.instant + 10)
         (worker,) = here.stage.living
         here.loop.crash(worker.node)
-        assert here.events[-1] == "PairRequested"
+        assert "SidePaired" not in here.events
         here.stage.start_another(worker)
         assert here.until_over().state is PairingState.SUCCEEDED
         assert here.calls(ONE, "POST") == here.calls(OTHER, "POST") == 1
@@ -113,13 +98,13 @@ def test_what_was_noted_and_lost_with_its_worker_is_found_out_again() -> None:
 
 def test_what_the_database_was_not_there_for_is_found_out_again_too() -> None:
     """The worker lives, and what it was to note is ahead of what is stored."""
-    with scene() as here:
-        here.turn(ONE, task_ms=(2_000, 2_000))
+    with scene(policy=replace(POLICY, note_s=1.0)) as here:
         here.turn(OTHER, task_ms=(200_000, 200_000))
         here.until(lambda: here.events.count("TaskAccepted") == 2)
-        here.stage.database.is_down = True
-        here.loop.run_until(lambda: False, here.loop.instant + PATIENCE_S + 5)
+        here.loop.run_until(lambda: False, here.loop.instant + 0.9)
         assert "SidePaired" not in here.events
+        here.stage.database.is_down = True
+        here.loop.run_until(lambda: False, here.loop.instant + PATIENCE_S + 2)
         here.stage.database.heal()
         assert here.until_over(400.0).state is PairingState.SUCCEEDED
         assert here.calls(ONE, "POST") == here.calls(OTHER, "POST") == 1
