@@ -55,6 +55,8 @@ metadata = MetaData(
 
 ACTIVE = "state in ('QUEUED', 'RUNNING')"
 UNSUCCESSFUL = "state in ('CANCELED', 'FAILED')"
+WAITING = "waits_for is not null"
+TURNED_BACK = f"{WAITING} and error is not null"
 TO_CANCEL = f"cancel_user is not null and not is_canceling and {ACTIVE}"
 _THUMBPRINT = "~ '^SHA-256(:[0-9A-F]{2}){32}$'"
 _ASKED_ONE = "substr(asked_thumbprint, 1, 8) = 'SHA-256:' and length(asked_thumbprint) = 103"
@@ -243,17 +245,11 @@ pairing = Table(
     ),
     # What a worker holds: to be freed when it is dead.
     Index("ix_pairing_held", "worker", postgresql_where=text("worker is not null")),
-    Index(
-        "ix_pairing_waiting",
-        "waits_for",
-        "deadline",
-        postgresql_where=text("waits_for is not null"),
-    ),
-    Index(
-        "ix_pairing_to_cancel",
-        "worker",
-        postgresql_where=text(TO_CANCEL),
-    ),
+    Index("ix_pairing_waiting", "waits_for", "deadline", postgresql_where=text(WAITING)),
+    # What waits on its way back. Only there is an error, so that no update of a pairing that goes
+    # well has to change an index for it.
+    Index("ix_pairing_way_back", "waits_for", postgresql_where=text(TURNED_BACK)),
+    Index("ix_pairing_to_cancel", "worker", postgresql_where=text(TO_CANCEL)),
     Index("ix_pairing_operation_id_id", "operation_id", "id"),
     # Nearly all pairings succeeded: whoever lists those reads the primary key backwards.
     Index("ix_pairing_state_id", "state", "id", postgresql_where=text("state <> 'SUCCEEDED'")),

@@ -34,7 +34,8 @@ turned_back as materialized (
   select active.id
   from appliance_health as h
   join appliance as a on a.id = h.appliance_id
-  -- Looked up by couple, and only then asked what it waits for, as in unpark.sql.
+  -- Looked up by couple, and only then asked what it waits for: else, as long as it is not counted
+  -- how many wait, all that do so for `a` would be passed by.
   cross join lateral (
     select
       p.id,

@@ -10,82 +10,64 @@
 -- in the last 20 s. What that one refused to undo does not count: it would be begun in vain each time;
 -- unless it is retried and was not begun since.
 --
--- `waited_for` steps from one appliance to the next in the index, so the cost grows with the
--- appliances that are closed, times those that opened just now, not with what waits for them.
+-- What should not wait lies, in the order of the index, between one appliance that is closed and the
+-- next. So the cost grows with the appliances that are closed, not with what waits for them. Of that
+-- only what is on its way back is looked at one by one: it had begun when its appliance closed, so
+-- it is never much.
 --
 -- Locks: the rows freed; nobody waits.
--- Lives on: ix_pairing_waiting, uq_pairing_active_couple, pk_pairing, ix_side_appliance_pairing_id,
+-- Lives on: ix_pairing_waiting, ix_pairing_way_back, pk_pairing, ix_side_appliance_pairing_id,
 -- uq_appliance_name, pk_appliance_health.
-with recursive waited_for as (
-  (
-    select waits_for as name from pairing where waits_for is not null order by waits_for limit 1
-  )
-  union all
-  select (
-    select p.waits_for from pairing as p
-    where p.waits_for is not null and p.waits_for > w.name
-    order by p.waits_for
-    limit 1
-  )
-  from waited_for as w
-  where w.name is not null
+with closed as materialized (
+  select a.name
+  from appliance_health as h
+  join appliance as a on a.id = h.appliance_id
+  where h.closed_since is not null
 ),
-judged as materialized (
-  select
-    w.name,
-    not exists (
-      select from appliance as a
-      join appliance_health as h on h.appliance_id = a.id
-      where a.name = w.name and h.closed_since is not null
-    ) as is_open
-  from waited_for as w
-  where w.name is not null
+gaps as materialized (
+  -- No name is before the one, or behind the other.
+  select name as low, lead(name, 1, '~') over (order by name) as high
+  from (select '' as name union all select name from closed) as fences
 ),
 clock as materialized (
   select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now
 ),
--- Arrays keep to the index, however many the planner takes them for.
 needless as materialized (
-  select id
-  from pairing
-  where waits_for = any(array(select name from judged where is_open))
-  for update skip locked
+  select between_two.id
+  from gaps as g
+  cross join lateral (
+    select id
+    from pairing
+    where waits_for > g.low and waits_for < g.high
+    for update skip locked
+  ) as between_two
 ),
+-- Arrays keep to the index, however many the planner takes them for.
 late as materialized (
   select id
   from pairing
-  where waits_for = any(array(select name from judged where not is_open))
+  where waits_for = any(array(select name from closed))
     and deadline <= (select now from clock)
   for update skip locked
 ),
 ways_back as materialized (
-  select active.id
+  select p.id
   from clock
-  join appliance_health as h on h.closed_since is null and h.back_since > clock.now - 20000
-  join appliance as a on a.id = h.appliance_id
-  join judged as j on not j.is_open
-  -- Looked up by couple, and only then asked what it waits for: else, as long as it is not counted
-  -- how many wait, all that do so for `j` would be passed by, once for each that opened.
-  cross join lateral (
-    select
-      p.id,
-      p.waits_for,
-      -- What was left behind and is retried is on its way back, and has its error still.
-      coalesce(p.phase, case when p.error is not null then 'ROLLING_BACK' end) as phase,
-      (
-        select s.state <> 'ROLLBACK_FAILED' or p.phase is null
-        from side as s
-        where s.pairing_id = p.id and s.appliance = a.name and s.call in ('pair', 'unpair')
-      ) as is_left_there
-    from pairing as p
-    where p.couple_low = least(a.name, j.name)
-      and p.couple_high = greatest(a.name, j.name)
-      and p.state in ('QUEUED', 'RUNNING')
-    limit 1
-  ) as active
-  where active.waits_for = j.name
-    and active.phase = 'ROLLING_BACK'
-    and active.is_left_there
+  cross join pairing as p
+  join appliance as a
+    on a.name = case p.waits_for when p.couple_low then p.couple_high else p.couple_low end
+  join appliance_health as h on h.appliance_id = a.id
+  where h.closed_since is null
+    and h.back_since > clock.now - 20000
+    -- What goes back has an error, why it does; what was left behind and is retried has it still.
+    and p.waits_for is not null
+    and p.error is not null
+    and coalesce(p.phase, 'ROLLING_BACK') = 'ROLLING_BACK'
+    and (
+      select s.state <> 'ROLLBACK_FAILED' or p.phase is null
+      from side as s
+      where s.pairing_id = p.id and s.appliance = a.name and s.call in ('pair', 'unpair')
+    )
 ),
 turned_back as materialized (
   select id

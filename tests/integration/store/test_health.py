@@ -265,16 +265,18 @@ async def test_opening_wakes_the_workers_if_anything_waited(
 async def test_what_was_set_aside_while_its_appliance_opened_is_found_by_who_buries(
     database: Database, sql: "Connection"
 ) -> None:
-    first, second, third = await accepted_now(database, ("a", "b"), ("a", "c"), ("b", "c"))
-    await Health(database).report({C: DOWN})
+    couples = ("a", "b"), ("a", "c"), ("b", "c"), ("b", "d")
+    before, behind, late, rightly = await accepted_now(database, *couples)
+    await Health(database).report({B: DOWN})
     park = "update pairing set waits_for = $2, deadline = $3 where id = $1"
-    await sql.execute(park, first.id, "b", first.deadline)
-    await sql.execute(park, second.id, "c", second.deadline)
-    await sql.execute(park, third.id, "c", third.start_time + 1)
+    await sql.execute(park, before.id, "a", before.deadline)
+    await sql.execute(park, behind.id, "c", behind.deadline)
+    await sql.execute(park, late.id, "b", late.start_time + 1)
+    await sql.execute(park, rightly.id, "b", rightly.deadline)
     me = worker()
     await claims_on(database, me)
     await Heartbeat(database, me).bury()
-    assert await waiting(sql) == ["", "c", ""]
+    assert await waiting(sql) == ["", "", "", "b"]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +300,7 @@ async def test_on_the_way_back_it_is_found_that_was_set_aside_while_its_other_on
     await health.reopen(B)
     await sql.execute(
         "update pairing set state = 'RUNNING', phase = 'ROLLING_BACK', waits_for = 'a',"
-        " deadline = 9e12::bigint"
+        """ deadline = 9e12::bigint, error = '{"code": "Broken", "msg": "", "args": []}'"""
     )
     await sql.execute(but)
     await claims_on(database, me)

@@ -230,7 +230,7 @@ async def test_the_dead_are_looked_for_among_workers_and_not_among_pairings(
 
 async def test_what_waits_is_looked_through_by_appliance(crowded: "Connection") -> None:
     plan = await plan_of(crowded, statement("unpark"))
-    assert plan.indexes >= {"ix_pairing_waiting", "uq_pairing_active_couple"}
+    assert plan.indexes >= {"ix_pairing_waiting", "ix_pairing_way_back"}
     assert plan.whole_tables <= {"appliance", "appliance_health"}
     # One in a hundred is late.
     assert 10 <= plan.most_rows <= 100
@@ -254,10 +254,14 @@ CLOSED = """
 
 
 @pytest.mark.parametrize(
-    ("asked", "parameters"), [("unpark", {}), ("reopen", {"name": "b", "contact": True})]
+    ("asked", "parameters", "index"),
+    [
+        ("unpark", {}, "ix_pairing_way_back"),
+        ("reopen", {"name": "b", "contact": True}, "uq_pairing_active_couple"),
+    ],
 )
-async def test_ways_back_are_looked_for_by_couple_though_what_waits_was_never_counted(
-    full: "Connection", asked: str, parameters: dict[str, object]
+async def test_ways_back_are_not_looked_for_in_all_that_waits_though_that_was_never_counted(
+    full: "Connection", asked: str, parameters: dict[str, object], index: str
 ) -> None:
     transaction = full.transaction()
     await transaction.start()
@@ -266,8 +270,48 @@ async def test_ways_back_are_looked_for_by_couple_though_what_waits_was_never_co
         plan = await plan_of(full, statement(asked), parameters)
     finally:
         await transaction.rollback()
-    assert "uq_pairing_active_couple" in plan.indexes
+    assert index in plan.indexes
     assert plan.most_rows <= 20
+
+
+MANY_CLOSED = """
+    insert into appliance (id, name, management_url, api_url, api_url_normalized, api_thumbprint,
+      credentials, description, max_in_flight, version, created, last_updated, seq, head)
+    select gen_random_uuid(), kind || n, 'https://m', 'https://' || kind || n, kind || n,
+      (select api_thumbprint from appliance limit 1), '', '', 1, 1, 1, 1, 1,
+      decode(repeat('00', 32), 'hex')
+    from generate_series(1, 300) as n, (values ('shut'), ('back-')) as of_two (kind);
+    insert into appliance_health (appliance_id, closed_since, closed_error, probe_time)
+      select id, 1, '{}', now() from appliance where name like 'shut%';
+    insert into appliance_health (appliance_id, back_since)
+      select id, extract(epoch from now()) * 1000 from appliance where name like 'back%';
+    insert into pairing (id, operation, state, phase, couple_low, couple_high, operation_id,
+      user_name, description, priority, timeout_s, start_time, last_updated, epoch, seq, head,
+      waits_for, deadline, error)
+    select gen_random_uuid(), 'pair', case m when 0 then 'RUNNING' else 'QUEUED' end,
+      case m when 0 then 'ROLLING_BACK' end,
+      case m when 0 then 'back' else 'n' || m end || '-' || n,
+      'shut' || n, 'x', 'u', '', 0, 600, 1, 2, 0, 1, decode(repeat('00', 32), 'hex'), 'shut' || n,
+      9000000000000, case m when 0 then '{}'::json end
+    from generate_series(1, 300) as n, generate_series(0, 20) as m;
+    insert into side (pairing_id, ordinal, appliance, peer, state, call, attempts, start_time,
+      end_time)
+    select id, 0, couple_low, couple_high, 'SUCCEEDED', 'pair', 1, 1, 2
+    from pairing where phase = 'ROLLING_BACK'
+"""
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+async def test_that_many_have_closed_is_looked_at_once_however_many_have_opened(
+    server_url: str, *, is_counted: bool
+) -> None:
+    async with filled(server_url) as connection:
+        await connection.execute(MANY_CLOSED, timeout=60)
+        if is_counted:
+            await connection.execute("vacuum analyze", timeout=60)
+        plan = await plan_of(connection, statement("unpark"))
+    assert 300 <= plan.most_rows <= 300 * 10
+    assert "ix_pairing_way_back" in plan.indexes
 
 
 MIDDLE = PairingId(UUID("00006000-0000-4000-8000-000000000000"))
