@@ -143,8 +143,7 @@ class TaskRounds:
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         failures = 0
-        while self._watches:
-            await self._until_due()
+        while await self._is_any_due():
             began = clock()
             try:
                 await self._round()
@@ -162,15 +161,19 @@ class TaskRounds:
                 many = len(self._watches)
                 self._not_before = self._pace.on_beat(began + self._pace.rest_s(many), many)
 
-    async def _until_due(self) -> None:
+    async def _is_any_due(self) -> bool:
+        """Wait until a look is due to somebody; False if nobody waits any more."""
         clock = asyncio.get_running_loop().time
+        self._forget_unwanted()
         while self._watches and (due := self._due()) > clock():
             self._sleeps_until = due
             self._nudge.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._nudge.wait()
+            self._forget_unwanted()
         self._sleeps_until = 0.0
+        return bool(self._watches)
 
     def _expire(self, now: float) -> float:
         """Turn away who has waited long enough; when the next one has."""
@@ -192,7 +195,6 @@ class TaskRounds:
     async def _round(self) -> None:
         """Look once: at all tasks where one call does for all, else at those that are due. Who is
         looked after in vain comes last, and least, for a look may end at him."""
-        self._forget_unwanted()
         began = asyncio.get_running_loop().time()
         everybody = self._inquiry.is_bulk()
         many = len(self._watches)
@@ -201,8 +203,6 @@ class TaskRounds:
             for each in self._watches.values()
             if (everybody and not each.vain) or self._pace.on_beat(each.due, many) <= began
         ]
-        if not watches:
-            return
         watches.sort(key=lambda each: each.vain)
         are_all_vain = watches[0].vain > 0
         troubles: dict[TaskId, NotSent] = {}

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from itertools import pairwise
 from typing import Any
 from weakref import ref
 
@@ -374,6 +375,28 @@ def test_a_lost_round_is_repeated() -> None:
         async with waiting(appliance) as (rounds, _):
             assert (await rounds.finished(ONE)).succeeded
         assert appliance.asked["bulk"] == 4
+
+    run(scene())
+
+
+def test_who_goes_away_does_not_make_an_appliance_that_fails_be_asked_more_often() -> None:
+    async def scene() -> None:
+        def failing(request: Request) -> Answer | None:
+            if request.method == "POST":
+                return an_answer(404)
+            raise NotSent(ApiError("ConnectionLost", "reset"))
+
+        appliance = H4Tasks(spoil=failing)
+        async with waiting(appliance) as (rounds, _):
+            first = rounds.finished(ONE)
+            await asyncio.sleep(7.95)
+            # A moment before a look is due: that is not yet due to who comes now.
+            first.cancel()
+            second = rounds.finished(TWO)
+            await asyncio.sleep(7.0)
+            second.cancel()
+        pauses = [late - soon for soon, late in pairwise(appliance.times)]
+        assert pauses[-2:] == pytest.approx([4.0 + 0.075, 5.0])
 
     run(scene())
 
