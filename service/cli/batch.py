@@ -6,16 +6,16 @@ import secrets
 import stat
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os.path import samestat
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from service.cli.batchfile import BadFile, BatchFile, Format, Spool, couple_of, spool
+from service.cli.batchfile import BadFile, BatchFile, Format, Source, couple_of, spool
 from service.cli.following import Queue, breaking_off, patiently
 from service.cli.remote import Remote, answered, fits_a_header, remote
 from service.cli.rewriting import is_replaceable, refuse_unwritable, rewritten
@@ -65,9 +65,9 @@ def batch(
     The first line of a CSV names its columns: a and b, the two appliances, and optionally
     operation, description, onFailure, timeoutSeconds, priority. A CSV has no comments. One row with
     the wrong number of fields, or with a bad number, refuses the whole file. NDJSON has a request
-    of POST /v1/pairings on each line. Exit status: 0 all succeeded, 1 some did not or were
-    rejected, 2 refused, 3 no usable answer, 130 Ctrl-C: the command stops watching, the pairings go
-    on.
+    of POST /v1/pairings on each line. A file that is written to while it is sent is refused as a
+    whole. Exit status: 0 all succeeded, 1 some did not or were rejected, 2 refused, 3 no usable
+    answer, 130 Ctrl-C: the command stops watching, the pairings go on.
 
     Parameters
     ----------
@@ -77,17 +77,24 @@ def batch(
     if not fits_a_header(options.idempotency_key or ""):
         tell("--idempotency-key has a character that is not allowed in a key.")
         return Exit.REFUSED
-    with spool() as aside:
+    with spool() as aside, ExitStack() as stack:
         try:
             if options.failures is not None:
                 _refuse_same(file, options.failures)
-            requests = _read(file, options, aside)
+            kind = _kind(file, options)
+            text = stack.enter_context(_opened(file))
+            source = Source(text)
+            requests = BatchFile(text, kind, aside)
             if options.failures is not None:
                 refuse_unwritable(options.failures)  # told now, not when it is needed
         except (OSError, BadFile) as error:
-            tell(f"{file} cannot be sent:", *str(error).splitlines())
-            return Exit.REFUSED
-        return run(answered(_batch(requests, options), requests.place))
+            return _unsent(file, error)
+        return run(answered(_batch(file, requests, source, options), requests.place))
+
+
+def _unsent(file: Path, error: Exception) -> Exit:
+    tell(f"{file} cannot be sent:", *str(error).splitlines())
+    return Exit.REFUSED
 
 
 def _refuse_same(file: Path, failures: Path) -> None:
@@ -99,23 +106,31 @@ def _refuse_same(file: Path, failures: Path) -> None:
         raise BadFile([f"--failures {failures} is that very file: name another one."])
 
 
-def _read(file: Path, options: Options, aside: Spool) -> BatchFile:
+def _kind(file: Path, options: Options) -> Format:
     suffix = file.suffix.removeprefix(".").lower()
     if options.format is None and suffix not in {*Format}:
         raise BadFile(["Say what it is: --format csv or --format ndjson."])
-    kind = Format(options.format or suffix)
+    return Format(options.format or suffix)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[TextIO]:
     if str(file) == "-":
         if sys.stdin is None:
             raise BadFile(["Standard input is closed."])
         with open(sys.stdin.fileno(), closefd=False, **_AS_WRITTEN) as text:
-            return BatchFile(text, kind, aside)
-    with file.open(**_AS_WRITTEN) as text:
-        return BatchFile(text, kind, aside)
+            yield text
+    else:
+        with file.open(**_AS_WRITTEN) as text:
+            yield text
 
 
-async def _batch(requests: BatchFile, options: Options) -> Exit:
+async def _batch(file: Path, requests: BatchFile, source: Source, options: Options) -> Exit:
     async with remote() as service:
-        accepted = await _sent(service, requests, options)
+        try:
+            accepted = await _sent(service, requests, source, options)
+        except BadFile as error:
+            return _unsent(file, error)
         rejected = accepted["rejected"]
         if not options.as_json:
             say(
@@ -139,9 +154,9 @@ async def _batch(requests: BatchFile, options: Options) -> Exit:
     return Exit.FAILED if rejected or unwell else Exit.OK
 
 
-async def _sent(service: Remote, requests: BatchFile, options: Options) -> Any:
+async def _sent(service: Remote, requests: BatchFile, source: Source, options: Options) -> Any:
     """The answer. A connection that is lost is no harm: the key sees to that; without an answer
-    whoever waits for it is told the key."""
+    whoever waits for it is told the key. Raises BadFile; then nothing was accepted."""
     key = options.idempotency_key
     if key is None:
         key = secrets.token_hex(16)
@@ -150,7 +165,7 @@ async def _sent(service: Remote, requests: BatchFile, options: Options) -> Any:
     await patiently(service.call, "GET", "/v1/pairings?limit=1")
 
     async def send() -> Any:
-        pieces = _pieces(requests)
+        pieces = _pieces(requests, source)
         return await service.upload(path, pieces, "application/x-ndjson", Idempotency_Key=key)
 
     with breaking_off(
@@ -160,9 +175,10 @@ async def _sent(service: Remote, requests: BatchFile, options: Options) -> Any:
         return await patiently(send)
 
 
-async def _pieces(requests: BatchFile) -> AsyncIterator[bytes]:
+async def _pieces(requests: BatchFile, source: Source) -> AsyncIterator[bytes]:
     for piece in requests.pieces():
         yield piece
+    source.complete()
 
 
 async def _followed(service: Remote, batch_id: str, options: Options) -> Any:

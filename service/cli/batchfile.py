@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import stat
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,6 +35,30 @@ class BadFile(SitepairError):
         more = len(faults) - _TOLD_FAULTS
         told = faults[:_TOLD_FAULTS] + ([f"... and {more} more"] if more > 0 else [])
         super().__init__("\n".join(told))
+
+
+class Source:
+    """What is read, and whether it is as it was when it was opened. A file that is still written to
+    may end anywhere, also in the middle of a name; a pipe was read when it is at its end."""
+
+    def __init__(self, text: TextIO) -> None:
+        """`text` stays open as long as it is asked about."""
+        self._descriptor = text.fileno()
+        self._when_opened = self._written()
+        self._is_complete = False
+
+    def complete(self) -> None:
+        """All of it is on its way. Raises BadFile if it was written to since it was opened. Once it
+        was not, what becomes of it does not matter: what is sent again is what was read."""
+        if self._written() != self._when_opened and not self._is_complete:
+            raise BadFile(
+                ["It was written to meanwhile: nothing is accepted. Send it once complete."]
+            )
+        self._is_complete = True
+
+    def _written(self) -> tuple[int, int] | None:
+        found = os.fstat(self._descriptor)
+        return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 Spool = tempfile.SpooledTemporaryFile[bytes]

@@ -86,10 +86,26 @@ class Remote:
     async def upload(
         self, path: str, content: AsyncIterator[bytes], media_type: str, **headers: str
     ) -> Any:
-        """POST `content`, however large. Raises Refused, Unreachable."""
+        """POST `content`, however large. What that raises leaves the request without an end, so
+        that nothing is done. Raises that, Refused, Unreachable."""
         timeout = aiohttp.ClientTimeout(connect=_CONNECT_S, sock_read=_UPLOAD_S)
         headers["Content_Type"] = media_type
-        return await self._answer("POST", path, headers, data=content, timeout=timeout)
+        faults: list[SitepairError] = []
+
+        async def data() -> AsyncIterator[bytes]:
+            try:
+                async for piece in content:
+                    yield piece
+            except SitepairError as fault:
+                faults.append(fault)
+                raise
+
+        try:
+            return await self._answer("POST", path, headers, data=data(), timeout=timeout)
+        except Unreachable:
+            if faults:
+                raise faults[0] from None
+            raise
 
     async def _answer(self, method: str, path: str, headers: Mapping[str, str], **how: Any) -> Any:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}

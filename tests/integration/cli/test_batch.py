@@ -70,6 +70,41 @@ async def test_lines_of_json_and_an_answer_for_programs(
     assert failures.read_text() == f"{bad}\n"
 
 
+@pytest.mark.parametrize("read_from", ["{}", "- --format csv <{}"])
+async def test_a_file_that_is_still_written_to_is_refused_as_a_whole(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path, read_from: str
+) -> None:
+    file = tmp_path / "sites.csv"
+    file.write_text("a,b\nsite-1,site-2\nsite-1,site")
+
+    def write_on(event: LogEvent) -> None:
+        match event:
+            case RequestServed(route="/v1/pairings"):  # What is asked before all of it is sent.
+                with file.open("a") as growing:
+                    growing.write("-3\n")
+
+    shell = f"exec {shlex.join(SITEPAIR)} batch {read_from.format(shlex.quote(str(file)))}"
+    with listening(write_on):
+        process = await start([shell], remote, ["sh", "-c"])
+        _, err = await process.communicate()
+    assert (process.returncode, b"cannot be sent:\nIt was written to" in err) == (2, True), err
+    assert (await registered.call("GET", "/v1/pairings")).json["items"] == []
+    assert len(err.splitlines()) == 2, err
+
+
+async def test_what_comes_through_a_pipe_is_sent_at_its_end(
+    registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
+) -> None:
+    pipe = tmp_path / "sites.csv"
+    os.mkfifo(pipe)
+    write = f"printf 'a,b\\nsite-1,site-2' >{shlex.quote(str(pipe))}"
+    writer = await start([write], {}, ["sh", "-c"])
+    ended = await sitepair("batch", str(pipe), **remote)
+    await writer.communicate()
+    assert ended.status == 0, ended
+    assert are_paired(registered.fleet, "site-1", "site-2")
+
+
 async def test_when_nothing_is_accepted_nothing_is_counted(
     registered: ServiceUnderTest, remote: dict[str, str], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import gc
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.cli.batch import batch
-from service.cli.batchfile import BatchFile, Format, spool
+from service.cli.batchfile import BatchFile, Format, Source, spool
 from service.cli.status import Exit
 
 
@@ -48,6 +49,25 @@ def test_numbers_are_plain_digits() -> None:
     with csv_of("a,b,timeoutSeconds,priority\nx,y,060,-5\n") as file:
         (item,) = map(json.loads, b"".join(file.pieces()).splitlines())
     assert (item["timeoutSeconds"], item["priority"]) == (60, -5)
+
+
+def test_what_was_all_sent_once_may_be_written_to_before_it_is_sent_again(tmp_path: Path) -> None:
+    file = tmp_path / "sites.csv"
+    file.write_text("a,b\n")
+    with file.open() as text:
+        source = Source(text)
+        source.complete()
+        file.write_text("a,b\nx,y\n")
+        source.complete()
+
+
+def test_a_pipe_was_written_to_meanwhile_and_is_complete_all_the_same(tmp_path: Path) -> None:
+    pipe = tmp_path / "sites.csv"
+    os.mkfifo(pipe)
+    with os.fdopen(os.open(pipe, os.O_RDWR)) as text:
+        source = Source(text)
+        os.utime(pipe, ns=(1, 1))
+        source.complete()
 
 
 @pytest.mark.parametrize(
