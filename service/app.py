@@ -234,6 +234,7 @@ async def _start_http(
         return None
 
     schema = SingleFlight(lambda: current_state(store.url))
+    await stack.enter_async_context(_background(schema.run()))
 
     async def objection() -> str | None:
         return await _objection(schema, workers)
@@ -297,7 +298,7 @@ async def _objection(schema: SingleFlight[SchemaState], workers: Succession | No
         state = await schema.get()
     except NotOurs:
         return "The database is another application's."
-    except StoreUnavailable:
+    except (StoreUnavailable, TimeoutError):
         return "The database does not answer."
     if state.standing is Standing.BEHIND:
         return "The database's schema is behind."

@@ -7,43 +7,63 @@ from typing import Generic, TypeVar
 Found = TypeVar("Found")
 
 _GOOD_S = 1.0
+PATIENCE_S = 2.0
+OUTDATED_S = 10.0
 
 
 class SingleFlight(Generic[Found]):
     """One look at a time, shared by all who ask while it goes on. What it found is good for
     a second, counted from its beginning; a failure is for those who waited, and is not kept.
 
-    Who asks first looks. If that one is cancelled, one of those who wait looks anew.
+    `run` looks, so that a look goes on whoever goes away. Nobody waits longer than two seconds for
+    one. It may take longer just because what is looked at is slow: who has waited for so long gets
+    what was found before, if that is no older than ten seconds.
     """
 
     def __init__(self, look: Callable[[], Awaitable[Found]]) -> None:
         self._look = look
+        self._wanted = asyncio.Event()
         self._under_way: asyncio.Future[Found] | None = None
-        self._kept: tuple[float, Found] | None = None
+        self._kept: tuple[float, float, Found] | None = None
+        """When the look began, when it ended, and what it found."""
+
+    async def run(self) -> None:
+        """Look when somebody asks. Go on until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await self._look_for_all(self._looking())
 
     async def get(self) -> Found:
-        """What was seen. Raises what the look raises."""
-        if self._kept is not None and self._kept[0] > asyncio.get_running_loop().time():
-            return self._kept[1]
-        while (looking := self._under_way) is not None:
-            await asyncio.wait([looking])
-            if not looking.cancelled():
-                return looking.result()
-        return await self._look_for_all()
+        """What was seen. Raises what the look raises; TimeoutError."""
+        clock = asyncio.get_running_loop().time
+        if self._kept is not None and clock() - self._kept[0] < _GOOD_S:
+            return self._kept[-1]
+        looking = self._looking()
+        await asyncio.wait([looking], timeout=PATIENCE_S)
+        if looking.done() and not looking.cancelled():
+            return looking.result()
+        if self._kept is not None and clock() - self._kept[1] < OUTDATED_S:
+            return self._kept[-1]
+        raise TimeoutError
 
-    async def _look_for_all(self) -> Found:
-        loop = asyncio.get_running_loop()
-        good_until = loop.time() + _GOOD_S
-        looking = self._under_way = loop.create_future()
+    def _looking(self) -> asyncio.Future[Found]:
+        if self._under_way is None:
+            self._under_way = asyncio.get_running_loop().create_future()
+            self._wanted.set()
+        return self._under_way
+
+    async def _look_for_all(self, looking: asyncio.Future[Found]) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             found = await self._look()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised by those who wait
+            self._kept = None
             looking.set_exception(error)
-            raise
         else:
+            self._kept = (began, clock(), found)
             looking.set_result(found)
-            self._kept = (good_until, found)
-            return found
         finally:
             self._under_way = None
             looking.cancel()  # Once it is done, that only says that a failure may go unheard.

@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from service.concurrency.singleflight import SingleFlight
+from service.concurrency.singleflight import OUTDATED_S, PATIENCE_S, SingleFlight
 from service.domain.errors import StoreUnavailable
 from tests.support.virtual_time import now, run
 
@@ -18,21 +20,32 @@ class Counted:
     def __init__(self) -> None:
         self.began: list[float] = []
         self.is_down = False
+        self.takes_s = LOOK_S
 
     async def __call__(self) -> int:
         self.began.append(now())
         seen = len(self.began)
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(self.takes_s)
         if self.is_down:
             raise StoreUnavailable("down")
         return seen
 
 
+@asynccontextmanager
+async def sharing(look: Counted) -> AsyncIterator[SingleFlight[int]]:
+    """The look, and who does it."""
+    shared = SingleFlight(look)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(shared.run())
+        yield shared
+        running.cancel()
+
+
 def test_all_who_ask_at_once_share_a_look() -> None:
     async def story() -> None:
-        shared = SingleFlight(Counted())
-        assert await asyncio.gather(*[shared.get() for _ in range(150)]) == [1] * 150
-        assert now() == pytest.approx(LOOK_S)
+        async with sharing(Counted()) as shared:
+            assert await asyncio.gather(*[shared.get() for _ in range(150)]) == [1] * 150
+            assert now() == pytest.approx(LOOK_S)
 
     run(story())
 
@@ -40,12 +53,12 @@ def test_all_who_ask_at_once_share_a_look() -> None:
 def test_what_was_found_is_good_for_a_second_since_the_look_began() -> None:
     async def story() -> None:
         look = Counted()
-        shared = SingleFlight(look)
-        while now() < 10:
-            asked = now()
-            found = await shared.get()
-            assert asked - look.began[found - 1] < 1.0
-            await asyncio.sleep(0.05)
+        async with sharing(look) as shared:
+            while now() < 10:
+                asked = now()
+                found = await shared.get()
+                assert asked - look.began[found - 1] < 1.0
+                await asyncio.sleep(0.05)
         assert len(look.began) <= 10
 
     run(story())
@@ -55,27 +68,30 @@ def test_a_failure_is_shared_and_not_kept() -> None:
     async def story() -> None:
         look = Counted()
         look.is_down = True
-        shared = SingleFlight(look)
-        asking = [shared.get() for _ in range(3)]
-        failures = await asyncio.gather(*asking, return_exceptions=True)
-        assert [type(each) for each in failures] == [StoreUnavailable] * 3
-        assert len(look.began) == 1
-        look.is_down = False
-        assert await shared.get() == 2
+        async with sharing(look) as shared:
+            asking = [shared.get() for _ in range(3)]
+            failures = await asyncio.gather(*asking, return_exceptions=True)
+            assert [type(each) for each in failures] == [StoreUnavailable] * 3
+            assert len(look.began) == 1
+            look.is_down = False
+            assert await shared.get() == 2
 
     run(story())
 
 
-def test_a_failure_that_nobody_else_waits_for_is_told_once() -> None:
+def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_about() -> None:
     unheard: list[object] = []
 
     async def story() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
         look = Counted()
         look.is_down = True
-        with pytest.raises(StoreUnavailable):
-            await SingleFlight(look).get()
-        gc.collect()
+        async with sharing(look) as shared:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S / 2):
+                    await shared.get()
+            await asyncio.sleep(LOOK_S)
+            gc.collect()
 
     run(story())
     assert unheard == []
@@ -84,11 +100,85 @@ def test_a_failure_that_nobody_else_waits_for_is_told_once() -> None:
 @pytest.mark.parametrize("who", [0, 1])
 def test_who_is_cancelled_harms_nobody_else(who: int) -> None:
     async def story() -> None:
-        shared = SingleFlight(Counted())
-        async with asyncio.TaskGroup() as tasks:
+        async with sharing(Counted()) as shared, asyncio.TaskGroup() as tasks:
             asking = [tasks.create_task(shared.get()) for _ in range(3)]
             await asyncio.sleep(LOOK_S / 2)
             asking.pop(who).cancel()
-        assert {each.result() for each in asking} == {2 if who == 0 else 1}
+        assert {each.result() for each in asking} == {1}
+
+    run(story())
+
+
+def test_who_asks_for_what_does_not_answer_is_told_so_soon_and_nobody_looks_twice() -> None:
+    async def story() -> None:
+        look = Counted()
+        look.takes_s = 25.0
+        async with sharing(look) as shared:
+            while now() < 20:
+                asked = now()
+                with pytest.raises(TimeoutError):
+                    await shared.get()
+                assert now() - asked == pytest.approx(PATIENCE_S)
+        assert len(look.began) == 1
+
+    run(story())
+
+
+def test_what_is_merely_slow_is_known_from_the_look_before() -> None:
+    async def story() -> None:
+        look = Counted()
+        async with sharing(look) as shared:
+            assert await shared.get() == 1
+            look.takes_s = PATIENCE_S * 4
+            found = []
+            while now() < 100:
+                await asyncio.sleep(5.0)
+                asked = now()
+                found.append(await shared.get())
+                assert now() - asked <= PATIENCE_S + 0.001
+            assert found == sorted(found)
+            assert found[-1] >= 5
+
+    run(story())
+
+
+def test_what_was_found_before_does_not_speak_for_long_for_what_does_not_answer() -> None:
+    async def story() -> None:
+        look = Counted()
+        async with sharing(look) as shared:
+            await shared.get()
+            look.takes_s = 25.0
+            await asyncio.sleep(OUTDATED_S - PATIENCE_S - 0.1)
+            assert await shared.get() == 1
+            with pytest.raises(TimeoutError):
+                await shared.get()
+
+    run(story())
+
+
+def test_nor_once_a_look_has_failed() -> None:
+    async def story() -> None:
+        look = Counted()
+        async with sharing(look) as shared:
+            await shared.get()
+            await asyncio.sleep(1.0)
+            look.is_down = True
+            with pytest.raises(StoreUnavailable):
+                await shared.get()
+            look.takes_s = 25.0
+            with pytest.raises(TimeoutError):
+                await shared.get()
+
+    run(story())
+
+
+def test_who_waits_when_nobody_looks_any_more_is_told_at_once() -> None:
+    async def story() -> None:
+        async with sharing(Counted()) as shared:
+            asking = asyncio.ensure_future(shared.get())
+            await asyncio.sleep(LOOK_S / 2)
+        with pytest.raises(TimeoutError):
+            await asking
+        assert now() == pytest.approx(LOOK_S / 2)
 
     run(story())
