@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 DEFAULTS = Options(appliances=320, pairings=50_000)
-_EMPTY = "truncate pairing, side, event, batch, batch_tally, idempotency; vacuum; checkpoint"
+_EMPTY = "truncate pairing, side, event, batch cascade; vacuum; checkpoint"
 Couple = tuple[str, str]
 
 

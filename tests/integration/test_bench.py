@@ -1,6 +1,6 @@
 """The bench measures what it says, in the smallest size: so that it does not rot."""
 
-from bench import throughput
+from bench import batches, throughput
 from bench.options import Options
 
 
@@ -17,3 +17,8 @@ async def test_both_sides_are_measured_end_to_end() -> None:
     assert min(calls.ours, calls.other) >= 4
     assert figures["commits per pairing"].ours > 0
     assert figures["CPU ms per pairing, PostgreSQL"].ours > 0
+
+
+async def test_rounds_of_batches_find_the_tables_empty_each_time() -> None:
+    rows = await batches.measure(Options(rounds=2, appliances=4, pairings=6))
+    assert [row.ours > 0 for row in rows] == [True, True]
