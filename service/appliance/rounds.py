@@ -164,16 +164,18 @@ class TaskRounds:
     async def _is_any_due(self) -> bool:
         """Wait until a look is due to somebody; False if nobody waits any more."""
         clock = asyncio.get_running_loop().time
-        self._forget_unwanted()
-        while self._watches and (due := self._due()) > clock():
-            self._sleeps_until = due
-            self._nudge.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(due):
-                    await self._nudge.wait()
+        while self._watches:
+            while self._watches and (due := self._due()) > clock():
+                self._sleeps_until = due
+                self._nudge.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(due):
+                        await self._nudge.wait()
+            self._sleeps_until = 0.0
             self._forget_unwanted()
-        self._sleeps_until = 0.0
-        return bool(self._watches)
+            if self._watches and self._due() <= clock():
+                return True
+        return False
 
     def _expire(self, now: float) -> float:
         """Turn away who has waited long enough; when the next one has."""
