@@ -29,9 +29,10 @@ class PiecewiseResponse:
         self._response.content_type = "application/json"
 
     async def send(self, field: str, arrays: AsyncIterator[bytes]) -> web.StreamResponse:
-        """Send it, with all of `arrays`, none of which is empty, as one list in `field`. Raises
-        what comes instead of an array: the response is cut short then, unless it was the first."""
-        array = await anext(arrays)
+        """Send it, with all of `arrays`, as one list in `field`; none of them is empty, but there
+        may be none. Raises what comes instead of an array: the response is cut short then, unless
+        it was the first."""
+        array = await anext(arrays, b"[]")
         mark(self._response, operation_id())
         try:
             await self._response.prepare(self._request)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from sqlalchemy import text
 
 from service.domain.batch import Rejection
-from service.domain.errors import LISTED_REJECTIONS
+from service.domain.errors import LISTED_REJECTIONS, StoreUnavailable
 from service.domain.ids import BatchId
 from service.store.database import Database
 from service.store.rows import to_json
@@ -17,13 +17,18 @@ from service.store.rows import to_json
 PIECE = 256 * 1024
 """Bytes that are a piece, or a little more. Less than that is stored with the batch itself."""
 
+# No row at all if the batch is gone: what was told of it by then is not the whole.
 _NEXT = text(
     """
-    select place, convert_to(cast(items as text), 'UTF8') as items
-    from batch_rejection
-    where batch = :batch and place > :place
-    order by place
-    limit 1
+    select piece.place, convert_to(cast(piece.items as text), 'UTF8') as items
+    from batch as b
+    left join lateral (
+      select r.place, r.items from batch_rejection as r
+      where r.batch = b.id and r.place > :place
+      order by r.place
+      limit 1
+    ) as piece on true
+    where b.id = :batch
     """
 )
 
@@ -71,9 +76,13 @@ class Rejections:
 
 
 async def stored_pieces(database: Database, batch: BatchId) -> AsyncIterator[bytes]:
-    """The pieces of a batch in their order, each a JSON array. Raises StoreUnavailable."""
+    """The pieces of a batch in their order, each a JSON array. Raises StoreUnavailable, also when
+    the batch is removed meanwhile."""
     place = 0
     while rows := await database.run(_NEXT, {"batch": batch, "place": place}):
         [row] = rows
+        if row.place is None:
+            return
         place = row.place
         yield row.items
+    raise StoreUnavailable("the batch was removed meanwhile")

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from service.domain.batch import Rejection
-from service.domain.errors import LISTED_REJECTIONS, BatchRejected
+from service.domain.errors import LISTED_REJECTIONS, BatchRejected, StoreUnavailable
 from service.store.batchrecord import BatchAcceptance
 from service.store.bulk import CHUNK, BulkIntake, Item, Unacceptable
 from service.store.database import Database
@@ -44,6 +44,17 @@ async def test_what_was_rejected_and_is_long_is_told_in_pieces_and_told_again(
         if isinstance(each, Unacceptable)
     ]
     assert await told(database, first) == await told(database, again) == expected
+
+
+async def test_what_is_left_of_a_batch_that_is_removed_meanwhile_is_not_told_as_the_whole(
+    database: Database, sql: "Connection"
+) -> None:
+    batch = await taken_in(database, UNFIT)
+    pieces = BulkIntake(database, now).rejected(batch.id)
+    await anext(pieces)
+    await sql.execute("delete from batch")
+    with pytest.raises(StoreUnavailable):
+        await anext(pieces)
 
 
 async def test_of_a_batch_that_is_to_be_whole_nothing_is_written_however_much_is_rejected(

@@ -62,6 +62,15 @@ async def test_a_database_that_goes_away_before_it_is_told_takes_nothing_back(
     assert again.json == first.json
 
 
+async def test_what_is_not_known_any_more_is_not_told(served: Served, database_url: str) -> None:
+    first = await ask(served, BODY, Idempotency_Key="k")
+    sql = await asyncpg.connect(database_url)
+    await sql.execute("delete from batch_rejection")  # As the downgrade of the schema does.
+    await sql.close(timeout=10)
+    again = await ask(served, BODY, Idempotency_Key="k")
+    assert (again.status, again.json) == (202, first.json | {"rejected": []})
+
+
 async def test_nobody_takes_a_part_of_it_for_the_whole() -> None:
     async def arrays() -> AsyncIterator[bytes]:
         yield b'[{"index":0}]'
