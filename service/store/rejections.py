@@ -15,7 +15,8 @@ from service.store.database import Database
 from service.store.rows import to_json
 
 PIECE = 256 * 1024
-"""Bytes that are a piece, or a little more. Less than that is stored with the batch itself."""
+"""So many bytes are a piece, with what else comes in the same lot. Fewer in all are stored with the
+batch itself."""
 
 # No row at all if the batch is gone: what was told of it by then is not the whole.
 _NEXT = text(
