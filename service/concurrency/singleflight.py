@@ -6,9 +6,9 @@ from typing import Generic, TypeVar
 
 Found = TypeVar("Found")
 
-_GOOD_S = 1.0
+GOOD_S = 1.0
 PATIENCE_S = 2.0
-OUTDATED_S = 10.0
+SLOW_S = 10.0
 
 
 class SingleFlight(Generic[Found]):
@@ -16,16 +16,18 @@ class SingleFlight(Generic[Found]):
     a second, counted from its beginning; a failure is for those who waited, and is not kept.
 
     `run` looks, so that a look goes on whoever goes away. Nobody waits longer than two seconds for
-    one. It may take longer just because what is looked at is slow: who has waited for so long gets
-    what was found before, if that is no older than ten seconds.
+    one. It may take longer just because what is looked at is slow: until a look has taken ten
+    seconds, what was found by the one before speaks for it, unless that failed.
     """
 
     def __init__(self, look: Callable[[], Awaitable[Found]]) -> None:
         self._look = look
         self._wanted = asyncio.Event()
         self._under_way: asyncio.Future[Found] | None = None
-        self._kept: tuple[float, float, Found] | None = None
-        """When the look began, when it ended, and what it found."""
+        self._began = 0.0
+        """When the last look began (loop time), under way or not."""
+        self._kept: tuple[float, Found] | None = None
+        """When the last one that is over began, and what it found."""
 
     async def run(self) -> None:
         """Look when somebody asks. Go on until cancelled."""
@@ -37,14 +39,14 @@ class SingleFlight(Generic[Found]):
     async def get(self) -> Found:
         """What was seen. Raises what the look raises; TimeoutError."""
         clock = asyncio.get_running_loop().time
-        if self._kept is not None and clock() - self._kept[0] < _GOOD_S:
-            return self._kept[-1]
+        if self._kept is not None and clock() - self._kept[0] < GOOD_S:
+            return self._kept[1]
         looking = self._looking()
         await asyncio.wait([looking], timeout=PATIENCE_S)
         if looking.done() and not looking.cancelled():
             return looking.result()
-        if self._kept is not None and clock() - self._kept[1] < OUTDATED_S:
-            return self._kept[-1]
+        if self._kept is not None and clock() - self._began < SLOW_S:
+            return self._kept[1]
         raise TimeoutError
 
     def _looking(self) -> asyncio.Future[Found]:
@@ -54,15 +56,14 @@ class SingleFlight(Generic[Found]):
         return self._under_way
 
     async def _look_for_all(self, looking: asyncio.Future[Found]) -> None:
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        self._began = asyncio.get_running_loop().time()
         try:
             found = await self._look()
         except Exception as error:  # noqa: BLE001 - raised by those who wait
             self._kept = None
             looking.set_exception(error)
         else:
-            self._kept = (began, clock(), found)
+            self._kept = (self._began, found)
             looking.set_result(found)
         finally:
             self._under_way = None

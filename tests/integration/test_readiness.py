@@ -56,7 +56,7 @@ async def test_a_database_that_hangs_is_told_before_it_is_given_up(
     settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(singleflight, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(singleflight, "OUTDATED_S", 0.0)
+    monkeypatch.setattr(singleflight, "SLOW_S", 0.0)
     with tempfile.TemporaryDirectory(prefix="readiness-") as directory:
         answer = await refused_in_silence(settings, database_url, Path(directory))
     assert answer.json["detail"] == "The database does not answer."
