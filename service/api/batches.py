@@ -56,7 +56,7 @@ async def get_batch(request: web.Request) -> web.Response:
 async def cancel_batch(request: web.Request) -> web.Response:
     """Promise that all its pairings come to their end, and that what they did is undone."""
     (await validation.read(request)).insist()
-    batch = await request.app[PARTS].batches.cancel(_id(request), author_of(request))
+    batch = await request.app[PARTS].cancels.request_batch(_id(request), author_of(request))
     headers = _leading_to(batch.id)
     return responses.respond(responses.batch(batch), status=202, headers=headers)
 

@@ -30,7 +30,7 @@ from service.store.bulkrows import EVENT, PAIRING, REJECTION, SIDE, Candidate, C
 from service.store.database import ANSWER_TIMEOUT_S, Database, Filling
 from service.store.errors import UNIQUE_VIOLATION, RolledBack, sqlstate
 from service.store.intake import IdempotencyKey, PairingRequest
-from service.store.patience import Patience
+from service.store.patience import CALLERS_S, Patience
 from service.store.rejections import Rejections, stored_pieces
 from service.store.statements import statement
 
@@ -40,7 +40,6 @@ make everybody's snapshots slow."""
 _BREATH = 50
 """After so many items made, everybody else of this process gets a turn; at once after one that is
 refused, for to find its faults takes a thousand times as long."""
-_PATIENCE_S = 5.0
 _SILENCE_S = ANSWER_TIMEOUT_S
 """How long the database may take for the next step of a batch, of which there are many."""
 _AT_ONCE = 2
@@ -78,7 +77,7 @@ class BulkIntake:
     """Accepts batches."""
 
     def __init__(
-        self, database: Database, clock: Callable[[], int], *, patience_s: float = _PATIENCE_S
+        self, database: Database, clock: Callable[[], int], *, patience_s: float = CALLERS_S
     ) -> None:
         """`clock` gives the time in ms. For `patience_s` after trouble began a batch is looked
         for, and written again if it is not there."""

@@ -36,12 +36,9 @@ from service.store.errors import (
 )
 from service.store.group import GroupCommit
 from service.store.pairings import as_accepted
-from service.store.patience import Patience
+from service.store.patience import CALLERS_S, Patience
 from service.store.rows import line_of, to_text
 from service.store.statements import statement
-
-PATIENCE_S = 5.0
-"""Callers wait that long."""
 
 LOCK_S = 0.2
 """How long a group waits for what another transaction is about to take: so long nobody else's
@@ -108,7 +105,7 @@ class Intake:
     some of them want."""
 
     def __init__(
-        self, database: Database, clock: Callable[[], int], *, patience_s: float = PATIENCE_S
+        self, database: Database, clock: Callable[[], int], *, patience_s: float = CALLERS_S
     ) -> None:
         """`clock` gives the time in ms. For `patience_s` after trouble began the intake looks for
         what became of a group, and asks for the rest again, before it tells the callers."""

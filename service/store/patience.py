@@ -12,6 +12,10 @@ from service.observe.events import StoreTroubled
 from service.observe.logging import emit
 from service.store.errors import Locked, RolledBack
 
+CALLERS_S = 5.0
+"""How long callers, who wait for an answer, are kept waiting for what the database could not be
+asked."""
+
 TRIES = 5
 """How often the database may undo something to help somebody else, without a pause in between."""
 

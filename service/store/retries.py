@@ -21,10 +21,9 @@ from service.domain.pairing import ROLLBACK_S, Pairing, PairingState
 from service.store.database import ANSWER_TIMEOUT_S, Database
 from service.store.errors import UNIQUE_VIOLATION, following, sqlstate, translated
 from service.store.folds import folded, parameters
-from service.store.intake import PATIENCE_S
 from service.store.journal import Journal
 from service.store.pairings import Pairings, active, succeeded_since
-from service.store.patience import Patience
+from service.store.patience import CALLERS_S, Patience
 from service.store.statements import statement
 from service.store.tables import appliance
 
@@ -38,7 +37,7 @@ class Retries:
         self._journal = journal
         self._pairings = Pairings(database)
         self._clock = clock
-        self._patience = Patience("trying a pairing again", PATIENCE_S)
+        self._patience = Patience("trying a pairing again", CALLERS_S)
 
     async def retry(self, pairing_id: PairingId, author: Author) -> Pairing:
         """Have it tried again: what is left of its rollback, else all of it. It is due when this

@@ -11,7 +11,7 @@ from service.domain.advance import Change, advance
 from service.domain.events import PairingStarted
 from service.domain.ids import BatchId, PairingId
 from service.domain.pairing import ChainPosition, PairingState
-from service.store.batches import Batches
+from service.store.cancels import Cancels
 from service.store.database import Database
 from service.store.journal import Journal
 from tests.integration.store.values import AUTHOR, running
@@ -71,7 +71,7 @@ async def test_the_journal_and_a_cancel_of_its_batch_do_not_wait_for_each_other(
         for pairing_id in CHANGED:
             tasks.create_task(journal.append(begun(pairing_id)))
         await until_blocked(sql)
-        tasks.create_task(Batches(database).cancel(BatchId(batch), AUTHOR))
+        tasks.create_task(Cancels(database).request_batch(BatchId(batch), AUTHOR))
         await until_blocked(sql, 2)
     assert journal.figures.repeats == 0
 
@@ -87,7 +87,7 @@ async def test_a_cancel_that_the_database_undid_for_somebody_else_is_asked_again
     lock = "select from pairing where id = $1 for update"
     async with asyncio.TaskGroup() as tasks, sql.transaction():
         await sql.execute(lock, LAST)
-        tasks.create_task(Batches(database).cancel(BatchId(batch), AUTHOR))
+        tasks.create_task(Cancels(database).request_batch(BatchId(batch), AUTHOR))
         await until_blocked(sql)
         await sql.execute(lock, FIRST)
     assert await sql.fetchval("select count(*) from pairing where cancel_user is not null") == 2

@@ -15,7 +15,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from service.domain.ids import OperationId, PairingId, WorkerId
 from service.domain.pairing import ChainPosition, Operation, Pairing, PairingState, Side
 from service.store.batches import one as one_batch
-from service.store.batches import unwanted
+from service.store.cancels import unwanted
 from service.store.claims import to_cancel
 from service.store.database import Database
 from service.store.folds import folded
@@ -426,7 +426,7 @@ async def test_canceling_a_piece_of_a_batch_that_nobody_has_counted_costs_the_pi
         await connection.execute(BACKLOG.replace("500", "5000"), timeout=60)
         ids = [row["id"] for row in await connection.fetch("select id from pairing limit 100")]
         wish: dict[str, object] = {"ids": sorted(ids), "user": "u", "operation_id": "x"}
-        plan = await plan_of(connection, statement("cancel_batch"), wish)
+        plan = await plan_of(connection, statement("cancel"), wish)
         await connection.close(timeout=10)
     assert plan.indexes == {"pk_pairing"}
     assert plan.most_rows <= 100

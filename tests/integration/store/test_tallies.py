@@ -15,6 +15,7 @@ from service.domain.events import CancelRequested, PairingCanceled, PairingStart
 from service.domain.ids import BatchId, OperationId
 from service.domain.pairing import Pairing, PairingState
 from service.store.batches import Batches
+from service.store.cancels import Cancels
 from service.store.database import Database
 from service.store.folds import folded, parameters
 from service.store.journal import Journal
@@ -203,7 +204,7 @@ class Play:
 async def test_canceling_goes_through_a_batch_in_pieces(
     database: Database, sql: "Connection", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.store.batches.CANCELED_AT_ONCE", 2)
+    monkeypatch.setattr("service.store.cancels.AT_ONCE", 2)
     batch = await mesh(database, "a", "b", "c", "d")
     await accepted(database, ("x", "y"))
     held = [each.pairing for each in await claim(database, 2)]
@@ -214,7 +215,7 @@ async def test_canceling_goes_through_a_batch_in_pieces(
         "(select id from pairing where batch is not null order by id desc limit 1)"
     )
     for _ in range(2):
-        await Batches(database).cancel(batch, AUTHOR)
+        await Cancels(database).request_batch(batch, AUTHOR)
         rows = await sql.fetch(
             "select count(*) filter (where cancel_user = 'tester') as wished, count(*) as all,"
             " count(waits_for) as waiting from pairing where batch = $1",

@@ -1,8 +1,7 @@
--- Notes that these pairings of a batch, sorted by id, are not wanted any more.
+-- Notes that these pairings are not wanted any more.
 --
--- Why it is right: each wish is what it is for a single pairing (cancels.py): it is noted beside the
--- pairing, and who drives it takes it into the chain. Whoever asks again, or when one is over,
--- changes nothing. A pairing that is set aside becomes due.
+-- Why it is right: a wish is noted beside the pairing, and who drives it takes it into the chain.
+-- Whoever asks again, or when one is over, changes nothing. A pairing that is set aside becomes due.
 --
 -- Locks: the rows noted, in the order of their ids, as the journal locks them.
 -- Lives on: pk_pairing.
