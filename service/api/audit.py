@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 
 from aiohttp import web
 
@@ -12,7 +11,7 @@ from service.api.paging import Cursors, ForeignCursor
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
 from service.api.streaming import EventStream, ServerSentEvent
 from service.api.validation import Asked
-from service.api.waiting import LOOK_S, PAUSE_S
+from service.api.waiting import LOOK_S, PAUSE_S, first
 from service.domain.errors import StoreUnavailable
 from service.observe.events import RequestCrashed, StoreTroubled
 from service.observe.logging import emit
@@ -71,13 +70,7 @@ async def _follow(
             after = found[-1].place
         if len(found) < _PAGE:
             await asyncio.sleep(PAUSE_S)
-            await _rung(ring)
-
-
-async def _rung(ring: asyncio.Event) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LOOK_S):
-            await ring.wait()
+            await first(ring, within_s=LOOK_S)
 
 
 async def _insisted(request: web.Request, wanted: Asked) -> Place | None:

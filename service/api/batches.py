@@ -87,9 +87,8 @@ async def _when_over(
         if batch.is_over or left_s <= 0 or stopping.is_set():
             return batch
         pause_s = min(left_s, PAUSE_S)
-        await first(asyncio.sleep(pause_s), stopping.wait())
-        look_s = min(left_s - pause_s, LOOK_S)
-        await first(ring.wait(), asyncio.sleep(look_s), stopping.wait())
+        await first(stopping, within_s=pause_s)
+        await first(ring, stopping, within_s=min(left_s - pause_s, LOOK_S))
 
 
 def _leading_to(batch_id: BatchId) -> dict[str, str]:

@@ -97,12 +97,12 @@ async def _when_over(
     now = asyncio.get_running_loop().time
     deadline = now() + timeout_s
     while True:
-        with parts.over.expect(pairing_id) as waiter:
+        with parts.over.expect(pairing_id) as over:
             pairing = await parts.pairings.get(pairing_id)
             left_s = deadline - now()
             if pairing.is_over or left_s <= 0 or stopping.is_set():
                 return pairing
-            await first(waiter.wait(min(left_s, _LOOK_S)), stopping.wait())
+            await first(over, stopping, within_s=min(left_s, _LOOK_S))
 
 
 def _unknown(pairing: PairingRequest, error: UnknownAppliance) -> UnknownAppliances:

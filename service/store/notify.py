@@ -72,58 +72,40 @@ class Bell:
         self._next = asyncio.Event()
 
 
-class Waiter:
-    """Somebody who wants to know when a pairing is over."""
-
-    def __init__(self) -> None:
-        self._told = asyncio.Event()
-
-    async def wait(self, timeout_s: float) -> None:
-        """Return when it was announced since `expect` was entered, or after `timeout_s`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._told.wait()
-
-    def tell(self) -> None:
-        """It is over, or may be."""
-        self._told.set()
-
-
 class Announcements:
     """Who waits for the end of which pairing.
 
     Nothing is missed by whoever expects first and reads then::
 
-        with announcements.expect(pairing_id) as waiter:
+        with announcements.expect(pairing_id) as over:
             pairing = await pairings.get(pairing_id)
             if not pairing.is_over:
-                await waiter.wait(timeout_s)
-                pairing = await pairings.get(pairing_id)
+                await over.wait()
     """
 
     def __init__(self) -> None:
-        self._waiters: defaultdict[UUID, set[Waiter]] = defaultdict(set)
+        self._expected: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
 
     @contextmanager
-    def expect(self, pairing_id: PairingId) -> Iterator[Waiter]:
-        """Within, announcements of the pairing's end are kept for the waiter."""
-        waiter = Waiter()
-        self._waiters[pairing_id].add(waiter)
+    def expect(self, pairing_id: PairingId) -> Iterator[asyncio.Event]:
+        """What is set when the pairing is over, or may be; it is heard of within the block only."""
+        over = asyncio.Event()
+        self._expected[pairing_id].add(over)
         try:
-            yield waiter
+            yield over
         finally:
-            self._waiters[pairing_id].discard(waiter)
-            if not self._waiters[pairing_id]:
-                del self._waiters[pairing_id]
+            self._expected[pairing_id].discard(over)
+            if not self._expected[pairing_id]:
+                del self._expected[pairing_id]
 
     def announce(self, pairing_id: UUID) -> None:
         """The pairing is over."""
-        for waiter in self._waiters.get(pairing_id, ()):
-            waiter.tell()
+        for over in self._expected.get(pairing_id, ()):
+            over.set()
 
     def announce_all(self) -> None:
         """Any of them may be over."""
-        for pairing_id in self._waiters:
+        for pairing_id in self._expected:
             self.announce(pairing_id)
 
 

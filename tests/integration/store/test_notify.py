@@ -94,9 +94,9 @@ async def told_so_far(database: Database, listener: Listener) -> None:
     """Return when all that was told until now has been heard: notifications keep their order."""
     mark = PairingId(UUID(int=1))
     tell = text("select pg_notify('sitepair_over', :mark)")
-    with listener.over.expect(mark) as waiter:
+    with listener.over.expect(mark) as over:
         await database.run(tell, {"mark": str(mark)})
-        await waiter.wait(NEVER_S)
+        await over.wait()
 
 
 async def test_what_is_handed_back_or_released_wakes_a_worker(
@@ -142,14 +142,13 @@ async def test_whoever_expected_an_end_is_told_of_it_and_nobody_else(
 ) -> None:
     ended, other = await claimed(database, ("a", "b"), ("a", "c"))
     async with listening(database_url) as listener, journal_on(database) as journal:
-        with listener.over.expect(ended.id) as waiter, listener.over.expect(other.id) as patient:
+        with listener.over.expect(ended.id) as over, listener.over.expect(other.id) as patient:
             async with woken_within():
                 await journal.append(started(other))
                 await journal.append(failed(ended))
-                await waiter.wait(NEVER_S)
+                await over.wait()
             await told_so_far(database, listener)
-            await patient.wait(0)
-            assert not patient._told.is_set()
+            assert not patient.is_set()
 
 
 async def test_more_ends_than_fit_into_one_message_are_all_told(
@@ -160,12 +159,12 @@ async def test_more_ends_than_fit_into_one_message_are_all_told(
     pairings = await claimed(database, *couples)
     async with listening(database_url) as listener, journal_on(database) as journal:
         with ExitStack() as expecting:
-            waiters = [
+            expected = [
                 expecting.enter_context(listener.over.expect(pairing.id)) for pairing in pairings
             ]
             async with woken_within(), asyncio.TaskGroup() as tasks:
-                for waiter in waiters:
-                    tasks.create_task(waiter.wait(NEVER_S))
+                for over in expected:
+                    tasks.create_task(over.wait())
                 for pairing in pairings:
                     tasks.create_task(journal.append(failed(pairing)))
 
@@ -175,10 +174,10 @@ async def test_a_cut_connection_is_replaced_and_wakes_everybody(
 ) -> None:
     [pairing] = await accepted(database, ("a", "b"))
     async with listening(database_url) as listener:
-        with listener.over.expect(pairing.id) as waiter:
+        with listener.over.expect(pairing.id) as over:
             async with woken_within():
                 await cut(sql)
-                await waiter.wait(NEVER_S)
+                await over.wait()
                 await listener.due.wait(NEVER_S)
         async with woken_within():
             await register(database, "c")
@@ -226,7 +225,7 @@ async def test_nothing_is_kept_of_those_who_have_left() -> None:
     pairing_id = PairingId(UUID(int=3))
     with announcements.expect(pairing_id), announcements.expect(pairing_id):
         announcements.announce(pairing_id)
-    assert announcements._waiters == {}
+    assert announcements._expected == {}
 
 
 async def test_who_listens_is_not_sent_away_for_saying_nothing(

@@ -25,7 +25,7 @@ from service.observe.logging import listening
 from service.observe.metrics import Metrics
 from service.resources import resource
 from service.store.migrate import upgrade
-from service.store.notify import Announcements, Waiter
+from service.store.notify import Announcements
 from tests.support.contract import ContractClient, contract_client
 from tests.support.database import database_like
 from tests.support.logs import captured_logs
@@ -68,10 +68,10 @@ class WatchedAnnouncements(Announcements):
         self.expected: defaultdict[UUID, asyncio.Event] = defaultdict(asyncio.Event)
 
     @contextmanager
-    def expect(self, pairing_id: PairingId) -> Iterator[Waiter]:
-        with super().expect(pairing_id) as waiter:
+    def expect(self, pairing_id: PairingId) -> Iterator[asyncio.Event]:
+        with super().expect(pairing_id) as over:
             self.expected[pairing_id].set()
-            yield waiter
+            yield over
 
 
 @dataclass(slots=True)
