@@ -99,19 +99,16 @@ UNREADABLE = Problem(
 )
 """What to answer when the bytes were no HTTP."""
 
-_HTTP = {
-    404: Problem(404, "NotFound", "Not found", str(r.UnknownPath())),
-    405: Problem(405, "MethodNotAllowed", "Method not allowed", "See Allow for the methods."),
-}
+_NOT_ALLOWED = Problem(405, "MethodNotAllowed", "Method not allowed", "See Allow for the methods.")
 
 
 def problem_of(error: Exception) -> Problem:
     """What to answer when `error` ended a request; a defect (500) if it was none of ours."""
     match error:
         case web.HTTPMethodNotAllowed(headers=headers):
-            return replace(_HTTP[405], headers={"Allow": headers["Allow"]})
+            return replace(_NOT_ALLOWED, headers={"Allow": headers["Allow"]})
         case web.HTTPNotFound():
-            return _HTTP[404]
+            return _of_request(r.UnknownPath())
         case e.StoreUnavailable():
             is_undone = isinstance(error, RolledBack) and not error.in_doubt
             return _UNDONE if is_undone else _STORE
@@ -126,7 +123,7 @@ def problem_of(error: Exception) -> Problem:
 def codes() -> frozenset[str]:
     """Every code that a problem may have."""
     named = {kind.code or error.__name__ for error, kind in _KINDS.items()}
-    others = {problem.code for problem in (_STORE, _SEALED, _DEFECT, UNREADABLE, *_HTTP.values())}
+    others = {problem.code for problem in (_STORE, _SEALED, _DEFECT, UNREADABLE, _NOT_ALLOWED)}
     return frozenset(named | others | {str(kind.code) for kind in (_PARAMETERS, _BODY)})
 
 
