@@ -5,11 +5,8 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from service.api import requests, responses, validation
-from service.api.faults import Fault
 from service.api.middleware import author_of
-from service.api.paging import ForeignCursor
 from service.api.parts import CURSORS, PARTS, ApiParts
-from service.api.validation import Asked
 from service.domain.errors import UnknownAppliance
 from service.domain.ids import ApplianceName, is_appliance_name
 from service.domain.registration import ApplianceHealth, Registration
@@ -45,8 +42,9 @@ async def list_appliances(request: web.Request) -> web.Response:
     """One page, by name."""
     wanted = await validation.read(request)
     limit = requests.limit_of(wanted, MOST)
-    after = _insisted(request, wanted)
     parts, cursors = request.app[PARTS], request.app[CURSORS]
+    after = requests.behind(wanted, "cursor", cursors.appliance, "was not given by this list")
+    wanted.insist()
     # One more than asked for tells whether there is another page.
     found = await parts.appliances.page(limit + 1, after)
     page = found[:limit]
@@ -77,18 +75,6 @@ async def _shown(parts: ApiParts, registered: Sequence[Registration]) -> list[re
     # One that was removed meanwhile is shown as it was, of whom nothing is known.
     nothing = ApplianceHealth()
     return [responses.appliance(each, health.get(each.spec.name, nothing)) for each in registered]
-
-
-def _insisted(request: web.Request, wanted: Asked) -> ApplianceName | None:
-    """Behind which one the page begins, if nothing is wrong."""
-    after, cursor = None, wanted.parameters.get("cursor")
-    if cursor is not None:
-        try:
-            after = request.app[CURSORS].appliance(str(cursor))
-        except ForeignCursor:
-            wanted.insist(Fault("was not given by this list", parameter="cursor"))
-    wanted.insist()
-    return after
 
 
 def _name(request: web.Request) -> ApplianceName:

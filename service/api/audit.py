@@ -7,7 +7,7 @@ from aiohttp import web
 
 from service.api import requests, responses, validation
 from service.api.faults import Fault
-from service.api.paging import Cursors, ForeignCursor
+from service.api.paging import Cursors
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
 from service.api.streaming import EventStream, ServerSentEvent
 from service.api.validation import Asked
@@ -77,12 +77,7 @@ async def _insisted(request: web.Request, wanted: Asked) -> Place | None:
     """Where the caller is to go on from, if nothing is wrong. Who was cut off tells the header,
     too."""
     name = "Last-Event-ID" if "Last-Event-ID" in wanted.parameters else "after"
-    place, event_id = None, wanted.parameters.get(name)
-    if event_id is not None:
-        try:
-            place = request.app[CURSORS].place(str(event_id))
-        except ForeignCursor:
-            wanted.insist(Fault("is not the id of an event", parameter=name))
+    place = requests.behind(wanted, name, request.app[CURSORS].place, "is not the id of an event")
     try:
         # One from before a dump was restored elsewhere: what is new there would stand before it.
         if place is not None and place > await request.app[PARTS].audit.now():

@@ -1,22 +1,20 @@
 """The calls about pairings."""
 
 import asyncio
+from functools import partial
 
 from aiohttp import web
 
 from service.api import requests, responses, validation
 from service.api.faults import Fault
 from service.api.middleware import author_of
-from service.api.paging import ForeignCursor
 from service.api.parts import CURSORS, PARTS, STOPPING, ApiParts
 from service.api.refusals import ApplianceGone, UnknownAppliances
-from service.api.validation import Asked
 from service.api.waiting import first
 from service.domain.errors import UnknownAppliance, UnknownPairing
 from service.domain.ids import PairingId, uuid_from
 from service.domain.pairing import Pairing
 from service.store.intake import PairingRequest
-from service.store.pairings import PairingFilter
 
 _ASK_AGAIN_S = 1
 _LOOK_S = 5.0
@@ -54,11 +52,14 @@ async def list_pairings(request: web.Request) -> web.Response:
     """One page, newest first."""
     wanted = await validation.read(request)
     filters, limit = requests.pairing_filter(wanted), requests.limit_of(wanted)
-    before = _insisted(request, wanted, filters)
+    cursors = request.app[CURSORS]
+    position = partial(cursors.position, filters=filters)
+    before = requests.behind(wanted, "cursor", position, "was not given for these filters")
+    wanted.insist()
     # One more than asked for tells whether there is another page.
     found = await request.app[PARTS].pairings.page(filters, limit + 1, before)
     page = found[:limit]
-    more = request.app[CURSORS].after(page[-1].id, filters) if len(found) > limit else None
+    more = cursors.after(page[-1].id, filters) if len(found) > limit else None
     return responses.respond(responses.pairings(page, more))
 
 
@@ -113,18 +114,6 @@ def _unknown(pairing: PairingRequest, error: UnknownAppliance) -> UnknownApplian
             if name in error.names
         ]
     )
-
-
-def _insisted(request: web.Request, wanted: Asked, filters: PairingFilter) -> PairingId | None:
-    """Where the page begins, if nothing is wrong."""
-    before, cursor = None, wanted.parameters.get("cursor")
-    if cursor is not None:
-        try:
-            before = request.app[CURSORS].position(str(cursor), filters)
-        except ForeignCursor:
-            wanted.insist(Fault("was not given for these filters", parameter="cursor"))
-    wanted.insist()
-    return before
 
 
 def _id(request: web.Request) -> PairingId:

@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Callable
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
 from service.api.faults import Fault
+from service.api.paging import ForeignCursor
+from service.api.refusals import InvalidRequest
 from service.api.urls import host_of
 from service.api.validation import Asked
 from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId, is_appliance_name
@@ -18,6 +21,8 @@ from service.store.intake import IdempotencyKey, PairingRequest
 from service.store.pairings import PairingFilter
 
 DEFAULT_LIMIT = 100
+
+Position = TypeVar("Position")
 
 
 class _LocalUserBody(
@@ -141,6 +146,18 @@ def audit_filter(asked: Asked) -> AuditFilter:
         pairing=PairingId(UUID(str(pairing))) if pairing is not None else None,
         appliance=ApplianceName(str(appliance)) if appliance is not None else None,
     )
+
+
+def behind(
+    asked: Asked, name: str, place_of: Callable[[str], Position], otherwise: str
+) -> Position | None:
+    """What the cursor in the parameter `name` stands behind; None without one. Raises
+    InvalidRequest with all faults, that it is `otherwise` included, if it is none of ours."""
+    cursor = asked.parameters.get(name)
+    try:
+        return place_of(str(cursor)) if cursor is not None else None
+    except ForeignCursor:
+        raise InvalidRequest([*asked.faults, Fault(otherwise, parameter=name)]) from None
 
 
 def limit_of(asked: Asked, default: int = DEFAULT_LIMIT) -> int:
