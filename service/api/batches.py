@@ -9,10 +9,10 @@ from service.api import bulkrequests, requests, responses, validation
 from service.api.bodies import JSON, look_at_headers
 from service.api.items import Judge
 from service.api.middleware import author_of
-from service.api.parts import PARTS, STOPPING, ApiParts
+from service.api.parts import CONTRACT, PARTS, STOPPING, ApiParts
 from service.api.piecewise import PiecewiseResponse
 from service.api.uploads import LineCount, spooled
-from service.api.validation import CONTRACT, Asked
+from service.api.validation import Asked
 from service.api.waiting import LOOK_S, PAUSE_S, first
 from service.domain.batch import Batch
 from service.domain.errors import UnknownBatch

@@ -3,9 +3,8 @@
 from aiohttp import web
 
 from service.api import responses
-from service.api.parts import PROCESS
+from service.api.parts import CONTRACT, PROCESS
 from service.api.refusals import NotReady
-from service.api.validation import CONTRACT
 from service.observe.metrics import MEDIA_TYPE
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from service.api.contract import Contract
 from service.api.paging import Cursors
 from service.appliance.check import CheckReport
 from service.domain.registration import Registration
@@ -64,6 +65,7 @@ class ApiParts:
     cursor_keys: Sequence[bytes] = field(repr=False)
 
 
+CONTRACT = web.AppKey("contract", Contract)
 PROCESS = web.AppKey("process", ProcessParts)
 PARTS = web.AppKey("parts", ApiParts)
 CURSORS = web.AppKey("cursors", Cursors)

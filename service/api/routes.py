@@ -8,8 +8,7 @@ from service.api import appliances, audit, batches, contract, health, pairings
 from service.api.bodies import LIMIT
 from service.api.middleware import accompanied, admitted
 from service.api.paging import Cursors
-from service.api.parts import CURSORS, PARTS, PROCESS, STOPPING, ApiParts, ProcessParts
-from service.api.validation import CONTRACT
+from service.api.parts import CONTRACT, CURSORS, PARTS, PROCESS, STOPPING, ApiParts, ProcessParts
 
 OPERATIONS = {
     "putAppliance": appliances.put_appliance,

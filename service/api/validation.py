@@ -8,11 +8,10 @@ from aiohttp import web
 
 from service.api import strictjson
 from service.api.bodies import read_text
-from service.api.contract import Contract, Operation, Parameter, Place, Scalar
+from service.api.contract import Operation, Parameter, Place, Scalar
 from service.api.faults import Fault, shown
+from service.api.parts import CONTRACT
 from service.api.refusals import InvalidRequest, MalformedBody
-
-CONTRACT = web.AppKey("contract", Contract)
 
 
 @dataclass(frozen=True, slots=True)
