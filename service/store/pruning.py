@@ -10,7 +10,7 @@ chains live as long as they do, move to the default partition first, in the same
 
 1. The month is locked against writing, which nobody does who is not late by a month. What is left
    in it is read, however long that takes; whoever reads the trail goes on.
-2. Then the whole trail is locked, if that is to be had within `_LOCK_MS`, the month is dropped, and
+2. Then the whole trail is locked, if that is to be had within `_LOCK_S`, the month is dropped, and
    what was read is put back. An event keeps its place in the trail: that is (transaction, chain,
    number), and all three are copied.
 3. If the lock is not to be had, nothing has happened, and it is tried again for `PATIENCE_S`.
@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import StoreUnavailable
 from service.store.database import Database
+from service.store.errors import Locked
 from service.store.partitions import Month, lock_months, months, start_of_month
 from service.store.patience import Patience
 from service.store.rows import to_time
@@ -44,7 +45,7 @@ SURVIVORS = 10_000
 PATIENCE_S = 15.0
 """How long a month's lock is tried for, before the months are kept until the next time."""
 
-_LOCK_MS = 200
+_LOCK_S = 0.2
 """For so long everybody who writes waits behind us, if somebody who reads is slow."""
 _SLACK_MS = 3_600_000
 """An id says when its pairing was accepted, by the clock of who accepted it; others may differ."""
@@ -153,8 +154,15 @@ class Pruner:
             return [each for each in await months(connection) if each.end <= to_time(cut_off)]
 
     async def _drop(self, month: Month) -> Pruned:
-        async with self._database.transaction(takes_long=True) as connection:
-            await connection.execute(text(f"set local lock_timeout = {_LOCK_MS}"))
+        try:
+            return await self._dropped(month)
+        except Locked as locked:
+            # To patience that would be in vain. Here whoever reads may be through in a moment.
+            raise StoreUnavailable(str(locked)) from locked
+
+    async def _dropped(self, month: Month) -> Pruned:
+        within = self._database.transaction(takes_long=True, lock_timeout_s=_LOCK_S)
+        async with within as connection:
             await lock_months(connection)
             if month not in await months(connection):
                 return Pruned()  # Somebody else was quicker.

@@ -24,7 +24,7 @@ from service.store.vault import Vault
 from tests.integration.store.bulk import mesh, taken_in
 from tests.integration.store.history import begun, make_months, ms, over
 from tests.integration.store.values import AUTHOR, KEY, intake_on, register, request, spec
-from tests.integration.store.watching import until_blocked
+from tests.integration.store.watching import until_blocked, until_unblocked
 from tests.support.trail import record
 
 if TYPE_CHECKING:
@@ -226,6 +226,17 @@ async def test_a_month_is_dropped_as_soon_as_nobody_reads_it(
         await sql.execute("select from event limit 1")
         pruning_now = asyncio.create_task(prune(database, FEBRUARY))
         await until_blocked(sql)
+    assert (await pruning_now).months == ("event_2020_01",)
+
+
+async def test_a_lock_that_is_not_to_be_had_in_time_is_tried_for_again(
+    database: Database, sql: "Connection"
+) -> None:
+    async with sql.transaction():
+        await sql.execute("select from event limit 1")
+        pruning_now = asyncio.create_task(prune(database, FEBRUARY))
+        await until_blocked(sql)
+        await until_unblocked(sql)
     assert (await pruning_now).months == ("event_2020_01",)
 
 

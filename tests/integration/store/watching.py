@@ -23,6 +23,11 @@ async def until_blocked(sql: "Connection", statements: int = 1) -> None:
     await until(sql, f"select count(*) >= {statements} {_OURS} and wait_event_type = 'Lock'")
 
 
+async def until_unblocked(sql: "Connection") -> None:
+    """Return when no statement of the store waits for a lock."""
+    await until(sql, f"select count(*) = 0 {_OURS} and wait_event_type = 'Lock'")
+
+
 async def connections(sql: "Connection") -> dict[str, int]:
     """How many of the store's connections are in which state."""
     rows = await sql.fetch(f"select state, count(*) {_OURS} group by state")
