@@ -51,17 +51,18 @@ class Settings:
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """Settings from `SITEPAIR_*`. Raises InvalidSettings; an empty variable counts as unset."""
     reader = _Reader(environment)
+    unset = Settings(_default_data_dir())
     settings = Settings(
-        data_dir=reader.read("DATA_DIR", _directory, _default_data_dir()),
-        listen=reader.read("LISTEN", _address, ("127.0.0.1", 8080)),
-        metrics_listen=reader.read("METRICS_LISTEN", _address, None),
-        database_url=reader.read("DATABASE_URL", _database_url, None, is_secret=True),
-        admin_token=reader.read("ADMIN_TOKEN", _token, None, is_secret=True),
-        secret_keys=reader.read("SECRET_KEY", parse_keys, (), is_secret=True),
-        egress_allow=reader.read("EGRESS_ALLOW", parse_networks, ()),
-        egress_deny=reader.read("EGRESS_DENY", parse_networks, ()),
-        log_level=reader.read("LOG_LEVEL", _log_level, "INFO"),
-        verify_timeout_s=reader.read("VERIFY_TIMEOUT", _seconds, 60.0),
+        data_dir=reader.read("DATA_DIR", _directory, unset.data_dir),
+        listen=reader.read("LISTEN", _address, unset.listen),
+        metrics_listen=reader.read("METRICS_LISTEN", _address, unset.metrics_listen),
+        database_url=reader.read("DATABASE_URL", _database_url, unset.database_url, is_secret=True),
+        admin_token=reader.read("ADMIN_TOKEN", _token, unset.admin_token, is_secret=True),
+        secret_keys=reader.read("SECRET_KEY", parse_keys, unset.secret_keys, is_secret=True),
+        egress_allow=reader.read("EGRESS_ALLOW", parse_networks, unset.egress_allow),
+        egress_deny=reader.read("EGRESS_DENY", parse_networks, unset.egress_deny),
+        log_level=reader.read("LOG_LEVEL", _log_level, unset.log_level),
+        verify_timeout_s=reader.read("VERIFY_TIMEOUT", _seconds, unset.verify_timeout_s),
     )
     reader.refuse_unknown()
     if reader.faults:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, Select, select, text
 
 from service.domain.appliance import Endpoint
 from service.domain.author import Author
@@ -77,7 +77,7 @@ def _brought(rows: Sequence[Row[Any]]) -> bool:
     return rows[0].set_aside > 0 or rows[0].id is not None
 
 
-def to_cancel(worker_id: WorkerId) -> Any:
+def to_cancel(worker_id: WorkerId) -> Select[Any]:
     """The statement behind `Claims.wishes`."""
     columns = pairing.c.id, pairing.c.cancel_user, pairing.c.cancel_operation_id
     return select(*columns).where(pairing.c.worker == worker_id, text(TO_CANCEL))

@@ -55,7 +55,7 @@ async def keep_partitions(
 
 
 async def make_partitions(connection: AsyncConnection, now: datetime | None = None) -> list[str]:
-    """Make those of the month of `now` (null: the database's clock) and of the two that follow.
+    """Make those of the month of `now` (None: the database's clock) and of the two that follow.
 
     Returns the names of what was made. A month that already has events in the default partition
     stays there. Called at every upgrade, at every start of a worker and then once a day: nothing
