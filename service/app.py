@@ -75,7 +75,6 @@ class Running:
     url: str | None
     admin_token: str = field(repr=False)
     admin_token_path: Path | None
-    database: str
 
 
 @asynccontextmanager
@@ -104,14 +103,14 @@ async def running(
                 )
             )
             token = _admin_token(settings) if url is not None else ""
-            yield Running(url if api else None, token, token_path, store.kind)
+            yield Running(url if api else None, token, token_path)
         emit(ServiceStopped(handed_back=workers.handed_back if workers is not None else 0))
     except BaseExceptionGroup as group:
         # Each part lives in a task group; what stopped one of them is what the caller wants.
         raise _first_cause(group) from group
 
 
-async def serve_until_stopped(settings: Settings, *, api: bool = True, worker: bool = True) -> None:
+async def serve_until_stopped(settings: Settings, *, api: bool, worker: bool) -> None:
     """Run until SIGTERM or SIGINT, then drain and return. Raises SitepairError."""
     stop = asyncio.Event()
     starting = asyncio.current_task()
