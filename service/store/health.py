@@ -16,14 +16,15 @@ from service.store.tables import appliance, appliance_health
 
 
 class Health:
-    """Breakers that all workers share. Times are by the database's clock."""
+    """The breakers that all workers share. While its breaker is open an appliance is *closed*, as a
+    shop is. Times are by the database's clock."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def report(self, opened: Mapping[ApplianceName, ApiError]) -> None:
-        """These do not answer; names that are not registered say nothing. Raises
-        StoreUnavailable."""
+        """The breakers of these opened, for they do not answer; names that are not registered say
+        nothing. Raises StoreUnavailable."""
         errors = [error_to_json(error) for error in opened.values()]
         await self._database.run(statement("report"), {"names": list(opened), "errors": errors})
 

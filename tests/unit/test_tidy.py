@@ -115,6 +115,19 @@ def test_everything_public_says_what_it_promises(sources: dict[str, ast.Module])
     assert not silent
 
 
+def test_a_package_that_lists_its_modules_lists_them_all(sources: dict[str, ast.Module]) -> None:
+    missing = [
+        name
+        for package, tree in sources.items()
+        if package.endswith("/__init__.py")
+        if re.search(r"\n- `\w", words := ast.get_docstring(tree) or "")
+        for name in sources
+        if Path(name).parent == Path(package).parent and name != package
+        if f"`{Path(name).stem}`" not in words
+    ]
+    assert not missing
+
+
 def _public(
     tree: ast.Module | ast.ClassDef,
 ) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -4,8 +4,9 @@
 -- taken by somebody else meanwhile; but only who holds the turn gives it back. A login that got in
 -- lifts a refusal of the same credentials, or of older ones. What older ones than those refused have
 -- met, in the hands of who does not know the newer ones yet, changes nothing. Of a login of which
--- nothing is known there is no contact, and no news. No appliance is named twice. Whose row somebody else holds is not
--- `written` and has to be told again: so one that is held for long keeps nobody else.
+-- nothing is known there is no contact, and no news. No appliance is named twice. Whose row somebody
+-- else holds is not `written` and has to be told again: so one that is held for long keeps nobody
+-- else.
 --
 -- Locks: the rows of health; nobody waits, but for who makes the same row for the first time.
 -- Lives on: pk_appliance, pk_appliance_health.

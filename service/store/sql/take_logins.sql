@@ -3,8 +3,9 @@
 -- Why it is right: the row of an appliance is one, so of many who ask at once each sees what the one
 -- before has written. A turn ends when it is given back, when its owner, a worker, is buried, or by
 -- itself, for what became of its taker may never be known. Credentials that were refused give no turn
--- any more, whoever was refused, nor do older ones, which were taken back; newer ones do. `taken` is the only proof of a turn; who asks again for
--- the one that he holds, because the answer was lost, has it. No appliance is asked for twice.
+-- any more, whoever was refused, nor do older ones, which were taken back; newer ones do. `taken` is
+-- the only proof of a turn; who asks again for the one that he holds, because the answer was lost, has
+-- it. No appliance is asked for twice.
 -- Whose row somebody else holds has no turn yet: so one that is held for long keeps nobody else.
 --
 -- Locks: the rows of health; nobody waits, but for who makes the same row for the first time.
