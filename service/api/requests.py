@@ -22,7 +22,7 @@ from service.store.pairings import PairingFilter
 
 DEFAULT_LIMIT = 100
 
-Position = TypeVar("Position")
+Value = TypeVar("Value")
 
 
 class _LocalUserBody(
@@ -124,38 +124,30 @@ def pairing_filter(asked: Asked) -> PairingFilter:
     is another matter."""
     if any(fault.parameter != "limit" for fault in asked.faults):
         asked.insist()
-    state = asked.parameters.get("state")
-    appliance = asked.parameters.get("appliance")
-    operation_id = asked.parameters.get("operationID")
-    batch = asked.parameters.get("batch")
     return PairingFilter(
-        state=PairingState(str(state)) if state is not None else None,
-        appliance=ApplianceName(str(appliance)) if appliance is not None else None,
-        operation_id=OperationId(str(operation_id)) if operation_id is not None else None,
-        batch=BatchId(UUID(str(batch))) if batch is not None else None,
+        state=_given(asked, "state", PairingState),
+        appliance=_given(asked, "appliance", ApplianceName),
+        operation_id=_given(asked, "operationID", OperationId),
+        batch=_given(asked, "batch", lambda text: BatchId(UUID(text))),
     )
 
 
 def audit_filter(asked: Asked) -> AuditFilter:
     """Which events are asked for, as far as nothing is wrong with that."""
-    operation_id = asked.parameters.get("operationID")
-    pairing = asked.parameters.get("pairing")
-    appliance = asked.parameters.get("appliance")
     return AuditFilter(
-        operation_id=OperationId(str(operation_id)) if operation_id is not None else None,
-        pairing=PairingId(UUID(str(pairing))) if pairing is not None else None,
-        appliance=ApplianceName(str(appliance)) if appliance is not None else None,
+        operation_id=_given(asked, "operationID", OperationId),
+        pairing=_given(asked, "pairing", lambda text: PairingId(UUID(text))),
+        appliance=_given(asked, "appliance", ApplianceName),
     )
 
 
 def behind(
-    asked: Asked, name: str, place_of: Callable[[str], Position], otherwise: str
-) -> Position | None:
+    asked: Asked, name: str, place_of: Callable[[str], Value], otherwise: str
+) -> Value | None:
     """What the cursor in the parameter `name` stands behind; None without one. Raises
     InvalidRequest with all faults, that it is `otherwise` included, if it is none of ours."""
-    cursor = asked.parameters.get(name)
     try:
-        return place_of(str(cursor)) if cursor is not None else None
+        return _given(asked, name, place_of)
     except ForeignCursor:
         raise InvalidRequest([*asked.faults, Fault(otherwise, parameter=name)]) from None
 
@@ -168,6 +160,11 @@ def limit_of(asked: Asked, default: int = DEFAULT_LIMIT) -> int:
 def wait_s(asked: Asked) -> float:
     """How long the caller is willing to wait."""
     return float(asked.parameters.get("waitSeconds", 0.0))
+
+
+def _given(asked: Asked, name: str, read: Callable[[str], Value]) -> Value | None:
+    text = asked.parameters.get(name)
+    return read(str(text)) if text is not None else None
 
 
 def _credentials(body: _LocalUserBody | _SsoBody) -> Credentials:

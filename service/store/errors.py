@@ -89,7 +89,7 @@ def _kind(error: BaseException) -> type[StoreUnavailable]:
 def is_unavailability(error: BaseException) -> bool:
     """Whether `error` is about the database's state, not about what it was asked."""
     if isinstance(error, DBAPIError):
-        if error.connection_invalidated or isinstance(_driver_error(error), _NEVER_ANSWERED):
+        if error.connection_invalidated or isinstance(driver_error(error), _NEVER_ANSWERED):
             return True
         return (sqlstate(error) or "").startswith(_UNAVAILABLE)
     if isinstance(error, (PoolExhausted, *_NEVER_ANSWERED)):
@@ -105,17 +105,18 @@ def sqlstate(error: BaseException) -> str | None:
 
 def violated_constraint(error: IntegrityError) -> str | None:
     """The name of the constraint that `error` is about."""
-    return getattr(_driver_error(error), "constraint_name", None)
+    return getattr(driver_error(error), "constraint_name", None)
 
 
-def _driver_error(error: DBAPIError) -> BaseException | None:
+def driver_error(error: DBAPIError) -> BaseException | None:
+    """What asyncpg raised, if it was that which did."""
     return error.orig.__cause__ if error.orig is not None else None
 
 
 def _cause(error: Exception) -> str:
     if isinstance(error, PoolExhausted):  # It would name settings that nobody has.
         return "all connections of this process have been in use for too long"
-    cause = _driver_error(error) if isinstance(error, DBAPIError) else error
+    cause = driver_error(error) if isinstance(error, DBAPIError) else error
     if isinstance(cause, TimeoutError):  # It has no words of its own.
         return str(cause) or "no answer in time"
     return str(cause) or type(cause).__name__

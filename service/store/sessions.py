@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from service.store.errors import is_unavailability
+from service.store.errors import driver_error, is_unavailability
 from service.store.urls import DatabaseUrl
 
 if TYPE_CHECKING:
@@ -167,8 +167,7 @@ def is_end_of_connection(error: DBAPIError) -> bool:
     """Whether another connection may fare better: this one may lead to a server that was shut down,
     is or was a replica, or is not ours any more. What befell a statement alone (it was refused,
     undone to help others, or took too long) leaves the connection as it was."""
-    cause = error.orig.__cause__ if error.orig is not None else None
-    return is_unavailability(error) and not isinstance(cause, _OF_THE_STATEMENT)
+    return is_unavailability(error) and not isinstance(driver_error(error), _OF_THE_STATEMENT)
 
 
 def _give_up_connection(context: ExceptionContext) -> None:
