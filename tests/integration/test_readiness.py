@@ -55,27 +55,21 @@ async def test_it_says_what_the_database_is(
 async def test_a_database_that_hangs_is_told_before_it_is_given_up(
     settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(singleflight, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(singleflight, "SLOW_S", 0.0)
     with tempfile.TemporaryDirectory(prefix="readiness-") as directory:
-        answer = await refused_in_silence(settings, database_url, Path(directory))
+        async with (
+            proxy_to(database_url, Path(directory)) as (proxy, through),
+            running(replace(settings, database_url=through), worker=False) as service,
+        ):
+            assert service.url is not None
+            async with contract_client(service.url, service.admin_token) as client:
+                assert (await client.call("GET", "/readyz")).status == 200
+                monkeypatch.setattr(singleflight, "PATIENCE_S", 0.05)
+                monkeypatch.setattr(singleflight, "SLOW_S", 0.0)
+                proxy.is_silent = True
+                async with asyncio.timeout(CONNECT_TIMEOUT_S / 2):
+                    answer = await refused(client)
+                proxy.is_silent = False
     assert answer.json["detail"] == "The database does not answer."
-
-
-async def refused_in_silence(settings: Settings, database_url: str, directory: Path) -> Answer:
-    """The answer of a service whose database fell silent."""
-    async with (
-        proxy_to(database_url, directory) as (proxy, through),
-        running(replace(settings, database_url=through), worker=False) as service,
-    ):
-        assert service.url is not None
-        async with contract_client(service.url, service.admin_token) as client:
-            assert (await client.call("GET", "/readyz")).status == 200
-            proxy.is_silent = True
-            async with asyncio.timeout(CONNECT_TIMEOUT_S / 2):
-                answer = await refused(client)
-            proxy.is_silent = False
-    return answer
 
 
 async def refused(client: ContractClient) -> Answer:
