@@ -157,7 +157,7 @@ class Pruner:
         try:
             return await self._dropped(month)
         except Locked as locked:
-            # To patience that would be in vain. Here whoever reads may be through in a moment.
+            # Patience gives up on a lock at once, but who reads here may be through in a moment.
             raise StoreUnavailable(str(locked)) from locked
 
     async def _dropped(self, month: Month) -> Pruned:
