@@ -124,7 +124,7 @@ class Case:
         return is_wanted and self.pairing.failed_side is None
 
     def first_called_at(self, appliance: ApplianceName) -> float:
-        """When (loop time) the first call of this job was made there; minus infinity if none was,
+        """When (loop time) the first call of this try was made there; minus infinity if none was,
         or if another worker made it."""
         here, there = self._called_at
         return here if self.pairing.sides[0].appliance == appliance else there
@@ -231,7 +231,7 @@ class Case:
             emit(ended(after))
 
     def _remember(self, intent: CallRequested) -> None:
-        if self.side(intent.side).attempts == 0:
+        if self.side(intent.side).start_time is None:  # A try, the first or a later one, begins.
             now, (here, there) = asyncio.get_running_loop().time(), self._called_at
             is_here = self.pairing.sides[0].appliance == intent.side
             self._called_at = (now, there) if is_here else (here, now)

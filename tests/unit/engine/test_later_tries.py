@@ -82,3 +82,26 @@ def test_what_it_waited_for_in_vain_is_told() -> None:
         awaited = f"the end of what was asked of '{late.appliance}' before"
         assert late.error.msg.startswith(f"Gave up waiting for {awaited}")
         assert posts(here) == [1, 1]
+
+
+def test_what_was_there_unrecognized_stays_after_a_later_try_too() -> None:
+    """The calls of a try before had no effect: what this one's met is older."""
+    with scene(a_pairing(at_s=10.0, retries=1), already_paired="succeeds") as here:
+        for holder, peer in ((ONE, OTHER), (OTHER, ONE)):
+            here.stage.call_by_hand(holder, peer, pairs=True)
+            here.befall(holder, "POST", "/sites", CallFault.REFUSED, times=1)
+        here.until(lambda: here.loop.instant > 5.0)
+        here.world.settle(here.stage.now_ms)
+        for holder, peer in ((ONE, OTHER), (OTHER, ONE)):
+            # At an address that nobody registered: no look finds it.
+            record = here.world.appliances[holder].peers[here.world.appliances[peer].site_id]
+            record.url, record.shown = "https://10.0.0.1:8048", None
+        here.until(lambda: "PairingRetried" in here.events)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        pairing = here.until_over()
+        assert [side.state for side in pairing.sides] == [
+            SideState.ALREADY_PAIRED,
+            SideState.FAILED,
+        ]
+        assert all(here.world.appliances[name].peers for name in (ONE, OTHER))
+        assert here.calls(ONE, "DELETE") == 0
