@@ -7,8 +7,8 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -66,7 +66,7 @@ class Breaker:
     ) -> None:
         """`on_open` is told when failures opened it."""
         self.listeners: set[Callable[[ApplianceClosed], None]] = set()
-        """Told when it opens, whyever."""
+        """Told when it opens, here or for all: whoever waits is to be turned away."""
         self._name = name
         self._limits = limits
         self._on_open = on_open
@@ -117,34 +117,6 @@ class Breaker:
         grace_s = self._limits.breaker_grace_s
         if opened_at is None or _now() - opened_at >= grace_s:
             self.close()
-
-    @asynccontextmanager
-    async def unless_open(self) -> AsyncIterator[None]:
-        """Raises ApplianceClosed, now or in the midst of it, when the breaker is open. For waiting
-        only: what is cut short here must not have been sent."""
-        self.check()
-        if _PROBE.get() is not None:
-            yield
-            return
-        opened: list[ApplianceClosed] = []
-        scope = asyncio.timeout(None)
-
-        def interrupt(closed: ApplianceClosed) -> None:
-            if not opened:
-                opened.append(closed)
-                scope.reschedule(_now())
-
-        try:
-            async with scope:
-                self.listeners.add(interrupt)
-                try:
-                    yield
-                finally:
-                    self.listeners.discard(interrupt)
-        except TimeoutError:
-            if not opened:
-                raise
-            raise opened[0] from None
 
     def _answered(self, *, is_well: bool = True) -> None:
         if is_well:

@@ -283,6 +283,7 @@ class ApplianceClient:
         self._line.turn_away(closed)
         self._mutating.turn_away(closed)
         self._calls.turn_away(closed)
+        self._session.turn_away(closed)
         self._peers.abandon(closed)
         self._rounds.abandon(closed)
 

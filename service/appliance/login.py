@@ -14,7 +14,14 @@ from service.appliance.gate import LoginGate
 from service.appliance.wire import login_body
 from service.concurrency.uninterrupted import uninterrupted
 from service.domain.appliance import ApiError
-from service.domain.errors import ApplianceError, LoginRefused, NotSent, StoreUnavailable, Unheard
+from service.domain.errors import (
+    ApplianceClosed,
+    ApplianceError,
+    LoginRefused,
+    NotSent,
+    StoreUnavailable,
+    Unheard,
+)
 from service.domain.registration import Credentials, LoginEnd, LoginOutcome, LoginRefusal
 
 TOKEN_HEADER = "X-VCAV-Auth"  # noqa: S105 - the name of a header
@@ -55,23 +62,33 @@ class Session:
         self._breaker = breaker
         self._token: str | None = None
         self._login: asyncio.Task[str | Exception] | None = None
+        self._turned_away: asyncio.Future[str | Exception] | None = None
+        """Ends the wait for a login before that is over."""
         self._untold: LoginRefusal | None = None
 
     async def token(self) -> str:
-        """The session's token. Raises LoginRefused, NotSent, Rejected."""
+        """The session's token. Raises LoginRefused, NotSent (ApplianceClosed), Rejected."""
         if self._token is not None:
             return self._token
-        async with self._breaker.unless_open():
-            if self._login is None or self._login.done():
-                self._login = self._tasks.start(self._attempt())
-            login = self._login
-            await asyncio.wait([login])
-        if login.cancelled():
+        self._breaker.check()
+        if self._login is None or self._login.done():
+            self._login = self._tasks.start(self._attempt())
+        self._turned_away = self._turned_away or asyncio.get_running_loop().create_future()
+        login, turned_away = self._login, self._turned_away
+        await asyncio.wait([login, turned_away], return_when=asyncio.FIRST_COMPLETED)
+        end = login if login.done() else turned_away
+        if end.cancelled():
             raise closed()
-        outcome = login.result()
+        outcome = end.result()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    def turn_away(self, closed: ApplianceClosed) -> None:
+        """Raise `closed` in whoever waits for a token. The login itself goes on."""
+        waited_for, self._turned_away = self._turned_away, None
+        if waited_for is not None:
+            waited_for.set_result(closed)
 
     def headers(self, token: str) -> dict[str, str]:
         """What every call of the session carries. `Accept` is what the login was answered with:

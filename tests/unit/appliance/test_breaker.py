@@ -1,4 +1,4 @@
-"""When a breaker opens, and what becomes of those who wait meanwhile."""
+"""When a breaker opens, and when it closes again."""
 
 import asyncio
 from collections.abc import Callable
@@ -195,77 +195,16 @@ def test_a_probe_goes_through_and_tells_whether_it_was_answered() -> None:
     run(scene())
 
 
-def test_who_waits_is_turned_away_when_it_opens() -> None:
+def test_who_listens_is_told_each_time_that_it_opens_and_why() -> None:
     async def scene() -> None:
-        breaker = a_breaker()
-
-        async def wait() -> float:
-            with pytest.raises(ApplianceClosed):
-                async with breaker.unless_open():
-                    await asyncio.Event().wait()
-            return now()
-
-        async with asyncio.TaskGroup() as group:
-            waiting = [group.create_task(wait()) for _ in range(3)]
-            await fail(breaker, 5)
-        assert [task.result() for task in waiting] == [4.0] * 3
-        assert not breaker.listeners
-
-    run(scene())
-
-
-def test_who_has_waited_enough_before_it_opens_goes_on() -> None:
-    async def scene() -> None:
-        breaker = a_breaker()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(fail(breaker, 5))
-            async with breaker.unless_open():
-                await asyncio.sleep(3.5)
-            await asyncio.sleep(1.0)
-            with pytest.raises(ApplianceClosed):
-                async with breaker.unless_open():
-                    pytest.fail("entered")
-
-    run(scene())
-
-
-def test_other_errors_and_cancellations_come_out_of_the_waiting_as_they_are() -> None:
-    async def scene() -> None:
-        breaker = a_breaker()
-        with pytest.raises(TimeoutError):
-            async with breaker.unless_open():
-                raise TimeoutError
-
-        async def wait() -> None:
-            async with breaker.unless_open():
-                await asyncio.Event().wait()
-
-        task = asyncio.ensure_future(wait())
-        await asyncio.sleep(1.0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not breaker.listeners
-
-    run(scene())
-
-
-def test_a_breaker_that_opens_and_closes_and_opens_at_once_turns_away_once() -> None:
-    async def scene() -> None:
-        breaker = a_breaker()
-
-        async def wait() -> None:
-            with pytest.raises(ApplianceClosed):
-                async with breaker.unless_open():
-                    await asyncio.Event().wait()
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(wait())
-            await asyncio.sleep(1.0)
-            for _ in range(2):
-                breaker.impose(ELSEWHERE)
-                breaker.close()
-                await asyncio.sleep(0)
+        breaker, told = a_breaker(), list[tuple[str, ...]]()
+        breaker.listeners.add(lambda closed: told.append(closed.error.args))
+        await fail(breaker, 6)
+        breaker.impose(ELSEWHERE)
+        assert told == [(ONE, "ApplianceUnreachable")]
+        breaker.close()
+        breaker.impose(ELSEWHERE)
+        assert told[1:] == [(ONE, ELSEWHERE.code)]
 
     run(scene())
 
