@@ -85,12 +85,6 @@ class EgressPolicy:
             return None
         return None if self.permits(address) else _objection(host, (str(address),))
 
-    def check_literal(self, host: str) -> None:
-        """Raise EgressForbidden if there is an objection to `host`."""
-        objection = self.objection_to(host)
-        if objection is not None:
-            raise EgressForbidden(objection)
-
     def _permits(self, address: Address) -> bool:
         if any(address in network for network in self.deny):
             return False
@@ -111,7 +105,6 @@ async def addresses_of(host: str, policy: EgressPolicy) -> tuple[str, ...]:
     gains nothing. Raises OSError, EgressForbidden among them, and UnicodeError for what can be no
     name.
     """
-    policy.check_literal(host)
     found = await resolved(host)
     permitted = tuple([address for address in found if policy.permits(address)])
     if found and not permitted:

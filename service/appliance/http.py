@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from yarl import URL
 
 from service.appliance.dialing import Dialer
-from service.appliance.egress import EgressForbidden, EgressPolicy
+from service.appliance.egress import EgressPolicy
 from service.appliance.exchange import Failure, FailureKind, Outcome, Permit, Request, granted
 from service.appliance.limits import CallTimeouts, Limits
 from service.appliance.pool import Pool
@@ -34,7 +34,7 @@ class HttpsChannel:
         self._answer_s = timeouts.answer_s
         self._total_s = timeouts.total_s
         self._change_s = min(timeouts.change_s, timeouts.total_s)
-        target = _target(url, egress)
+        target = _target(url)
         self._refusal = target if isinstance(target, Failure) else None
         place = _NOWHERE if isinstance(target, Failure) else target
         self._writer = RequestWriter(place)
@@ -69,17 +69,14 @@ class HttpsChannel:
 _NOWHERE = URL("https://nowhere.invalid")
 
 
-def _target(url: str, egress: EgressPolicy) -> URL | Failure:
-    """`url` taken apart; why it may not be called at all, if so."""
+def _target(url: str) -> URL | Failure:
+    """`url` taken apart; why it cannot be called at all, if so."""
     try:
         target = URL(url)
         if target.scheme != "https" or not target.host:
             return Failure(FailureKind.INVALID_URL, "https://HOST[:PORT] is needed")
         if target.host.replace(".", "").isdigit():
             IPv4Address(target.host)  # No 127.1: resolvers would make an address of it.
-        egress.check_literal(target.host)
-    except EgressForbidden as error:
-        return Failure(FailureKind.FORBIDDEN, str(error))
     except ValueError as error:
         return Failure(FailureKind.INVALID_URL, str(error))
     return target
