@@ -1,11 +1,13 @@
 """Everybody who waits for a task of one appliance shares one look a round."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from service.appliance.background import BackgroundTasks, closed
 from service.appliance.inquiry import News, Question, TaskInquiry
@@ -15,7 +17,7 @@ from service.domain.appliance import Task
 from service.domain.backoff import backoff_s
 from service.domain.errors import ApplianceClosed, ApplianceError, NotSent, TaskUnreadable
 from service.domain.ids import OperationId, TaskId
-from service.observe.context import WorkContext, current, operation_id, working_as, working_on
+from service.observe.context import WorkContext, current, operation_id, working_as
 
 MAX_PAUSE_S = 10.0
 """The longest pause after rounds that failed: it delays who waits once the appliance is back."""
@@ -216,7 +218,7 @@ class TaskRounds:
                 self._tell(task_id, news)
 
         try:
-            with _on_behalf_of(watches):
+            with working_as(_asker(watches)):
                 await self._inquiry.look([watch.ask() for watch in watches], tell)
         except NotSent as trouble:
             in_vain = [each for each in watches if each.task_id in troubles]
@@ -266,11 +268,10 @@ def _took_s(task: Task, age_s: float) -> float:
     return took_s if 0 <= took_s <= age_s else age_s
 
 
-@contextmanager
-def _on_behalf_of(watches: Sequence[_Watch]) -> Iterator[None]:
-    """The log lines of a look name the pairing and the task only if it is for no other."""
-    first = watches[0]
-    alone = first.asker if len(watches) == 1 else WorkContext()
-    task = first.task_id if len(watches) == 1 else None
-    with working_as(alone), working_on(operation_id=first.operation_id, task=task):
-        yield
+def _asker(watches: Sequence[_Watch]) -> WorkContext:
+    """On whose behalf a look is made. Its log lines name the pairing and the task only if it is for
+    no other."""
+    first, *others = watches
+    if others:
+        return WorkContext(first.operation_id)
+    return replace(first.asker, operation_id=first.operation_id, task=first.task_id)

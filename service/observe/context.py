@@ -5,6 +5,7 @@ from contextvars import Context, ContextVar, copy_context
 
 import uuid_utils
 from msgspec import Struct
+from msgspec.structs import replace
 
 from service.domain.ids import OperationId
 
@@ -44,20 +45,9 @@ def context_for(work: WorkContext) -> Context:
     return context
 
 
-def working_on(
-    *,
-    operation_id: OperationId | None = None,
-    pairing: str | None = None,
-    task: str | None = None,
-) -> AbstractContextManager[None]:
-    """Within, the fields given replace those in force."""
-    before = _CURRENT.get()
-    within = WorkContext(
-        operation_id=operation_id or before.operation_id,
-        pairing=pairing or before.pairing,
-        task=task or before.task,
-    )
-    return working_as(within)
+def working_on(*, operation_id: OperationId) -> AbstractContextManager[None]:
+    """Within, this operationID is in force; the rest of the context stays."""
+    return working_as(replace(_CURRENT.get(), operation_id=operation_id))
 
 
 class working_as(AbstractContextManager[None]):  # noqa: N801 - used like the function above

@@ -11,10 +11,18 @@ from typing import cast
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from service.domain.ids import OperationId
 from service.observe import events
-from service.observe.context import current, new_operation_id, operation_id, working_on
+from service.observe.context import (
+    WorkContext,
+    current,
+    new_operation_id,
+    operation_id,
+    working_as,
+    working_on,
+)
 from service.observe.events import LogEvent, PairingCrashed, StoreTroubled
 from service.observe.logging import configure, emit, event_name, unwritten
 from service.observe.metrics import MEASURES, Metrics
@@ -55,8 +63,9 @@ def lines_of(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 def test_a_line_carries_what_is_worked_on() -> None:
-    with captured_logs() as stream, working_on(operation_id=OperationId("op"), pairing="p"):
-        with working_on(task="t"):
+    work = WorkContext(OperationId("op"), "p")
+    with captured_logs() as stream, working_as(work):
+        with working_as(replace(work, task="t")):
             emit(StoreTroubled(doing="testing", error="none"))
         emit(StoreTroubled(doing="testing", error="none"))
     inner, outer = lines_of(stream)
