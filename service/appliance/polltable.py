@@ -5,14 +5,12 @@ and an array of arrays. That an inner array is a task and not a column is likely
 columns are found by name, rows by id, and the direction by where the ids are.
 """
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from service.appliance.wire import MAX_ID, Unreadable, read_object, task_of
 from service.domain.appliance import Task
-from service.domain.ids import TaskId
+from service.domain.ids import TaskId, uuid_from
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAX_DEPTH = 16
 """Of a name: those of documented members have four steps."""
 
@@ -66,7 +64,7 @@ def _are_ids(cells: Sequence[object], asked: set[TaskId]) -> bool:
     """Whether the cells are ids, some perhaps missing, but not all."""
     present = [cell for cell in cells if cell is not None]
     return bool(present) and all(
-        isinstance(cell, str) and (cell in asked or _UUID.fullmatch(cell)) for cell in present
+        isinstance(cell, str) and (cell in asked or uuid_from(cell) is not None) for cell in present
     )
 
 

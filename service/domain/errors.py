@@ -111,7 +111,6 @@ class TaskForgotten(ApplianceError):
         super().__init__(
             ApiError("TaskForgotten", f"The appliance no longer knows task {task_id}.", (task_id,))
         )
-        self.task_id = task_id
 
 
 class TaskUnreadable(ApplianceError):
@@ -185,7 +184,6 @@ class PairingOver(RequestError):
 
     def __init__(self, pairing_id: PairingId, state: str) -> None:
         super().__init__(f"Pairing {pairing_id} is over: it is {state}.")
-        self.pairing_id = pairing_id
 
 
 class NotRetryable(RequestError):
@@ -195,7 +193,6 @@ class NotRetryable(RequestError):
         super().__init__(
             f"Pairing {pairing_id} is {state}; only a FAILED or CANCELED one can be tried again."
         )
-        self.pairing_id = pairing_id
 
 
 class Superseded(RequestError):
@@ -214,7 +211,6 @@ class ApplianceBusy(RequestError):
 
     def __init__(self, name: ApplianceName) -> None:
         super().__init__(f"Pairings on '{name}' are active; wait for their end.")
-        self.name = name
 
 
 class ApplianceExists(RequestError):

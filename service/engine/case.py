@@ -97,14 +97,10 @@ class Case:
         """The side that runs on `appliance`, as it is now."""
         return self.pairing.side(appliance)
 
-    def endpoint(self, appliance: ApplianceName) -> Endpoint:
-        """How `appliance` is reached by its peers."""
-        one, other = self.endpoints
-        return one if one.name == appliance else other
-
     def peer_of(self, appliance: ApplianceName) -> Endpoint:
         """The endpoint that `appliance` is to be paired with."""
-        return self.endpoint(self.side(appliance).peer)
+        one, other = self.endpoints
+        return other if one.name == appliance else one
 
     @property
     def left_s(self) -> float:
