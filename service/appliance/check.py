@@ -13,7 +13,7 @@ from service.appliance.gate import OwnGate
 from service.appliance.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, CallTimeouts
 from service.domain.appliance import Json
 from service.domain.errors import ApplianceError
-from service.domain.registration import LoginOutcome, LoginRefusal, Registration
+from service.domain.registration import LoginOutcome, Registration
 
 OnLogin = Callable[[LoginOutcome], Awaitable[None]]
 
@@ -67,18 +67,15 @@ async def check(
             await client.close()
 
 
-class _OperatorsGate:
+class _OperatorsGate(OwnGate):
     """Asks nobody before the first login, and passes on what became of each."""
 
     def __init__(self, on_login: OnLogin) -> None:
-        self._own = OwnGate()
+        super().__init__()
         self._on_login = on_login
 
-    async def admit(self) -> LoginRefusal | None:
-        return await self._own.admit()
-
     async def tell(self, outcome: LoginOutcome) -> None:
-        await self._own.tell(outcome)
+        await super().tell(outcome)
         await self._on_login(outcome)
 
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from math import inf
 
 from service.appliance.connection import Connection
 from service.appliance.egress import EgressForbidden, EgressPolicy, addresses_of
@@ -39,7 +40,7 @@ class Dialer:
         self._unheard_ms = round(unheard_s * 1000)
         self._proven = ""
         """The address that led to a connection last; it is tried first."""
-        self._silent_until = float("-inf")
+        self._silent_until = -inf
 
     async def dial(self, by: float, make: Make) -> Connection | Failure:
         """A new connection, made by `make`, whose certificate was checked; why there is none by

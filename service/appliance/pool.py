@@ -8,10 +8,13 @@ from service.appliance.exchange import Failure, FailureKind
 from service.appliance.limits import Limits
 from service.appliance.tlssocket import TlsSocket
 
+_CLOSED = Failure(FailureKind.UNREACHABLE, "the channel was closed")
+_UNFIT = Failure(FailureKind.UNREACHABLE, "the other side speaks unasked, or is gone")
+
 
 class Pool:
-    """As many as are taken at once: whoever takes limits that (`Calls`). Each is idle for at most
-    `limits.keep_alive_s`."""
+    """Opens one whenever none is idle: `Calls` limits how many are taken at once. Each is kept idle
+    for at most `limits.keep_alive_s`."""
 
     def __init__(self, dialer: Dialer, limits: Limits, connect_s: float) -> None:
         self._dialer = dialer
@@ -57,19 +60,11 @@ class Pool:
         return None
 
     async def _dial(self, by: float) -> Connection | Failure:
-        connection: Connection | Failure | None = None
-        if not self._is_closed:
-            connection = await self._dialer.dial(by, self._make)
-        if isinstance(connection, Failure):
+        connection = _CLOSED if self._is_closed else await self._dialer.dial(by, self._make)
+        if isinstance(connection, Failure) or (connection.is_fit and not self._is_closed):
             return connection
-        if connection is None or self._is_closed:
-            if connection is not None:
-                connection.close()
-            return Failure(FailureKind.UNREACHABLE, "the channel was closed")
-        if not connection.is_fit:
-            connection.close()
-            return Failure(FailureKind.UNREACHABLE, "the other side speaks unasked, or is gone")
-        return connection
+        connection.close()
+        return _CLOSED if self._is_closed else _UNFIT
 
     def _make(self, sock: TlsSocket) -> Connection:
         connection = Connection(sock, self._max_body, self._lost)

@@ -38,7 +38,7 @@ PAIRING: Mapping[type[e.PairingEvent], Mapping[PairingState, PairingState]] = {
     e.PairingRetried: {P.FAILED: P.QUEUED, P.CANCELED: P.QUEUED},
 }
 
-_UNDONE = {S.SUCCEEDED, S.FAILED, S.ROLLBACK_FAILED, S.REQUESTED, S.ACCEPTED}
+_UNDOABLE = {S.SUCCEEDED, S.FAILED, S.ROLLBACK_FAILED, S.REQUESTED, S.ACCEPTED}
 
 SIDE: Mapping[type[e.SideEvent], Mapping[SideState, SideState]] = {
     # From REQUESTED too: somebody else was quicker, and the appliance refused our call. From
@@ -71,11 +71,11 @@ SIDE: Mapping[type[e.SideEvent], Mapping[SideState, SideState]] = {
     e.SideFailed: {S.PENDING: S.FAILED, S.REQUESTED: S.FAILED, S.ACCEPTED: S.FAILED},
     e.PeerVerified: {S.SUCCEEDED: S.SUCCEEDED, S.ALREADY_PAIRED: S.ALREADY_PAIRED},
     e.AbsenceVerified: {S.SUCCEEDED: S.SUCCEEDED},
-    e.RollbackRequested: dict.fromkeys(_UNDONE, S.REQUESTED),
-    e.RollbackDelayed: {state: state for state in _UNDONE},
-    e.SideRolledBack: dict.fromkeys(_UNDONE, S.ROLLED_BACK),
+    e.RollbackRequested: dict.fromkeys(_UNDOABLE, S.REQUESTED),
+    e.RollbackDelayed: {state: state for state in _UNDOABLE},
+    e.SideRolledBack: dict.fromkeys(_UNDOABLE, S.ROLLED_BACK),
     e.NothingToUndo: {S.FAILED: S.FAILED},
-    e.RollbackFailed: dict.fromkeys(_UNDONE, S.ROLLBACK_FAILED),
+    e.RollbackFailed: dict.fromkeys(_UNDOABLE, S.ROLLBACK_FAILED),
     e.SideReopened: {state: S.PENDING for state in S if state not in UNDER_WAY},
 }
 
@@ -154,9 +154,10 @@ def _apply_to_pairing(pairing: Pairing, event: e.PairingEvent, at: int) -> Pairi
             pass
         case e.CancelRequested(user=user):
             _need(not pairing.is_canceling, event, "nobody who asked before")
-            error = ApiError("Canceled", f"'{user}' asked for it to be canceled.", (user,))
-            is_undone = pairing.phase is Phase.ROLLING_BACK
-            after = replace(after, is_canceling=True, error=pairing.error if is_undone else error)
+            after = replace(after, is_canceling=True)
+            if pairing.phase is not Phase.ROLLING_BACK:  # Else it has its reason already.
+                error = ApiError("Canceled", f"'{user}' asked for it to be canceled.", (user,))
+                after = replace(after, error=error)
         case e.VerificationStarted():
             _need(pairing.phase is Phase.PAIRING, event, f"the phase {Phase.PAIRING}")
             _need(not pairing.is_canceling, event, "nobody who wants it canceled")

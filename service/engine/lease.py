@@ -60,7 +60,7 @@ class Lease:
         self._heartbeat = heartbeat
         self._on_beat = on_beat
         self._policy = policy
-        self._until = float("-inf")
+        self._until = -inf
         self._is_late = False
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -132,5 +132,5 @@ class Lease:
 
     async def end(self) -> None:
         """Live no more: what is still owned is due for others. Raises StoreUnavailable."""
-        self._until = float("-inf")
+        self._until = -inf
         await self._heartbeat.leave()

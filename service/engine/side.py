@@ -243,15 +243,12 @@ class SideSaga:
         match trouble:
             case Rejected():
                 return await self._fail(trouble.error)
+            case ApplianceError() if self._side.state is SideState.PENDING:
+                return await self._defer(trouble)
             case ApplianceError():
-                return await self._look_again_later(trouble)
+                return self._pause_s(trouble)  # What was asked for is not known to have failed.
             case _:
                 return await self._fail(defect(trouble))
-
-    async def _look_again_later(self, trouble: ApplianceError) -> Seconds:
-        if self._side.state is SideState.PENDING:
-            return await self._defer(trouble)
-        return self._pause_s(trouble)  # What was asked for is not known to have failed.
 
     async def _defer(self, trouble: ApplianceError) -> Seconds:
         pause_s = self._pause_s(trouble)

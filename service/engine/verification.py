@@ -1,7 +1,6 @@
 """Whether a pairing works, or is gone, seen from both appliances."""
 
 import asyncio
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,8 +34,8 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
     if case.pairing.phase is not Phase.VERIFYING:
         case.note(VerificationStarted())
     clock = asyncio.get_running_loop().time
-    began, waited_s = clock(), 0.0
-    for look in itertools.count(1):
+    began, waited_s, looks = clock(), 0.0, 0
+    while True:
         async with asyncio.TaskGroup() as both_sides:
             at_the_other = both_sides.create_task(_judge(case, there))
             judgement = await _judge(case, here)
@@ -52,14 +51,14 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
         if case.left_s <= 0 or (is_seen and waited_s >= policy.verify_timeout_s):
             worst = min(doubts, key=lambda each: each.is_blind)
             return verification_failed(worst.side, worst.error, clock() - began)
-        pause_s = policy.pause_s(look)
+        looks += 1
+        pause_s = policy.pause_s(looks)
         if is_seen:
             pause_s = min(pause_s, policy.verify_timeout_s - waited_s)
             # Pauses, not the clock: a worker that was stopped meanwhile has to look again.
             waited_s += pause_s
         await case.write_notes()
         await case.pause_unless_canceled(pause_s)
-    raise AssertionError("it never stops counting")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
+from math import inf
 
 from service.concurrency.semaphore import FairSemaphore
 from service.domain.appliance import ApiError
@@ -69,7 +70,7 @@ class Worker:
         self._driven = 0
         self._is_full = False
         self._is_alone = False
-        self._doubts_until = float("-inf")
+        self._doubts_until = -inf
         self._nudge = asyncio.Event()
 
     @property
@@ -190,12 +191,10 @@ class Worker:
 
     async def _disown(self) -> None:
         """Give up what this worker owns without driving it, as long as there may be any."""
-        doubts_until, self._doubts_until = self._doubts_until, float("-inf")
-        if doubts_until == float("-inf"):
+        if self._doubts_until == -inf:
             return
-        if asyncio.get_running_loop().time() < doubts_until:
-            self._doubts_until = doubts_until
-        # What is dropped from here on is a doubt of its own.
+        if self._doubts_until <= asyncio.get_running_loop().time():
+            self._doubts_until = -inf  # What is dropped from here on is a doubt of its own.
         await self._ports.claims.disown(self._cases.keys())
 
     async def _drive(self, case: Case) -> None:
@@ -212,7 +211,7 @@ class Worker:
                 self._slots.release()
             await case.let_go()  # The slot is the next one's meanwhile.
         except* (LeaseLost, StoreUnavailable) as troubles:
-            # Of a lost lease, too: where notes could not be written, nobody else may own it.
+            # After LeaseLost as well: if notes could not be written, this worker owns it still.
             self._drop(troubles)
         except* UnknownAppliance as gone:
             await self._surrender(case, ApiError("UnknownAppliance", str(gone.exceptions[0])))
@@ -241,7 +240,7 @@ class Worker:
         it is given up before the next claim, unless another worker owns it, and claimed again from
         its stored state."""
         while isinstance(cause, BaseExceptionGroup):
-            cause, *_ = cause.exceptions
+            cause = cause.exceptions[0]
         if not isinstance(cause, Unwanted):  # That is how a late wish is heard, and no fault.
             emit(PairingDropped(reason=str(cause)))
         self._doubts_until = max(self._doubts_until, asyncio.get_running_loop().time())
