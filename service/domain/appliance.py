@@ -33,11 +33,12 @@ def read_sent(text: SentJson) -> Json:
 
 
 def id_sent(text: SentJson) -> str | None:
-    """The id in it, if there is one; a number is spelt out, as in lists of peers."""
+    """The id in it, if it says one; read as in lists of peers, where a number is spelt out and an
+    empty text is none."""
     known = _IDS.decode(text).id
     if isinstance(known, int | float) and not isinstance(known, bool):
         return str(known)
-    return known if isinstance(known, str) else None
+    return known if isinstance(known, str) and known else None
 
 
 class ApiError(Struct, frozen=True):

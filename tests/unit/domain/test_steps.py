@@ -38,6 +38,7 @@ def asked(call: SiteCall, state: SideState = SideState.REQUESTED) -> Side:
 @pytest.mark.parametrize(
     ("sent", "peer_id"),
     [
+        (b'{"id": ""}', None),
         (b'{"id":"p"}', "p"),
         (b'{"id":7}', "7"),
         (b'{"id":true}', None),
