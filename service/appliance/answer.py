@@ -16,8 +16,8 @@ class AnswerReader:
     """Reads one answer at a time, which `begin` announces. Interim ones are skipped.
 
     A bad status stays an answer when its body cannot be read: the status alone says what happened.
-    Memory is bounded: `MAX_HEAD` for the head, and as much on top of `max_body` for the framing,
-    which is why the body is one growing piece, however small those are that it comes in.
+    Memory is bounded: `MAX_HEAD` for the head, and as much on top of `max_body` for the framing.
+    The body grows in one buffer, for many tiny pieces would take more memory than they hold.
     """
 
     is_keepable: bool

@@ -9,6 +9,7 @@ no connection, DNS, TLS handshake, time-out    NotSent          NotSent
 sent, then cut, silent, garbled, too large,    Ambiguous        Unheard
   encoded
 5xx but 503; 2xx with an unreadable body       Ambiguous        NotSent (501: Rejected)
+302, 303                                       Ambiguous        Rejected
 401 with the mark of an ended session, also    SessionExpired   SessionExpired
   after a new login
 other 4xx, 3xx                                 Rejected         Rejected

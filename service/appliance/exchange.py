@@ -10,8 +10,8 @@ from service.domain.thumbprint import Thumbprint
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call. `mutating` ones are never sent again by this client, but in a new session if all that
-    came of the old one is that it had ended.
+    """A call. A `mutating` one is never sent again by this client, unless the appliance refused it
+    because the session had ended: then once more in a new session.
 
     `path` is percent-encoded; `query` is not.
     """
@@ -78,7 +78,7 @@ Permit = Callable[[], None]
 
 
 def granted() -> None:
-    """The permit of calls that nobody minds."""
+    """The permit of calls that need none."""
 
 
 class Channel(Protocol):

@@ -8,7 +8,7 @@ class CallTimeouts:
     """Seconds. `connect_s`: TCP and TLS. `answer_s`: silence of the appliance, before the
     headers or within the body. `total_s`: the whole call once it has its turn. `change_s`: the
     same for a mutating call, if that is less; a worker's lease has to outlast it. `logout_s`: the
-    good-bye at the end, for all appliances.
+    good-bye at the end.
     """
 
     connect_s: float = 10.0

@@ -127,8 +127,8 @@ class TaskRounds:
         return answer
 
     def abandon(self, error: ApplianceError | None = None) -> None:
-        """Turn away whoever waits, with `error`; without one because the client was closed. Who
-        comes later does not wait for what an earlier round wished."""
+        """Turn away whoever waits, with `error`; without one because the client was closed. The
+        pause after an earlier round is over for those who come later."""
         self._tell_all(error or closed())
         self._not_before = 0.0
         self._nudge.set()

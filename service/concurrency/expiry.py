@@ -1,4 +1,4 @@
-"""Who waits for an appliance does so until some time: there one timer does for thousands."""
+"""Thousands who wait, each until a time of their own: one timer does for all of them."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from math import inf
 from typing import Any
 
 _REST_S = 0.05
-"""Who has waited long enough is told so much later at most: one look at all who wait does for many
-whose time is over at nearly the same moment."""
+"""The timer rings no more often than this, so who has waited long enough may be told so much later:
+one look at all who wait does for all whose time was over by then."""
 
 
 def turn_away(waiting: asyncio.Future[Any], error: Exception) -> None:

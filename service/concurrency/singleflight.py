@@ -7,17 +7,21 @@ from typing import Generic, TypeVar
 Found = TypeVar("Found")
 
 GOOD_S = 1.0
+"""For so long what was found is good, counted from the beginning of the look."""
+
 PATIENCE_S = 2.0
+"""Nobody waits longer than this for a look."""
+
 SLOW_S = 10.0
+"""A look that has taken less may just be slow."""
 
 
 class SingleFlight(Generic[Found]):
-    """One look at a time, shared by all who ask while it goes on. What it found is good for
-    a second, counted from its beginning; a failure is for those who waited, and is not kept.
+    """One look at a time, shared by all who ask while it goes on, and then for `GOOD_S`. A failure
+    is for those who waited, and is not kept.
 
-    `run` looks, so that a look goes on whoever goes away. Nobody waits longer than two seconds for
-    one. It may take longer just because what is looked at is slow: until a look has taken ten
-    seconds, what was found by the one before speaks for it, unless that failed.
+    `run` looks, so that a look goes on whoever goes away. Until it has taken `SLOW_S`, who has
+    waited for `PATIENCE_S` gets what the look before found, unless that one failed.
     """
 
     def __init__(self, look: Callable[[], Awaitable[Found]]) -> None:

@@ -13,10 +13,11 @@ from service.domain.ids import ApplianceName, TaskId
 from service.domain.thumbprint import Thumbprint, same_thumbprint
 
 Json = Mapping[str, object]
-"""A JSON object as it came: kept for the record, never decided on."""
+"""A JSON object as it came."""
 
 SentJson = bytes
-"""The same as text, which is how it is kept: much is, and of little it is ever asked."""
+"""The same as text. An appliance's record of a peer is kept so: there are many, and what it says is
+only needed for its id, for the trail, and for a caller who asks."""
 
 
 class _WithId(Struct):

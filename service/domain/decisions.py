@@ -41,9 +41,6 @@ class Different:
 
 Sighting = Absent | Present | Different
 
-_GONE = frozenset({"SiteNotFound", "Http404"})
-"""The latter is of an answer without a code."""
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -246,6 +243,10 @@ def doubt(peers: Sequence[Peer], endpoint: Endpoint, peer_id: str | None) -> Api
             return error
         case Present(peer=peer):
             return peer.outgoing_error or peer.incoming_error or peer
+
+
+_GONE = frozenset({"SiteNotFound", "Http404"})
+"""The latter is of an answer without a code."""
 
 
 def says_gone(error: ApiError) -> bool:

@@ -85,8 +85,8 @@ _PHASES: Mapping[type[e.SideEvent], Phase] = {
     **dict.fromkeys((e.PeerVerified, e.AbsenceVerified), Phase.VERIFYING),
     **dict.fromkeys(_ROLLBACK, Phase.ROLLING_BACK),
 }
-"""To which phase an event belongs; those that are not here fit any. A REQUESTED side of a rollback
-is asked to undo."""
+"""To which phase an event belongs; those that are not here fit any. AnswerLost and TaskAccepted are
+of calls on the way back as well."""
 
 _ANY = frozenset(Operation)
 _TOGETHER = frozenset({Operation.PAIR, Operation.REPAIR})

@@ -83,6 +83,7 @@ class Case:
         """In the order of its sides."""
         self.deadline: float = self._owned_since + assignment.remaining_s
         self.closed: dict[ApplianceName, ApiError] = {}
+        """Which of its appliances were found closed, and why."""
         self.permit = driver.permit
         self._called_at = (-inf, -inf)
         self._journal = journal

@@ -11,7 +11,7 @@ from service.observe.logging import emit
 DEFECT = ApiError("InternalError", "A defect of the service.")
 
 NO_DEFECT = (LeaseLost, StoreUnavailable, UnknownAppliance)
-"""What is told to whoever drives both sides."""
+"""What is no defect, and no failure of one side: it ends the driving of the pairing."""
 
 
 def defect(crash: Exception) -> ApiError:

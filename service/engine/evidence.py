@@ -65,8 +65,8 @@ class Evidence:
             self._account = _Account.RUNNING
 
     def is_missed(self, patience_s: Seconds, unknown_s: Seconds) -> bool:
-        """Whether what a look at the peers did not show is missed for good: for so long, since the
-        first such look when nothing ran any more; the latter as long as the tasks do not tell."""
+        """Whether what a look at the peers did not show is missed for good: nothing runs any more,
+        and the first such look was `patience_s` ago, or `unknown_s` if the tasks do not tell."""
         if self._account is _Account.RUNNING:
             self._missed_since = None
             return False

@@ -34,6 +34,7 @@ async def drive(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
     case.note(PairingStarted(worker=worker, epoch=case.pairing.epoch))
     await case.heed_cancel()
     one, other = case.endpoints
+    # Of an appliance that was removed meanwhile only the name is left.
     if not (one.api_url and other.api_url):
         raise UnknownAppliance(*[each.name for each in case.endpoints if not each.api_url])
 

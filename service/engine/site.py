@@ -14,7 +14,7 @@ from service.engine.ports import Appliance
 
 
 class Site:
-    """The appliance of one side, as it is about its peer.
+    """What one side may see and ask of its appliance.
 
     All that looks is cut off at the case's deadline, with TimeoutError; what changes something
     never is. Raises what the appliance's calls raise.
@@ -37,7 +37,7 @@ class Site:
 
     @property
     def peer(self) -> Endpoint:
-        """Whom it is about."""
+        """How its peer is reached."""
         return self._case.peer_of(self.name)
 
     @property
@@ -75,8 +75,8 @@ class Site:
         return await self.look()
 
     def is_missed(self, patience_s: Seconds, unknown_s: Seconds) -> bool:
-        """Whether what `look_after_tasks` did not show is missed for good: for so long, since the
-        first such look; the latter as long as the tasks do not tell."""
+        """Whether what `look_after_tasks` did not show is missed for good, as
+        `Evidence.is_missed` judges it."""
         return self._evidence is not None and self._evidence.is_missed(patience_s, unknown_s)
 
     def finished(self, task_id: TaskId) -> Awaitable[Task]:

@@ -38,8 +38,8 @@ def new_operation_id() -> OperationId:
 
 
 def context_for(work: WorkContext) -> Context:
-    """What a task is to be begun in that does nothing but `work`: of tens of thousands at once each
-    would hold what a `with` takes."""
+    """The context to begin a task in that does nothing but `work`. Not a `with` within the task:
+    tens of thousands run at once, and each would hold one."""
     context = copy_context()
     context.run(_CURRENT.set, work)
     return context

@@ -150,8 +150,8 @@ MEASURES: Sequence[Measure] = (
 class Metrics:
     """The metrics of one process. `see` is for `logging.listening`.
 
-    Counted here and not in the library's own counters, whose locks cost ten times as much: there
-    are twenty events for each pairing.
+    Counted here and not in the library's own counters, whose locks cost several times as much:
+    there are twenty events for each pairing.
     """
 
     def __init__(self) -> None:
