@@ -144,19 +144,23 @@ class PeerList:
         try:
             rows = _ROWS.decode(b"[{}" + body[end:] if end else body)
         except (msgspec.MsgspecError, RecursionError):
-            self._since = {}
-            return read_peers(body)  # A page, or what nobody can read.
-        now = self._clock()
-        if end:
-            new = tuple([_peer_in(bytes(row)) for row in rows[1:]])
-            self._last += new
-            self._since |= {peer.id: self._since.get(peer.id, now) for peer in new}
-        else:
+            return self._anew(read_peers(body))  # A page, or what nobody can read.
+        if not end:
             known = {peer.sent: peer for peer in self._last}
             each = [bytes(row) for row in rows]
-            self._last = tuple([known.get(row) or _peer_in(row) for row in each])
-            self._since = {peer.id: self._since.get(peer.id, now) for peer in self._last}
+            return self._anew(tuple([known.get(row) or _peer_in(row) for row in each]))
+        new = tuple([_peer_in(bytes(row)) for row in rows[1:]])
+        self._last += new
+        self._since |= self._since_when(new)
         return self._last
+
+    def _anew(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
+        self._last, self._since = peers, self._since_when(peers)
+        return peers
+
+    def _since_when(self, peers: tuple[Peer, ...]) -> dict[str | None, float]:
+        now = self._clock()
+        return {peer.id: self._since.get(peer.id, now) for peer in peers}
 
     def _end_of_known(self, body: bytes) -> int:
         """Where `body` goes on behind all rows of the answer before; 0 if it does not begin with

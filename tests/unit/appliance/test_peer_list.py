@@ -125,8 +125,12 @@ def test_it_is_known_since_when_an_id_is_listed_whatever_else_its_row_says() -> 
     peers.read(b'[{"id": "2"}]')
     peers.read(b'[{"id": "2"}, {"id": "1"}]')
     assert (peers.since("1"), peers.since("2")) == (5.0, 2.0)
-    peers.read(b'{"items": [{"id": "2"}]}')  # Whatever that is, it is compared with nothing.
-    assert peers.since("2") == inf
+    peers.read(b'{"items": [{"id": "2"}, {"id": "3"}]}')  # As a page, which counts as well.
+    assert (peers.since("1"), peers.since("2"), peers.since("3")) == (inf, 2.0, 6.0)
+    with pytest.raises(Unreadable):
+        peers.read(b"<html>")
+    peers.read(b'[{"id":"2"}, {"id": "1"}]')
+    assert (peers.since("1"), peers.since("2"), peers.since("3")) == (7.0, 2.0, inf)
 
 
 def test_a_row_is_held_once_however_often_it_is_read() -> None:
