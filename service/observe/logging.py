@@ -1,5 +1,6 @@
 """Where log lines go: JSON for machines, colours on a terminal, never a secret."""
 
+import json
 import logging
 import re
 import sys
@@ -186,4 +187,7 @@ def _add_context(
 
 
 def _to_json(line: object, **_: object) -> str:
-    return msgspec.json.encode(line, enc_hook=repr).decode()
+    try:
+        return msgspec.json.encode(line, enc_hook=repr).decode()
+    except UnicodeEncodeError:  # A path, say, whose bytes are no UTF-8.
+        return json.dumps(line, ensure_ascii=False, default=repr).encode(errors="replace").decode()

@@ -100,6 +100,29 @@ def test_a_crash_is_logged_without_the_values_of_variables() -> None:
     assert "hunter2" not in stream.getvalue()
 
 
+def test_a_text_that_is_no_unicode_is_logged_as_far_as_it_is_and_stops_nobody() -> None:
+    """So Python spells the bytes of a path that are no UTF-8."""
+
+    def crash(words: str) -> None:
+        raise LookupError(words)
+
+    path = os.fsdecode(b"/data\xff")
+    with captured_logs() as stream:
+        emit(StoreTroubled(doing="testing", error=path))
+        try:
+            crash(path)
+        except LookupError as error:
+            emit(PairingCrashed(), error=error)
+            logging.getLogger("library").warning("of %s", path)
+    told, *_ = lines_of(stream)
+    assert told["error"] == "/data?"
+    assert [line["event"] for line in lines_of(stream)] == [
+        "store_troubled",
+        "pairing_crashed",
+        "of /data?",
+    ]
+
+
 class Screen(io.StringIO):
     """A terminal."""
 
