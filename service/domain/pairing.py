@@ -123,6 +123,11 @@ class Side(Struct, frozen=True):
         return self.state in SIDE_OVER
 
     @property
+    def is_between_tries(self) -> bool:
+        """Whether a call is to be made again that may have taken effect, or may do so late."""
+        return self.state is SideState.PENDING and self.call is not None
+
+    @property
     def undo(self) -> SiteCall | None:
         """The call that would undo what this pairing may have done here; None if there is none."""
         return _INVERSE.get(self.call) if self.call is not None else None

@@ -379,8 +379,7 @@ def _need_rest(pairing: Pairing, event: e.PairingEvent) -> None:
 def _need_no_try_to_come(pairing: Pairing, event: e.PairingEvent) -> None:
     """A call that is to be made again may still come through, late: its side FAILED first."""
     for side in pairing.sides:
-        is_waiting = side.state is S.PENDING and side.call is not None
-        _need(not is_waiting, event, f"'{side.appliance}' given up")
+        _need(not side.is_between_tries, event, f"'{side.appliance}' given up")
 
 
 def _need_nothing_half(pairing: Pairing, event: e.PairingEvent) -> None:

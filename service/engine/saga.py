@@ -13,7 +13,7 @@ from service.domain.events import (
     RollbackStarted,
     SideFailed,
 )
-from service.domain.pairing import UNDER_WAY, Pairing, Phase, SideState
+from service.domain.pairing import UNDER_WAY, Pairing, Phase
 from service.engine.case import Case
 from service.engine.policy import Policy
 from service.engine.ports import Appliance, Fleet
@@ -73,9 +73,8 @@ async def turn_back(
 ) -> None:
     """It will not succeed: that is its end, unless something has to be undone first."""
     if case.pairing.is_to_be_undone:
-        # A side at rest before its next try may still be changed by the last one, late.
-        resting = [side for side in case.pairing.sides if side.state is SideState.PENDING]
-        given_up = [SideFailed(side.appliance, error) for side in resting if side.call is not None]
+        unsettled = [side for side in case.pairing.sides if side.is_between_tries]
+        given_up = [SideFailed(side.appliance, error) for side in unsettled]
         await case.record(*given_up, RollbackStarted(error, policy.rollback_s))
     else:
         await until_listed(case, here, there, policy)

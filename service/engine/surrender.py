@@ -8,7 +8,7 @@ from service.domain.events import (
     SideEvent,
     SideFailed,
 )
-from service.domain.pairing import UNDER_WAY, OnFailure, Phase, Side, SideState
+from service.domain.pairing import UNDER_WAY, OnFailure, Phase
 from service.engine.case import Case
 from service.engine.policy import Policy
 from service.engine.saga import end_of
@@ -20,8 +20,11 @@ async def surrender(case: Case, error: ApiError, policy: Policy) -> None:
     pairing = case.pairing
     events: list[PairingEvent | SideEvent] = []
     if pairing.phase is not Phase.ROLLING_BACK:
-        cut_off = [side for side in pairing.sides if _is_cut_off(side)]
-        events += [SideFailed(side.appliance, error) for side in cut_off]
+        events += [
+            SideFailed(side.appliance, error)
+            for side in pairing.sides
+            if side.state in UNDER_WAY or side.is_between_tries
+        ]
     # A side that was cut off in its rollback too has a call to undo.
     left = [side for side in pairing.sides if side.undo is not None]
     is_kept = pairing.on_failure is OnFailure.KEEP and pairing.phase is not Phase.ROLLING_BACK
@@ -30,8 +33,3 @@ async def surrender(case: Case, error: ApiError, policy: Policy) -> None:
             events.append(RollbackStarted(error, policy.rollback_s))
         events += [RollbackFailed(side.appliance, error) for side in left]
     await case.record(*events, end_of(pairing, error))
-
-
-def _is_cut_off(side: Side) -> bool:
-    is_resting = side.state is SideState.PENDING and side.call is not None
-    return side.state in UNDER_WAY or is_resting
