@@ -80,8 +80,8 @@ MUTANTS = {
             ),
             Edit(
                 "service.domain.transitions",
-                "_UNDONE = {S.SUCCEEDED,",
-                "_UNDONE = {S.ALREADY_PAIRED, S.SUCCEEDED,",
+                "_UNDOABLE = {S.SUCCEEDED,",
+                "_UNDOABLE = {S.ALREADY_PAIRED, S.SUCCEEDED,",
             ),
         ),
         seed=26,
