@@ -47,6 +47,8 @@ class SideRollback:
         self._failures = 0
         self._vain = 0
         self._gave_up = False
+        self._is_unsent = False
+        """Whether the last call is known not to have begun: a list cannot be late with it."""
 
     @property
     def _side(self) -> Side:
@@ -195,7 +197,8 @@ class SideRollback:
                 is_paired_again = isinstance(step, Call) and step.call is SiteCall.PAIR
                 return is_paired_again and not self._site.is_missed(AT_ONCE, AT_ONCE)
             case SideState.REQUESTED | SideState.ACCEPTED:  # Asked already, and not seen done.
-                return isinstance(step, Call) and not self._site.is_missed(settle_s, late_s)
+                is_late = not self._is_unsent and not self._site.is_missed(settle_s, late_s)
+                return isinstance(step, Call) and is_late
             case _:
                 return False
 
@@ -216,10 +219,12 @@ class SideRollback:
             )
         self._vain += 1
         await self._record(RollbackRequested(self._name, step.call.value, self._side.attempts + 1))
+        self._is_unsent = False
         try:
             task = await self._site.send(step)
         except NotSent as unsent:
             self._vain -= 1
+            self._is_unsent = True
             return await self._delay(unsent)
         except Ambiguous as lost:
             await self._record(AnswerLost(self._name, lost.error))

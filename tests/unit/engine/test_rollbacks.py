@@ -92,3 +92,13 @@ def test_nor_one_whose_call_was_lost() -> None:
         side, _ = here.until_over().sides
         assert side.state is SideState.ROLLED_BACK
         assert here.calls(ONE, "DELETE") == 1
+
+
+def test_an_appliance_that_is_too_busy_to_undo_is_asked_again_without_a_long_look() -> None:
+    """What was refused before it began has changed nothing that a list could be late with."""
+    with scene(policy=replace(POLICY, verify_timeout_s=60.0)) as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.befall(ONE, "DELETE", "/sites/.*", CallFault.BUSY, times=6)
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 7
