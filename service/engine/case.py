@@ -61,9 +61,9 @@ class Case:
     # Tens of thousands are in flight, each with two of `SideSaga` and of `Site`.
     __slots__ = (
         "_called_at",
-        "_canceled",
         "_canceled_by",
         "_driver",
+        "_hopeless",
         "_journal",
         "_noted_at",
         "_notes",
@@ -92,7 +92,7 @@ class Case:
         self._notes: tuple[Note, ...] = ()
         self._noted_at = inf
         self._canceled_by = assignment.cancel
-        self._canceled: asyncio.Event | None = None
+        self._hopeless: asyncio.Event | None = None
 
     def side(self, appliance: ApplianceName) -> Side:
         """The side that runs on `appliance`, as it is now."""
@@ -129,23 +129,26 @@ class Case:
     def want_canceled(self, by: Author) -> None:
         """Begin no new step any more; whoever pauses before one goes on at once."""
         self._canceled_by = by
-        if self._canceled is not None:
-            self._canceled.set()
+        self._wake_the_hopeless()
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but not past the deadline."""
         if seconds > 0:  # Else not even a turn of the loop: most steps follow on one another.
             await asyncio.sleep(min(seconds, self.left_s))
 
-    async def pause_unless_canceled(self, seconds: float) -> None:
-        """Sleep, but not past the deadline, nor longer than the pairing is wanted."""
-        if seconds <= 0 or self._canceled_by is not None or self.pairing.is_canceling:
+    async def pause_while_promising(self, seconds: float) -> None:
+        """Sleep, but not past the deadline, nor longer than the pairing may still succeed."""
+        if seconds <= 0 or not self.is_promising:
             return
         # Made when it is needed: few pause here, and it is a tenth of the memory of a case.
-        self._canceled = self._canceled or asyncio.Event()
+        self._hopeless = self._hopeless or asyncio.Event()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, self.left_s)):
-                await self._canceled.wait()
+                await self._hopeless.wait()
+
+    def _wake_the_hopeless(self) -> None:
+        if self._hopeless is not None and not self.is_promising:
+            self._hopeless.set()
 
     async def heed_cancel(self) -> None:
         """Take a wish to cancel into the chain. Raises like `record`."""
@@ -189,6 +192,7 @@ class Case:
         if not self._notes:
             self._noted_at = asyncio.get_running_loop().time()
         self._notes += notes
+        self._wake_the_hopeless()
 
     def has_notes(self, before: float) -> bool:
         """Whether something that was noted before then (loop time) is still to be written. Never

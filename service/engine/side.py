@@ -114,7 +114,7 @@ class SideSaga:
 
     async def _pause(self, seconds: Seconds) -> None:
         if self._side.state is SideState.PENDING:
-            await self._case.pause_unless_canceled(seconds)
+            await self._case.pause_while_promising(seconds)
         else:
             await self._case.pause(seconds)
 

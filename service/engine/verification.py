@@ -58,7 +58,7 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
             # Pauses, not the clock: a worker that was stopped meanwhile has to look again.
             waited_s += pause_s
         await case.write_notes()
-        await case.pause_unless_canceled(pause_s)
+        await case.pause_while_promising(pause_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from service.domain.ids import ApplianceName
 from service.domain.pairing import SideState
 from simulator import fault
 from tests.simulation.tables import Written
+from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, a_pairing, scene
 
 DOWN = ApiError("ConnectionRefused", "Nobody listens.")
@@ -48,3 +49,13 @@ def test_what_was_left_behind_is_undone_by_a_retry_though_the_other_appliance_is
         here.until(lambda: "PairingRetried" in here.events)
         here.until(lambda: "SideRolledBack" in here.events, within_s=60.0)
         assert not here.world.appliances[ONE].peers
+
+
+def test_nor_does_it_wait_for_the_next_try_of_a_side_that_has_nothing_to_try_for_any_more() -> None:
+    with scene(task_ms=[60_000, 60_000]) as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.befall(ONE, "POST", "/sites", CallFault.BUSY)
+        here.until(lambda: "SideFailed" in here.events)
+        failed_at = here.loop.instant
+        here.until(lambda: "RollbackStarted" in here.events)
+        assert here.loop.instant < failed_at + 1.0
