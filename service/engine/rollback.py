@@ -84,6 +84,9 @@ class SideRollback:
                 if not self._is_other_under_way():
                     return
                 pause_s = self._policy.idle_s
+            else:
+                if pause_s == AT_ONCE:
+                    self._failures = 0
             await self._case.pause(pause_s)
 
     def _is_other_under_way(self) -> bool:

@@ -1,11 +1,13 @@
 """An undo task that failed is no reason to leave something behind, unless it fails every time."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from service.domain.pairing import PairingState, SideState
 from simulator import fault
+from tests.simulation.tables import Written
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
 
@@ -102,3 +104,22 @@ def test_an_appliance_that_is_too_busy_to_undo_is_asked_again_without_a_long_loo
         side, _ = here.until_over().sides
         assert side.state is SideState.ROLLED_BACK
         assert here.calls(ONE, "DELETE") == 7
+
+
+def test_an_undoing_that_gets_on_is_tried_again_soon_after_the_next_failure() -> None:
+    waits: list[int] = []
+
+    def note(written: Written) -> None:
+        delays = [each for each in written.entries if each.type == "RollbackDelayed"]
+        waits.extend(json.loads(each.detail)["delayMs"] for each in delays)
+
+    with scene() as here:
+        here.on_written = note
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.befall(ONE, "DELETE", "/sites/.*", CallFault.BUSY, times=8)
+        here.until(lambda: here.calls(ONE, "DELETE") == 9)
+        here.befall(ONE, "GET", "/sites", CallFault.BUSY, times=1)
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLED_BACK
+        *_, longest, last = waits
+        assert last < longest
