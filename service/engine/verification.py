@@ -50,6 +50,8 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
         is_seen = not any(each.is_blind for each in doubts)
         if case.left_s <= 0 or (is_seen and waited_s >= policy.verify_timeout_s):
             worst = min(doubts, key=lambda each: each.is_blind)
+            if worst.is_blind:
+                return worst.error
             return verification_failed(worst.side, worst.error, clock() - began)
         looks += 1
         pause_s = policy.pause_s(looks)
@@ -63,7 +65,8 @@ async def verify(case: Case, here: Appliance, there: Appliance, policy: Policy) 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why a side does not count as it should yet. `is_blind`: it could not be looked at."""
+    """Why a side does not count as it should yet. `is_blind`: it could not be looked at, which is
+    an error at the deadline only."""
 
     side: ApplianceName
     error: ApiError
@@ -100,13 +103,16 @@ async def _listed(case: Case, appliance: Appliance) -> Sequence[Peer] | Doubt:
     try:
         return await appliance.peers(until=until)
     except TimeoutError:
-        doing = f"looking at the peers of '{name}'"
-        late = deadline_exceeded(doing, case.pairing.timeout_s, None)
-        return Doubt(name, late, is_blind=True)
+        return _blind(case, name)
     except ApplianceClosed as closed:
         case.closed[name] = closed.error
-        return Doubt(name, closed.error, is_blind=True)
+        return _blind(case, name, closed.error)
     except NotSent as trouble:
-        return Doubt(name, trouble.error, is_blind=True)
+        return _blind(case, name, trouble.error)
     except ApplianceError as trouble:
         return Doubt(name, trouble.error)
+
+
+def _blind(case: Case, name: ApplianceName, last: ApiError | None = None) -> Doubt:
+    doing = f"looking at the peers of '{name}'"
+    return Doubt(name, deadline_exceeded(doing, case.pairing.timeout_s, last), is_blind=True)
