@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import TypeGuard
 
 from service.appliance.exchange import AFTER_SENDING, Answer, Failure, FailureKind, Outcome
 from service.appliance.wire import read_error
@@ -140,12 +141,15 @@ def is_session_expired(outcome: Outcome) -> bool:
     )
 
 
-def may_be_session_end(outcome: Outcome) -> bool:
-    """Whether one new login is worth it: an expired token may come without the mark, which one
-    client alone tells of (h4-api 1, 7)."""
-    if not isinstance(outcome, Answer) or outcome.status != 401:
-        return False
-    return is_session_expired(outcome) or error_in(outcome).code != _ELSEWHERE
+def is_plain_401(outcome: Outcome) -> TypeGuard[Answer]:
+    """Whether it may be the end of a session, though it is not marked as one: of the mark one
+    client alone tells (h4-api 1, 7)."""
+    return (
+        isinstance(outcome, Answer)
+        and outcome.status == 401
+        and not is_session_expired(outcome)
+        and error_in(outcome).code != _ELSEWHERE
+    )
 
 
 def error_in(answer: Answer) -> ApiError:

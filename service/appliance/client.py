@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
-from typing import TypeGuard, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from msgspec.structs import replace
@@ -16,9 +16,9 @@ from service.appliance.classify import (
     answered_at_ms,
     error_in,
     good,
+    is_plain_401,
     is_session_expired,
     judge_failure,
-    may_be_session_end,
     unclear,
     unreadable,
 )
@@ -222,11 +222,11 @@ class ApplianceClient:
             token = await self._session.token()
             accept = self._session.accept
             outcome = await self._send(request, token, callers, permit)
-            if _is_plain_401(outcome):
+            if is_plain_401(outcome):
                 self._unauthorized.add(request, self._session.logins)
-        if _is_plain_401(outcome) and not self._unauthorized.is_answer(request):
+        if is_plain_401(outcome) and not self._unauthorized.is_answer(request):
             raise NotSent(error_in(outcome), is_answered=True)
-        if isinstance(outcome, Answer) and not _is_plain_401(outcome):
+        if isinstance(outcome, Answer) and not is_plain_401(outcome):
             self._unauthorized.forget(request)
         if isinstance(outcome, Answer) and outcome.status == 406 and accept != PLAIN_JSON:
             outcome = await self._speak_plainly(request, token, callers)
@@ -265,7 +265,7 @@ class ApplianceClient:
     def _is_worth_a_login(self, request: Request, outcome: Outcome) -> bool:
         if is_session_expired(outcome):
             return True
-        return _is_plain_401(outcome) and self._unauthorized.is_worth_a_login(request)
+        return is_plain_401(outcome) and self._unauthorized.is_worth_a_login(request)
 
     def _lag_ms(self) -> int | None:
         """How far its clock is behind ours, by its last answer; None if that does not tell. 0 if it
@@ -330,11 +330,6 @@ class ApplianceClient:
 
 def _as_late(task: Task, lag_ms: int) -> Task:
     return task if task.end_time is None else replace(task, end_time=task.end_time + lag_ms)
-
-
-def _is_plain_401(outcome: Outcome) -> TypeGuard[Answer]:
-    """Whether it may be the end of a session, though it is not marked as one."""
-    return may_be_session_end(outcome) and not is_session_expired(outcome)
 
 
 def _understood(request: Request, answer: Answer, read: Callable[[bytes], Value]) -> Value:

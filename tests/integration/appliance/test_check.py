@@ -205,6 +205,37 @@ async def test_whatever_an_appliance_says_of_itself_becomes_a_short_report(said:
         assert verdicts(report)["clock"] is None
 
 
+async def test_what_it_is_paired_with_is_told_but_not_itself() -> None:
+    listed = [
+        {
+            "id": "p-1",
+            "site": "two",
+            "apiUrl": "https://two.example.test:8048/",
+            "state": {"incomingCommError": {"code": "C", "msg": "m", "stacktrace": "at x"}},
+        },
+        {"id": "p-0", "site": "raw", "isLocal": True},
+    ]
+
+    async def script(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(msgspec.json.encode(listed) if arrival.path == "/sites" else b"{}"))
+
+    async with raw_server(script) as server:
+        report = await check(registered(server.spec()), LOOPBACK, QUICK)
+    assert found(report, "peers") == {
+        "peers": [
+            {
+                "id": "p-1",
+                "site": "two",
+                "apiUrl": "https://two.example.test:8048/",
+                "apiPublicUrl": None,
+                "apiThumbprint": None,
+                "incomingCommError": {"code": "C", "msg": "m", "args": []},
+                "outgoingCommError": None,
+            }
+        ]
+    }
+
+
 async def test_what_was_not_reached_in_time_is_told_so() -> None:
     async with Fleet.start(FleetOptions(count=1)) as fleet:
         here = fleet.appliances[0]

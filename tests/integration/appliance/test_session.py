@@ -73,6 +73,16 @@ async def test_a_401_without_the_mark_is_worth_one_new_login() -> None:
         assert here.counts.logins_accepted == 2
 
 
+async def test_a_session_that_ends_without_the_mark_soon_after_another_did_is_renewed_too() -> None:
+    async with rig() as here:
+        for logins in (2, 3):
+            here.here.add_fault(
+                fault("status", path="/sites", status=401, code="NotAuthenticated", times=1)
+            )
+            assert await here.client.peers() == ()
+            assert here.counts.logins_accepted == logins
+
+
 async def test_a_401_that_three_new_sessions_meet_is_an_answer_to_that_call_and_no_other() -> None:
     async with rig() as here:
         here.here.add_fault(

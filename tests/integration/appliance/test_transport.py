@@ -290,6 +290,8 @@ async def test_a_406_that_plain_json_does_not_help_is_a_rejection() -> None:
         with pytest.raises(Rejected) as caught:
             await client.peers()
         assert caught.value.error.code == "Http406"
+        with pytest.raises(Rejected):
+            await client.pair(PEER, "", granted)
 
 
 SPOILT = [

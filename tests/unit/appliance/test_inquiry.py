@@ -75,6 +75,9 @@ def test_one_id_that_is_not_liked_does_not_spoil_the_others() -> None:
         assert all_found(told, 100)
         assert appliance.asked["single"] == 1
         assert inquiry.is_bulk()
+        appliance.sizes.clear()
+        assert all_found(await look(inquiry, appliance), 100)
+        assert appliance.sizes == [100]
 
     run(scene())
 

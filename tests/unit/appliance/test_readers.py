@@ -143,7 +143,7 @@ def test_after_a_read_that_was_shared_the_next_one_waits_for_more_to_share() -> 
         pauses = [
             later - sent for sent, later in zip(source.sent_at, source.sent_at[1:], strict=False)
         ]
-        assert min(pauses) >= SPACING_S - 1e-9
+        assert pauses == pytest.approx([SPACING_S] * len(pauses))
         assert len(source.sent_at) <= 7
 
     run(scene())

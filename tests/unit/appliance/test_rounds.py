@@ -35,15 +35,21 @@ def test_a_task_is_seen_over_at_the_next_look() -> None:
     run(scene())
 
 
-def test_a_task_whose_times_are_no_times_is_told_all_the_same() -> None:
+@pytest.mark.parametrize(("start", "end"), [(1, 10**400), (1, None), (None, 1)])
+def test_a_task_whose_times_are_no_times_is_told_all_the_same(
+    start: int | None, end: int | None
+) -> None:
     async def scene() -> None:
         names = ["id", "state", "startTime", "endTime"]
-        table = a_table(names, [ONE, "SUCCEEDED", 1, 10**400])
+        table = a_table(names, [ONE, "SUCCEEDED", start, end], [TWO, "RUNNING", 1, -1])
         appliance = H4Tasks(spoil=lambda _: an_answer(200, table))
         async with waiting(appliance) as (rounds, _):
+            other = rounds.finished(TWO)
             task = await rounds.finished(ONE, until=10.0)
+            await asyncio.sleep(A_MOMENT_S)
+            assert not other.done()
+            other.cancel()
         assert task.succeeded
-        assert task.end_time is None
 
     run(scene())
 

@@ -1,6 +1,7 @@
 """A cancellation waits for the stretch that must not be cut, but not for ever."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -62,12 +63,14 @@ async def test_a_stretch_that_outlasts_its_grace_is_cut() -> None:
 
 async def test_a_failure_after_the_cancellation_is_not_left_unheard() -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()
+    loop, unheard = asyncio.get_running_loop(), list[object]()
 
     async def work() -> None:
         begun.set()
         await may_end.wait()
         raise LookupError
 
+    loop.set_exception_handler(lambda _, told: unheard.append(told))
     task = asyncio.create_task(uninterrupted(work(), 60.0))
     await begun.wait()
     task.cancel()
@@ -75,3 +78,8 @@ async def test_a_failure_after_the_cancellation_is_not_left_unheard() -> None:
     may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+    del task
+    await asyncio.sleep(0)  # Until then the loop holds it.
+    gc.collect()
+    loop.set_exception_handler(None)
+    assert unheard == []
