@@ -108,7 +108,7 @@ class Examination:
             try:
                 async with self._in_time():
                     reader_and_writer = await asyncio.open_connection(address, self._port)
-            except (OSError, TimeoutError) as error:
+            except OSError as error:
                 causes.append(f"{address}: {_words(error)}")
             else:
                 self._address = address
@@ -201,7 +201,7 @@ class Examination:
             async with self._in_time():
                 await writer.start_tls(unverified(), server_hostname=self._host)
             self._presented = leaf_certificate(writer.get_extra_info("ssl_object"))
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             self._presented = error
         finally:
             writer.transport.abort()
@@ -215,7 +215,7 @@ class Examination:
                 )
         except ssl.SSLCertVerificationError as error:
             return failed(f"Not trusted: {error.verify_message}", data)
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             return failed(f"The TLS handshake failed: {_words(error)}", data)
         writer.transport.abort()
         return passed("The system's CAs vouch for it.", data)

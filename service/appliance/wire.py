@@ -243,9 +243,8 @@ def peer_of(value: object) -> Peer | None:
     if not isinstance(value, dict):
         return None
     state = value.get("state")
-    if state is not None and not isinstance(state, dict):
+    if not isinstance(state, dict):
         state = {"outgoingCommError": state}
-    state = state or {}
     sent = msgspec.json.encode(value)
     return Peer(
         id=_id(value.get("id")),

@@ -139,9 +139,13 @@ async def test_without_a_health_report_the_date_header_tells_the_time() -> None:
         assert found(report, "clock")["source"] == "date"
 
 
-async def test_an_older_appliance_is_asked_for_its_health_by_get() -> None:
+@pytest.mark.parametrize("status", [404, 405])
+async def test_an_older_appliance_is_asked_for_its_health_by_get(status: int) -> None:
     async with Fleet.start(FleetOptions(count=1)) as fleet:
         fleet.appliances[0].turn(health_method="GET")
+        fleet.appliances[0].add_fault(
+            fault("status", method="POST", path="/diagnostics/health", status=status)
+        )
         report = await checked(fleet.appliances[0])
         assert found(report, "clock")["source"] == "health"
 
@@ -158,9 +162,11 @@ async def test_an_appliance_that_tells_nothing_about_itself_may_be_paired_still(
         here = fleet.appliances[0]
         for path in ("/diagnostics/about", "/config/is-configured"):
             here.add_fault(fault("status", path=path, status=404, code="NotFound", times=None))
-        results = verdicts(await checked(here))
+        report = await checked(here)
+        results = verdicts(report)
         assert results["configured"] is None
         assert results["peers"] is True
+        assert (found(report, "configured"), found(report, "login")) == ({}, {})
 
 
 @pytest.mark.parametrize(

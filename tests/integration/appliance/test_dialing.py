@@ -212,6 +212,15 @@ async def test_names_whose_servers_are_mute_hold_up_nobody_else(
         assert {type(outcome) for outcome in outcomes} == {socket.gaierror}
 
 
+async def test_a_link_local_address_is_told_with_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(*_: object, **__: object) -> Sequence[object]:
+        found = [("fe80::1", 0, 0, 7), ("2001:db8::1", 0, 0, 0)]
+        return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", each) for each in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert await resolved(NAME) == ("fe80::1%7", "2001:db8::1")
+
+
 async def test_where_no_thread_can_be_begun_nothing_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -162,6 +162,12 @@ async def test_who_is_not_used_any_more_is_logged_out_and_comes_back_when_used()
         assert here.requests("DELETE /sessions") == 0
 
 
+async def test_who_was_only_probed_is_logged_out_as_well() -> None:
+    async with rig(limits=Limits(idle_s=0.05)) as here:
+        assert await here.fleet.probe(here.there.name) is None
+        await until(lambda: _logouts(here) == 1)
+
+
 async def test_who_is_used_again_in_time_stays_logged_in() -> None:
     async with rig(limits=Limits(idle_s=0.2)) as here:
         async with here.fleet.use(here.there) as first:

@@ -218,8 +218,11 @@ def test_what_another_worker_saw_opens_it_and_is_no_news_here() -> None:
         assert not is_open(breakers.of(TWO))
         assert not breakers.opened()
         assert not opened  # Nobody here has to be told.
+        breakers.impose({ONE: ELSEWHERE, TWO: ELSEWHERE})
+        assert is_open(breakers.of(TWO))
         breakers.impose({})
         assert not is_open(breakers.of(ONE))
+        assert not is_open(breakers.of(TWO))
 
     run(scene())
 

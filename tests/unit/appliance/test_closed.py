@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 
 import pytest
 
@@ -66,7 +67,26 @@ def test_while_it_is_open_every_call_is_refused_at_once_and_none_is_made(
                 with pytest.raises(ApplianceClosed) as caught:
                     await ask(client)
                 assert caught.value.error.args == (NAME, "ApplianceUnreachable")
+            with pytest.raises(ApplianceClosed):
+                client.line_up(inf)
             assert (here.channel.total, now()) == (before, began)
+
+    run(scene())
+
+
+def test_nobody_stands_behind_the_changes_under_way_while_it_is_open() -> None:
+    async def scene() -> None:
+        async with world() as here, here.fleet.use(a_registration().endpoint) as client:
+            await client.log_in()
+            here.channel.always(DEAD, after_s=100.0)
+            under_way = [asyncio.ensure_future(client.unpair("1", granted)) for _ in range(2)]
+            await asyncio.sleep(0.5)
+            here.fleet.impose({NAME: an_error()})
+            began = now()
+            with pytest.raises(ApplianceClosed):
+                await client.unpair("1", granted)
+            assert now() == began
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     run(scene())
 

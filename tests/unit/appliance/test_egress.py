@@ -86,6 +86,12 @@ def test_what_is_allowed_excludes_the_rest() -> None:
     assert not policy("10.0.0.0/8").permits("2001:db8::1")
 
 
+def test_an_address_behind_nat64_is_allowed_with_the_one_it_leads_to() -> None:
+    assert policy("10.0.0.0/8 64:ff9b::/96").permits("64:ff9b::a01:203")
+    assert not policy("10.0.0.0/8 64:ff9b::/96").permits("64:ff9b::b01:203")
+    assert not policy("10.0.0.0/8").permits("64:ff9b::a01:203")
+
+
 def test_what_is_denied_stays_denied() -> None:
     both = policy("10.0.0.0/8 127.0.0.1", "10.9.0.0/16 127.0.0.0/8")
     assert both.permits("10.1.2.3")

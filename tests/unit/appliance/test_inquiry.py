@@ -291,6 +291,22 @@ def test_a_task_that_an_appliance_stumbles_over_keeps_no_other_from_being_seen_o
     run(scene())
 
 
+def test_an_appliance_that_one_table_was_of_use_of_is_not_blamed_for_a_task() -> None:
+    bad = a_task_id(777)
+
+    async def scene() -> None:
+        def stumble(request: Request) -> Answer | None:
+            return an_answer(500) if request.path == f"/tasks/{bad}" else None
+
+        appliance = H4Tasks(tasks(2), spoil=stumble)
+        told = await look(TaskInquiry(appliance.ask, Limits(bulk_ids=2)), appliance, bad)
+        assert appliance.sizes == [2, 1]
+        assert isinstance(told.pop(bad), NotSent)
+        assert all_found(told, 2)
+
+    run(scene())
+
+
 def test_silence_about_a_task_is_told_of_it_if_another_is_answered_about() -> None:
     quiet = a_task_id(0)
 

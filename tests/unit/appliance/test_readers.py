@@ -12,7 +12,7 @@ from service.appliance.readers import SharedRead
 from service.domain.appliance import ApiError
 from service.domain.errors import NotSent
 from service.domain.ids import OperationId
-from service.observe.context import operation_id, working_on
+from service.observe.context import current, operation_id, working_on
 from tests.support.virtual_time import now, run
 
 SPACING_S = 0.02
@@ -27,12 +27,14 @@ class Source:
         self.sent_at: list[float] = []
         self.callers: list[list[OperationId]] = []
         self.contexts: list[OperationId] = []
+        self.pairings: list[str | None] = []
         self.error: Exception | None = None
 
     async def read(self, callers: Callers) -> int:
         await asyncio.sleep(self.queue_s)
         self.callers.append(list(callers()))
         self.contexts.append(operation_id())
+        self.pairings.append(current().pairing)
         self.sent_at.append(now())
         number = len(self.sent_at)
         await asyncio.sleep(self.answer_s)
@@ -244,6 +246,21 @@ def test_nothing_runs_while_nobody_asks() -> None:
     run(scene())
 
 
+def test_a_loop_that_one_has_begun_is_nobodys() -> None:
+    async def scene() -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = BackgroundTasks(group)
+
+            async def whose() -> OperationId | None:
+                return current().operation_id
+
+            with working_on(operation_id=OperationId("op")):
+                assert await tasks.start(whose()) == "op"
+                assert await tasks.start_loop(whose()) is None
+
+    run(scene())
+
+
 def test_a_read_is_made_on_behalf_of_the_first_and_names_the_others() -> None:
     async def ask_as(shared: SharedRead[int], name: str) -> int:
         with working_on(operation_id=OperationId(name)):
@@ -256,6 +273,21 @@ def test_a_read_is_made_on_behalf_of_the_first_and_names_the_others() -> None:
             await ask_as(shared, "op-3")
         assert source.callers == [["op-1", "op-2"], ["op-3"]]
         assert source.contexts == ["op-1", "op-3"]
+
+    run(scene())
+
+
+def test_a_read_is_of_a_pairing_only_if_it_is_for_no_other() -> None:
+    async def ask_for(shared: SharedRead[int], pairing: str) -> int:
+        with working_on(operation_id=OperationId("op"), pairing=pairing):
+            return await shared.get()
+
+    async def scene() -> None:
+        source = Source()
+        async with reading(source) as (shared, _):
+            await ask_for(shared, "p-1")
+            await asyncio.gather(ask_for(shared, "p-1"), ask_for(shared, "p-2"))
+        assert source.pairings == ["p-1", None]
 
     run(scene())
 

@@ -14,7 +14,7 @@ from service.appliance.rounds import MAX_PAUSE_S, TaskRounds
 from service.domain.appliance import ApiError, Task
 from service.domain.errors import ApplianceClosed, NotSent, Rejected, TaskForgotten
 from service.domain.ids import OperationId, TaskId
-from service.observe.context import working_on
+from service.observe.context import current, working_on
 from tests.support.virtual_time import now, run
 from tests.unit.appliance.h4tasks import H4Tasks
 from tests.unit.appliance.values import a_table, a_task_id, an_answer
@@ -517,6 +517,24 @@ def test_a_round_is_made_on_behalf_of_the_first_and_names_the_others() -> None:
         assert appliance.callers == [["op-1", "op-2"]]
 
     run(scene())
+
+
+def test_a_look_is_of_a_pairing_and_a_task_only_if_it_is_for_no_other() -> None:
+    looks: list[tuple[str | None, str | None]] = []
+
+    def note(_: Request) -> None:
+        looks.append((current().pairing, current().task))
+
+    async def scene() -> None:
+        async with waiting(H4Tasks({ONE: 0.15, TWO: 0.35}, spoil=note)) as (rounds, _):
+            with working_on(operation_id=OperationId("op"), pairing="p-1"):
+                one = rounds.finished(ONE)
+            with working_on(operation_id=OperationId("op"), pairing="p-2"):
+                await asyncio.gather(one, rounds.finished(TWO))
+
+    run(scene())
+    assert looks[0] == (None, None)
+    assert looks[-1] == ("p-2", TWO)
 
 
 def test_whoever_waits_when_the_client_is_closed_is_turned_away() -> None:

@@ -276,6 +276,14 @@ def test_words_about_a_peer_that_are_long_or_deep_are_kept_in_short(more: bytes)
         detail_of(SidePaired(ApplianceName("a"), peer.sent))
 
 
+def test_numbers_in_place_of_texts_are_spelt_out() -> None:
+    task = read_task(b'{"id": 7, "state": "FAILED", "error": {"code": 12, "msg": 1.5}}')
+    assert task.id == "7"
+    assert task.error == ApiError("12", "1.5")
+    with pytest.raises(Unreadable, match="no id"):
+        read_task(b'{"id": true}')
+
+
 def test_what_is_longer_than_any_id_is_none() -> None:
     long = "7" * (MAX_ID + 1)
     with pytest.raises(Unreadable, match="no id"):

@@ -69,6 +69,7 @@ async def test_who_goes_away_leaves_the_turn_to_the_next() -> None:
     assert served == ["patient"]
     turns.release()
     await asyncio.wait_for(turns.acquire(), 5)
+    await has_none_left(turns)
 
 
 async def test_who_has_waited_long_enough_goes_and_leaves_nothing_behind() -> None:
@@ -181,3 +182,27 @@ async def test_who_is_turned_away_has_no_turn() -> None:
     turns.release()
     await asyncio.wait_for(turns.acquire(), 5)
     await has_none_left(turns)
+
+
+async def test_who_comes_first_does_not_take_the_others_of_his_operation_along() -> None:
+    turns, served = FairSemaphore(1), list[str]()
+    await turns.acquire()
+
+    async def come_first() -> None:
+        with working_on(operation_id=OperationId("much")):
+            await turns.acquire(first=True)
+        served.append("first")
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(wait(turns, "much", served))
+        await settle()
+        tasks.create_task(come_first())
+        await settle()
+        for operation in ["much", "little", "little"]:
+            tasks.create_task(wait(turns, operation, served))
+        await settle()
+        for _ in range(7):
+            turns.release()
+            await settle()
+    assert served == ["first", "much", "little", "much", "little", "much", "much"]
