@@ -162,6 +162,14 @@ async def test_who_is_not_used_any_more_is_logged_out_and_comes_back_when_used()
         assert here.requests("DELETE /sessions") == 0
 
 
+async def test_at_the_end_everybody_is_logged_out() -> None:
+    async with rig() as here:
+        await here.client.about()
+        async with here.fleet.use(here.there) as other:
+            await other.about()
+    assert (here.requests("DELETE /sessions"), _logouts(here)) == (1, 1)
+
+
 async def test_who_was_only_probed_is_logged_out_as_well() -> None:
     async with rig(limits=Limits(idle_s=0.05)) as here:
         assert await here.fleet.probe(here.there.name) is None

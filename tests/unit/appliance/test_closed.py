@@ -410,3 +410,19 @@ def test_a_good_bye_that_meets_a_defect_harms_nobody_else() -> None:
     with listening(see):
         run(scene())
     assert crashes == [UpkeepCrashed(f"leaving '{NAME}'")] * 2
+
+
+def test_nothing_is_left_to_do_once_a_fleet_is_closed() -> None:
+    unheard: list[object] = []
+
+    async def scene() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
+        async with (
+            world(Limits(idle_s=1.0)) as here,
+            here.fleet.use(a_registration().endpoint) as client,
+        ):
+            await client.log_in()
+        await asyncio.sleep(2.0)
+
+    run(scene())
+    assert unheard == []

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from service.appliance.exchange import Request
+from service.appliance.exchange import Outcome, Request
 from service.appliance.tasklist import MAX_TASKS, PAGE, TaskList
 from service.appliance.wire import TaskPage
 from service.domain.pairing import SiteCall
-from tests.unit.appliance.values import a_task_id, as_json
+from tests.support.virtual_time import run
+from tests.unit.appliance.scripted import a_registration, world
+from tests.unit.appliance.values import a_task_id, an_answer, as_json
 
 ALL = [{"id": a_task_id(number), "state": "RUNNING"} for number in range(2 * PAGE + 5)]
 
@@ -75,3 +77,22 @@ def test_pages_that_bring_more_than_anybody_has_are_not_followed_for_ever() -> N
     appliance = Appliance(shape)
     assert len(asyncio.run(TaskList(appliance.read).of(SiteCall.PAIR, 0))) >= MAX_TASKS
     assert appliance.calls == 3
+
+
+def test_the_ends_of_tasks_are_told_by_our_clock_where_the_appliances_is_late() -> None:
+    date = "Wed, 31 Dec 1969 23:00:00 GMT"
+    listed = [{"id": "1", "type": "pair", "state": "SUCCEEDED", "endTime": 5_000}, {"id": "2"}]
+
+    async def play(request: Request) -> Outcome:
+        if request.path == "/sessions":
+            return an_answer(200, x_vcav_auth="token", date=date)
+        return an_answer(200, as_json(listed), date=date)
+
+    async def scene() -> None:
+        async with world() as here, here.fleet.use(a_registration().endpoint) as client:
+            here.channel.play = play
+            await client.peers()
+            ends = {each.id: each.end_time for each in await client.site_tasks(SiteCall.PAIR, 0)}
+            assert ends == {"1": 5_000 + 3_601_000, "2": None}
+
+    run(scene())

@@ -206,3 +206,21 @@ async def test_who_comes_first_does_not_take_the_others_of_his_operation_along()
             turns.release()
             await settle()
     assert served == ["first", "much", "little", "much", "little", "much", "much"]
+
+
+async def test_those_who_come_all_the_time_do_not_hold_up_who_waits() -> None:
+    turns, served = FairSemaphore(1), list[str]()
+    await turns.acquire()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(wait(turns, "patient", served))
+        await settle()
+        for newcomer in ("a", "b", "c"):
+            turns.release()
+            await settle()
+            tasks.create_task(wait(turns, newcomer, served))
+            await settle()
+        for _ in range(3):
+            turns.release()
+            await settle()
+    assert served == ["patient", "patient", "a", "patient", "b", "c"]
