@@ -243,6 +243,7 @@ def test_a_refusal_that_repeats_what_was_sent_does_not_tell_the_password(status:
                 with pytest.raises(Rejected) as refused:
                     await client.about()
             error = refused.value.error
+            assert error.args == ("[redacted]",)
             assert error.msg.startswith("Cannot make sense of {")
             assert "root" in error.msg
             for told in (repr(error), str(refused.value), repr(gate.heard)):
@@ -265,6 +266,22 @@ def test_a_login_that_is_cancelled_is_told_to_the_gate(status: int) -> None:
             assert gate.heard == [LoginEnd.UNKNOWN]
             with pytest.raises(NotSent):
                 await waiting
+
+    run(scene())
+
+
+def test_a_refusal_that_the_gate_does_not_hear_in_time_is_told_again_and_not_tried_again() -> None:
+    async def scene() -> None:
+        gate = Gate(on_tell=never)
+        async with world(gate_of=lambda _: gate) as here:
+            async with here.fleet.use(a_registration().endpoint) as client:
+                here.channel.play = wrong_password
+                for _ in range(2):
+                    with pytest.raises(LoginRefused):
+                        await client.about()
+                    gate.on_tell = at_once
+            assert here.channel.calls["POST /sessions"] == 1
+            assert [getattr(each, "status", each) for each in gate.heard] == [401]
 
     run(scene())
 
