@@ -1,6 +1,6 @@
 """A pairing and its two sides, as values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -78,7 +78,10 @@ SIDE_OVER = frozenset(SideState) - UNDER_WAY - {SideState.PENDING}
 ROLLBACK_S = 300
 """How long undoing what was done may take, by default; each time that it is taken up."""
 
-_INVERSE = {SiteCall.PAIR: SiteCall.UNPAIR, SiteCall.UNPAIR: SiteCall.PAIR}
+_INVERSE: Mapping[SiteCall | None, SiteCall] = {
+    SiteCall.PAIR: SiteCall.UNPAIR,
+    SiteCall.UNPAIR: SiteCall.PAIR,
+}
 """What undoes a call. A record that was repaired was there before, and stays."""
 
 
@@ -130,7 +133,7 @@ class Side(Struct, frozen=True):
     @property
     def undo(self) -> SiteCall | None:
         """The call that would undo what this pairing may have done here; None if there is none."""
-        return _INVERSE.get(self.call) if self.call is not None else None
+        return _INVERSE.get(self.call)
 
     @property
     def peer_id(self) -> str | None:

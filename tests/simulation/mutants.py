@@ -157,8 +157,8 @@ MUTANTS = {
         (
             Edit(
                 "service.domain.pairing",
-                "return _INVERSE.get(self.call) if self.call is not None else None",
-                "return _INVERSE.get(self.call) if self.call and self.task_id else None",
+                "return _INVERSE.get(self.call)",
+                "return _INVERSE.get(self.call) if self.task_id else None",
             ),
         ),
         seed=3,
