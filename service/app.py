@@ -104,7 +104,7 @@ async def running(
             )
             token = _admin_token(settings) if url is not None else ""
             yield Running(url if api else None, token, token_path)
-        emit(ServiceStopped(handed_back=workers.handed_back if workers is not None else 0))
+        emit(ServiceStopped(handed_back=workers.current.handed_back if workers is not None else 0))
     except BaseExceptionGroup as group:
         # Each part lives in a task group; what stopped one of them is what the caller wants.
         raise _first_cause(group) from group

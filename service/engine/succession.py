@@ -16,12 +16,6 @@ class Succession:
     def __init__(self, born: Callable[[], Worker]) -> None:
         self.current = born()
         self._born = born
-        self._handed_back = 0
-
-    @property
-    def handed_back(self) -> int:
-        """How many pairings were handed back by all of them."""
-        return self._handed_back + self.current.handed_back
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -31,7 +25,6 @@ class Succession:
             except* DeclaredDead:
                 emit(WorkerDeclaredDead())
             _heed_cancellation()
-            self._handed_back += self.current.handed_back
             self.current = self._born()
 
 

@@ -37,6 +37,7 @@ class Process:
     rng: random.Random
     workers: list[WorkerId] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+    succession: Succession | None = None
 
     @property
     def is_up(self) -> bool:
@@ -71,7 +72,8 @@ class Process:
                 )
                 return Worker(worker, ports, clock=self.now_ms, policy=self.policy)
 
-            await Succession(born).run()
+            self.succession = Succession(born)
+            await self.succession.run()
 
     def _fleet(self, openings: Signal) -> ApplianceFleet:
         conditions = Conditions(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.domain.pairing import PairingState
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, scene
 
@@ -37,3 +38,22 @@ def test_who_is_told_to_stop_while_it_winds_up_as_dead_stops_and_is_not_born_aga
         here.loop.post(worker.node, tenths / 10, task.cancel)
         here.until(task.done, within_s=POLICY.grace_s + 20)
         assert task.cancelled()
+
+
+def test_what_is_under_way_is_handed_back_and_counted() -> None:
+    with scene(task_ms=(60_000, 60_000)) as here:
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
+        worker = here.stop()
+        assert here.events[-1] == "PairingHandedBack"
+        assert not here.is_claimed
+        assert worker.succession is not None
+        assert worker.succession.current.handed_back == 1
+
+
+def test_a_database_that_hangs_keeps_nobody_from_stopping() -> None:
+    with scene() as here:
+        assert here.until_over().state is PairingState.SUCCEEDED
+        here.stage.air.weather.store_way_s = 100.0
+        began = here.loop.instant
+        here.stop()
+        assert here.loop.instant - began < POLICY.grace_s + 1
