@@ -6,10 +6,17 @@ from typing import Any
 import pytest
 
 from service.appliance.client import ApplianceClient
+from service.domain.advance import Change
 from service.domain.appliance import ApiError, Peer, Task
 from service.domain.decisions import doubt
 from service.domain.errors import UnknownAppliance
-from service.domain.events import PairingEvent, SideEvent
+from service.domain.events import (
+    PairingEvent,
+    PairingHandedBack,
+    PairingStarted,
+    PairingSucceeded,
+    SideEvent,
+)
 from service.domain.ids import ApplianceName, TaskId
 from service.domain.pairing import PairingState
 from service.engine import verification
@@ -22,6 +29,7 @@ from service.engine.saga import drive
 from service.engine.surrender import surrender
 from service.observe.events import LogEvent, PairingCrashed, StoreTroubled, UpkeepCrashed
 from service.observe.logging import listening
+from service.store.journal import Journal
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, THIRD, a_pairing, scene
 
@@ -115,6 +123,44 @@ def test_whoever_meets_a_defect_as_he_looks_whether_it_works_looks_again(
         assert here.until_over().state == state
         is_paired = [bool(here.world.appliances[name].peers) for name in (ONE, OTHER)]
         assert is_paired == [state == "SUCCEEDED"] * 2
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_defect_as_it_is_written_is_the_end_of_that_pairing_which_says_what_it_left(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    failed: list[Change] = []
+
+    async def crash_or_append(
+        journal: Journal, change: Change, *, is_pressing: bool = False
+    ) -> None:
+        is_it = "TaskAccepted" in [entry.type for entry in change.entries]
+        if is_it and len(failed) < times:
+            failed.append(change)
+            raise Defect
+        await append(journal, change, is_pressing=is_pressing)
+
+    append = Journal.append
+    monkeypatch.setattr(Journal, "append", crash_or_append)
+    with scene() as here:
+        pairing = here.until_over()
+        assert len(failed) == times
+        assert (pairing.state, pairing.error) == (PairingState.FAILED, DEFECT)
+        assert here.events.count("PairingStarted") == 1
+        assert {side.state for side in pairing.sides} <= {"ROLLED_BACK", "ROLLBACK_FAILED"}
+
+
+def test_of_what_is_noted_together_all_holds_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def note_nonsense(case: Case, fleet: Fleet, policy: Policy, worker: str) -> None:
+        case.note(PairingStarted(worker, case.pairing.epoch))
+        case.note(PairingHandedBack(worker), PairingSucceeded())
+
+    monkeypatch.setattr(engine, "drive", note_nonsense)
+    with scene() as here:
+        assert here.until_over().error == DEFECT
+        (row,) = here.tables.pairings.values()
+        told = [(entry.seq, entry.type) for entry in row.entries]
+        assert told == [(1, "PairingAccepted"), (2, "PairingStarted"), (3, "PairingFailed")]
 
 
 def told_of_two_probes(first: Exception, monkeypatch: pytest.MonkeyPatch) -> list[LogEvent]:

@@ -2,9 +2,11 @@
 
 import pytest
 
-from service.domain.ids import ApplianceName
+from service.domain.author import Author
+from service.domain.ids import ApplianceName, OperationId
 from service.domain.pairing import PairingState, SideState
 from service.domain.registration import Registration
+from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
 
 
@@ -37,10 +39,10 @@ def test_also_when_it_is_made_anew_before_the_worker_looks_for_it(name: str) -> 
         here.until(lambda: here.is_claimed)
         here.tables.register(registration)
         pairing = here.until_over()
-        assert (pairing.state, pairing.error and pairing.error.code) == (
-            PairingState.FAILED,
-            "UnknownAppliance",
-        )
+        assert pairing.state is PairingState.FAILED
+        assert pairing.error is not None
+        assert pairing.error.code == "UnknownAppliance"
+        assert [each for each in (ONE, OTHER) if each in pairing.error.msg] == [name]
         assert here.calls(ONE, "POST") == here.calls(OTHER, "POST") == 0
 
 
@@ -56,3 +58,27 @@ def test_what_was_done_before_it_was_gone_is_reported_as_left_behind() -> None:
         pairing = here.until_over()
         assert pairing.state is PairingState.FAILED
         assert {side.state for side in pairing.sides} == {SideState.ROLLBACK_FAILED}
+
+
+def test_what_a_lost_call_may_have_done_is_reported_so_too() -> None:
+    with scene() as here:
+        here.befall(ONE, "POST", "/sites", CallFault.LOST, times=1)
+        here.until(lambda: "CallLost" in here.events)
+        (worker,) = here.stage.living
+        here.loop.crash(worker.node)
+        removed(here, OTHER)
+        here.stage.start_another(worker)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert {side.state for side in pairing.sides} == {SideState.ROLLBACK_FAILED}
+
+
+def test_who_wanted_it_canceled_is_heard_all_the_same() -> None:
+    with scene(task_ms=(60_000, 60_000)) as here:
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
+        (worker,) = here.stage.living
+        here.loop.crash(worker.node)
+        removed(here, OTHER)
+        here.tables.cancel(here.pairing.id, Author("caller", OperationId("cancel-1")))
+        here.stage.start_another(worker)
+        assert here.until_over(60.0).state is PairingState.CANCELED

@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from service.domain.ids import ApplianceName
 from service.domain.pairing import PairingState, SideState
+from service.observe.events import LogEvent, PairingEnded, RollbackIncomplete
+from service.observe.logging import listening
 from simulator import fault
 from tests.simulation.tables import Written
 from tests.simulation.weather import CallFault
@@ -33,9 +36,13 @@ def test_an_undo_task_that_failed_is_tried_again() -> None:
 
 
 def test_an_undo_task_that_fails_every_time_is_given_up_in_its_own_words() -> None:
-    with scene() as here:
+    told: list[LogEvent] = []
+    with scene() as here, listening(told.append):
         to_be_undone(here, failures=100)
         side, _ = here.until_over().sides
+        here.until(lambda: any(isinstance(each, PairingEnded) for each in told))
+        incomplete = [each for each in told if isinstance(each, RollbackIncomplete)]
+        assert incomplete == [RollbackIncomplete(ApplianceName(ONE), "PeerBusy")]
         assert side.state is SideState.ROLLBACK_FAILED
         assert side.error is not None
         assert side.error.code == "PeerBusy"
@@ -78,7 +85,7 @@ def test_a_rollback_that_is_resumed_does_not_overtake_the_undo_task_that_it_gave
         here.befall(ONE, "GET", "/tasks", CallFault.REFUSED)
         here.until(lambda: "RollbackFailed" in here.events)
         side, _ = here.until_over().sides
-        assert side.state is SideState.ROLLED_BACK
+        assert (side.state, side.error) == (SideState.ROLLED_BACK, None)
         assert here.calls(ONE, "DELETE") == 1
 
 
@@ -123,3 +130,14 @@ def test_an_undoing_that_gets_on_is_tried_again_soon_after_the_next_failure() ->
         assert side.state is SideState.ROLLED_BACK
         *_, longest, last = waits
         assert last < longest
+
+
+def test_a_call_back_that_never_does_anything_is_not_made_for_ever() -> None:
+    with scene() as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.befall(ONE, "DELETE", "/sites/.*", CallFault.LOST)
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLBACK_FAILED
+        assert side.error is not None
+        assert side.error.code == "RollbackWithoutEffect"
+        assert here.calls(ONE, "DELETE") == POLICY.max_losses

@@ -155,3 +155,18 @@ def test_a_task_that_one_may_not_ask_about_runs_as_long_as_the_list_says() -> No
     appliance = Secretive()
     assert look_at_it(appliance) == [Absent()]
     assert appliance.asked == ["list", "task", "list", "task", "list", "task", "list", "peers"]
+
+
+class Reticent(Secretive):
+    """It has shown that list for the last time."""
+
+    async def site_tasks(self, *asked: object) -> Sequence[Task]:
+        if "list" in self.asked:
+            raise Rejected(ERROR, 404)
+        return await super().site_tasks(*asked)
+
+
+def test_who_has_a_list_of_tasks_no_more_is_judged_by_the_peers() -> None:
+    appliance = Reticent()
+    assert look_at_it(appliance) == [Absent()]
+    assert appliance.asked == ["list", "task", "peers"]

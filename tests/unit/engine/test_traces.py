@@ -73,3 +73,10 @@ def test_a_defect_met_there_does_not_hide_why_it_failed(monkeypatch: pytest.Monk
         assert pairing.state is PairingState.FAILED
         assert pairing.error is not None
         assert pairing.error.code == "PeerBusy"
+
+
+def test_what_did_nothing_waits_for_no_list() -> None:
+    with scene(KEPT) as here:
+        for name in (ONE, OTHER):
+            here.befall(name, "POST", "/sites", CallFault.REFUSED)
+        assert here.until_over(within_s=3.0).state is PairingState.FAILED

@@ -127,3 +127,25 @@ def test_an_appliance_that_stays_closed_holds_a_verification_up_until_the_deadli
             SideState.ROLLBACK_FAILED,
             SideState.ROLLED_BACK,
         ]
+
+
+def test_nor_does_it_when_nobody_can_look_just_as_its_time_is_over() -> None:
+    with scene() as here:
+        darkened(here, until_s=20.0)
+        here.until(lambda: "VerificationStarted" in here.events)
+        # In the last of its pauses, which takes seconds.
+        here.until(lambda: here.loop.instant > POLICY.verify_timeout_s - 3)
+        blinded(here, ONE, until_s=25.0)
+        blinded(here, OTHER, until_s=25.0)
+        assert here.until_over().state is PairingState.SUCCEEDED
+
+
+@pytest.mark.parametrize("blind", [ONE, OTHER])
+def test_what_is_seen_wrong_is_told_rather_than_that_somebody_could_not_look(blind: str) -> None:
+    seeing = OTHER if blind == ONE else ONE
+    with scene(a_pairing(timeout_s=60)) as here:
+        here.spoil(seeing, fault("task_mismatch", method="POST", path="/sites"))
+        blinded(here, blind)
+        pairing = here.until_over()
+        assert pairing.error is not None
+        assert pairing.error.code == "CertificateMismatch"
