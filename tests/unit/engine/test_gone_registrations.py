@@ -4,7 +4,7 @@ import pytest
 
 from service.domain.author import Author
 from service.domain.ids import ApplianceName, OperationId
-from service.domain.pairing import PairingState, SideState
+from service.domain.pairing import OnFailure, PairingState, SideState
 from service.domain.registration import Registration
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
@@ -82,3 +82,16 @@ def test_who_wanted_it_canceled_is_heard_all_the_same() -> None:
         here.tables.cancel(here.pairing.id, Author("caller", OperationId("cancel-1")))
         here.stage.start_another(worker)
         assert here.until_over(60.0).state is PairingState.CANCELED
+
+
+def test_what_is_to_be_kept_is_not_reported_as_left_behind() -> None:
+    with scene(a_pairing(on_failure=OnFailure.KEEP), task_ms=(60_000, 60_000)) as here:
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
+        (worker,) = here.stage.living
+        here.loop.crash(worker.node)
+        removed(here, OTHER)
+        here.stage.start_another(worker)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert {side.state for side in pairing.sides} == {SideState.FAILED}
+        assert "RollbackStarted" not in here.events

@@ -57,3 +57,20 @@ def test_a_database_that_hangs_keeps_nobody_from_stopping() -> None:
         began = here.loop.instant
         here.stop()
         assert here.loop.instant - began < POLICY.grace_s + 1
+
+
+def test_nor_does_one_that_is_not_there() -> None:
+    with scene() as here:
+        assert here.until_over().state is PairingState.SUCCEEDED
+        here.loop.run_until(lambda: False, here.loop.instant + 1)  # Its end is written, and heard.
+        here.stage.database.is_down = True
+        here.stop()
+
+
+def test_who_was_declared_dead_is_born_again_and_goes_on() -> None:
+    with scene(task_ms=(60_000, 60_000)) as here:
+        here.until(lambda: here.events.count("TaskAccepted") == 2)
+        (worker,) = here.stage.living
+        here.tables.workers.clear()
+        here.until(lambda: len(worker.workers) == 2, within_s=2 * POLICY.beat_s)
+        assert worker.is_up
