@@ -64,3 +64,12 @@ def test_a_deadline_ends_the_wait_in_line() -> None:
         here.befall(ONE, "POST", "/sites", CallFault.HANGS)
         in_line = MANY - 1 - ABOUT_TO
         here.until(lambda: sides_of_one(here).count(SideState.FAILED) == in_line, 4)
+
+
+def test_who_has_been_undone_makes_room_for_the_next() -> None:
+    wanted = [a_pairing(0, other) for other in range(1, MANY)]
+    with scene(*wanted, appliances=MANY) as here:
+        for number in range(2, MANY + 1):
+            here.befall(f"site-{number}", "POST", "/sites", CallFault.REFUSED)
+        here.until_over(60.0)
+        assert sides_of_one(here) == [SideState.ROLLED_BACK] * len(wanted)
