@@ -121,13 +121,7 @@ class SideSaga:
     def _step(self) -> Awaitable[Seconds]:
         """One step from the recorded state; it tells how long to wait before the next one."""
         # Passed on rather than awaited: tens of thousands wait in one at once.
-        match self._side.state:
-            case SideState.PENDING:
-                return self._look()
-            case SideState.REQUESTED:
-                return self._settle()
-            case _:
-                return self._poll()
+        return self._look() if self._side.state is SideState.PENDING else self._poll()
 
     async def _look(self) -> Seconds:
         since = inf if self._has_looked else self._case.fresh_since
@@ -190,7 +184,7 @@ class SideSaga:
 
     async def _poll(self) -> Seconds:
         task_id = self._side.task_id
-        if task_id is None:
+        if task_id is None:  # REQUESTED: no answer has told one.
             return await self._settle()
         try:
             return await self._conclude(await self._site.finished(task_id))
