@@ -23,7 +23,6 @@ dead as materialized (
   select id
   from worker
   where exists (select from judge)
-    and id <> :worker
     and clock_timestamp() - seen not between
       -lease_ms * interval '1 millisecond' and lease_ms * interval '1 millisecond'
   for update skip locked

@@ -48,7 +48,6 @@ turned_back as materialized (
     limit 1
   ) as active
   where h.closed_since is not null
-    and a.name <> :name
     and active.waits_for = a.name
     and active.phase = 'ROLLING_BACK'
 ),

@@ -31,6 +31,7 @@ from tests.integration.store.values import (
     spec,
     worker,
 )
+from tests.integration.store.watching import until_blocked
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -395,6 +396,18 @@ async def test_who_is_removed_meanwhile_is_reported_in_vain(
     await registry(database).delete(A, AUTHOR)
     await Health(database).report({A: DOWN})
     assert await sql.fetchval("select count(*) from appliance_health") == 0
+
+
+async def test_who_is_removed_at_this_moment_does_not_keep_others_from_being_reported(
+    database: Database, sql: "Connection"
+) -> None:
+    await register(database, "a", "b")
+    health = Health(database)
+    async with asyncio.TaskGroup() as tasks, sql.transaction():
+        await sql.execute("delete from appliance where name = 'a'")
+        tasks.create_task(health.report({A: DOWN, B: DOWN}))
+        await until_blocked(sql)
+    assert await health.closed() == {B: DOWN}
 
 
 async def test_a_new_registration_opens_the_appliance_and_the_same_one_does_not(

@@ -279,13 +279,14 @@ async def test_an_appliance_that_is_not_registered_any_more_has_no_turns(
     await gates.of(registration).tell(LoginEnd.ACCEPTED)
 
 
-async def test_the_last_contact_is_noted(
+async def test_the_last_contact_is_noted_and_stays_when_nothing_is_known_of_the_next_one(
     gates: LoginGates, registration: Registration, sql: "Connection"
 ) -> None:
     gate = gates.of(registration)
     assert await gate.admit() is None
-    await gate.tell(LoginEnd.ACCEPTED)
-    assert await sql.fetchval("select last_contact from appliance_health") == NOW
+    for end in (LoginEnd.ACCEPTED, LoginEnd.UNKNOWN):
+        await gate.tell(end)
+        assert await sql.fetchval("select last_contact from appliance_health") == NOW
 
 
 async def _transactions(sql: "Connection") -> int:
