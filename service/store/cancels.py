@@ -49,7 +49,6 @@ class Cancels:
         What the database undoes to help others is asked again. Raises UnknownBatch,
         StoreUnavailable; then some may be canceled and others not.
         """
-        await self._batches.get(batch_id)
         [row] = await self._database.run(unwanted(batch_id))
         ids = row.ids or []
         patience = Patience("canceling a batch", CALLERS_S)

@@ -196,6 +196,10 @@ REFUSED = """
 RETRIED = """
     state = 'QUEUED', phase = null, error = '{"code": "Broken", "msg": "", "args": []}'
 """
+GOING_BACK = """
+    update pairing set state = 'RUNNING', phase = 'ROLLING_BACK', waits_for = 'a',
+    deadline = 9e12::bigint, error = '{"code": "Broken", "msg": "", "args": []}'
+"""
 WAYS_BACK = {
     "begun": "state = 'RUNNING', phase = 'ROLLING_BACK'",
     "retried": RETRIED,
@@ -299,14 +303,38 @@ async def test_on_the_way_back_it_is_found_that_was_set_aside_while_its_other_on
     health, me = Health(database), worker()
     await health.report({A: DOWN, B: DOWN})
     await health.reopen(B)
-    await sql.execute(
-        "update pairing set state = 'RUNNING', phase = 'ROLLING_BACK', waits_for = 'a',"
-        """ deadline = 9e12::bigint, error = '{"code": "Broken", "msg": "", "args": []}'"""
-    )
+    await sql.execute(GOING_BACK)
     await sql.execute(but)
     await claims_on(database, me)
     await Heartbeat(database, me).bury()
     assert await waiting(sql) == [waits_for]
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "update pairing set waits_for = 'b', deadline = 9e12::bigint",
+        "update pairing set waits_for = 'a', deadline = start_time + 1",
+        GOING_BACK,
+    ],
+)
+async def test_who_buries_waits_for_no_lock_and_leaves_what_is_locked_to_the_next_one(
+    database: Database, sql: "Connection", why: str
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    await done_on(sql, "a", "b")
+    health, me = Health(database), worker()
+    await health.report({A: DOWN, B: DOWN})
+    await health.reopen(B)
+    await sql.execute(why)
+    await claims_on(database, me)
+    heart = Heartbeat(database, me)
+    async with sql.transaction():
+        await sql.execute("select from pairing for update")
+        async with asyncio.timeout(5):
+            await heart.bury()
+    await heart.bury()
+    assert await waiting(sql) == [""]
 
 
 async def test_a_probe_is_one_callers_and_comes_again_only_later(
@@ -352,6 +380,7 @@ async def closed_again(
         "update appliance_health set away_since = away_since - $1, back_since = back_since - $1",
         back_s * 1000,
     )
+    await reopen()  # Another worker finds the same.
     await health.report({A: DOWN})
     row = await sql.fetchrow(
         "select extract(epoch from now())::float8 - closed_since / 1000.0::float8 as closed_s,"
@@ -369,12 +398,7 @@ async def test_one_that_was_back_for_a_moment_counts_as_away_all_along(
 ) -> None:
     await register(database, "a")
     health = Health(database)
-
-    async def reopen() -> None:
-        await health.reopen(A)
-        await health.reopen(A)  # Another worker found the same.
-
-    found = await closed_again(sql, health, back_s, reopen)
+    found = await closed_again(sql, health, back_s, lambda: health.reopen(A))
     assert found == pytest.approx((closed_s, pause_s), abs=0.9)
 
 
@@ -449,7 +473,7 @@ async def test_what_is_known_of_an_appliance_can_be_read(
     }
     await registry(database).put(spec("a", credentials=LocalUser("root", "new")), AUTHOR)
     known = (await health.health_of([A]))[A]
-    assert (known.closed_since, known.error, known.refused) == (None, None, None)
+    assert known == ApplianceHealth(last_contact=NOW)
     await health.report({A: DOWN})
     await health.reopen(A)
     contact = (await health.health_of([A]))[A].last_contact

@@ -191,6 +191,18 @@ async def test_who_was_fenced_off_in_the_meantime_is_told_so_whatever_was_writte
             assert isinstance(await appending, LeaseLost)
 
 
+async def test_of_many_whose_answer_was_lost_each_is_told_what_became_of_its_own(
+    database: Database, way: tuple[Proxy, Journal], sql: "Connection"
+) -> None:
+    proxy, journal = way
+    pairings = await claimed(database, ("a", "b"), ("a", "c"), ("b", "c"))
+    await sql.execute("update pairing set epoch = epoch + 1 where id <> $1", pairings[1].id)
+    proxy.lose(Loss.ANSWER)
+    told = await asyncio.gather(*(outcome(journal, each) for each in pairings))
+    assert proxy.lost.is_set()
+    assert [type(each) for each in told] == [LeaseLost, type(None), LeaseLost]
+
+
 async def test_of_two_different_changes_at_the_same_place_and_moment_one_is_lost(
     database: Database,
 ) -> None:
