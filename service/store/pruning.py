@@ -10,9 +10,9 @@ chains live as long as they do, move to the default partition first, in the same
 
 1. The month is locked against writing, which nobody does who is not late by a month. What is left
    in it is read, however long that takes; whoever reads the trail goes on.
-2. Then the whole trail is locked, if that is to be had within `_LOCK_S`, the month is dropped, and
-   what was read is put back. An event keeps its place in the trail: that is (transaction, chain,
-   number), and all three are copied.
+2. Then the month is dropped, which locks the whole trail, if that is to be had within `_LOCK_S`,
+   and what was read is put back. An event keeps its place in the trail: that is (transaction,
+   chain, number), and all three are copied.
 3. If the lock is not to be had, nothing has happened, and it is tried again for `PATIENCE_S`.
 
 DETACH CONCURRENTLY would not need that lock; PostgreSQL refuses it where there is a default
@@ -170,7 +170,7 @@ class Pruner:
             staying = await _set_aside(connection, month)
             if staying > SURVIVORS:
                 return Pruned(kept=(f"{month.name}: more than {SURVIVORS} events have to stay",))
-            await connection.execute(text("lock table event in access exclusive mode"))
+            # Which locks the trail first; the other months need no lock of their own.
             await connection.execute(text(f"drop table {month.name}"))
             await connection.execute(text(_PUT_BACK))
         return Pruned(months=(month.name,))

@@ -277,7 +277,7 @@ async def test_of_a_batch_that_is_lost_the_rest_is_judged_and_not_written(
         create function forbid() returns trigger language plpgsql as $$
           begin raise 'a row for which there is no need'; end
         $$;
-        create trigger forbidden before insert on side execute function forbid();
+        create trigger forbidden before insert on pairing execute function forbid();
         """
     )
     couples = ["ac", "ba", "ca", "ad", "ab", "da", "ax", "bc"]

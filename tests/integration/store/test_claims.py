@@ -16,6 +16,7 @@ from service.domain.pairing import Claimed
 from service.store.claims import Claims
 from service.store.database import Database
 from service.store.leases import Heartbeat
+from service.store.notify import Listener
 from service.store.pairings import Pairings
 from tests.integration.store.values import (
     AUTHOR,
@@ -215,6 +216,22 @@ async def test_all_but_what_is_driven_is_given_up_and_only_by_its_owner(
     await me.disown({driven.id, theirs.id})
     due = await claim(database, 10)
     assert [each.pairing.id for each in due] == [mine.id]
+
+
+async def test_what_is_given_up_wakes_the_workers(database: Database, database_url: str) -> None:
+    await accepted(database, ("a", "b"))
+    claims, listener = await claims_on(database), Listener(database_url)
+    await claims.claim(1)
+    async with asyncio.TaskGroup() as tasks:
+        ready = asyncio.Event()
+        listening = tasks.create_task(listener.run(ready))
+        await ready.wait()
+        await listener.due.wait(60)
+        await claims.disown([])
+        began = time.monotonic()
+        await listener.due.wait(60)
+        assert time.monotonic() - began < 10
+        listening.cancel()
 
 
 async def test_a_claim_on_its_way_is_given_up_too(database: Database, sql: "Connection") -> None:

@@ -352,6 +352,20 @@ async def test_a_probe_is_one_callers_and_comes_again_only_later(
     assert 10 < left.total_seconds() <= 20
 
 
+async def test_whose_row_is_locked_keeps_nobody_from_probing_others(
+    database: Database, sql: "Connection"
+) -> None:
+    await register(database, "a", "b")
+    health = Health(database)
+    await health.report({A: DOWN, B: DOWN})
+    await sql.execute(RIPE)
+    lock = "select from appliance_health join appliance on id = appliance_id where name = 'a'"
+    async with sql.transaction(), asyncio.timeout(5):
+        await sql.execute(f"{lock} for update of appliance_health")
+        assert await health.take_probes() == [B]
+    assert await health.take_probes() == [A]
+
+
 @pytest.mark.parametrize(("away_s", "pause_s"), [(0, 1), (8, 3), (40, 11), (56, 15), (10**6, 15)])
 async def test_the_longer_it_is_away_the_longer_until_the_next_probe(
     database: Database, sql: "Connection", away_s: int, pause_s: int

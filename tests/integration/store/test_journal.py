@@ -125,6 +125,13 @@ async def test_of_two_epochs_in_one_group_only_the_one_in_force_is_written(
     assert first_misfit(await Pairings(database).events(old.id)) is None
 
 
+async def test_a_pairing_that_was_removed_is_lost(database: Database, sql: "Connection") -> None:
+    [pairing] = await claimed(database, COUPLES[0])
+    await sql.execute("delete from pairing")
+    async with journal_on(database) as journal:
+        assert isinstance(await outcome(journal, started(pairing)), LeaseLost)
+
+
 async def test_a_change_that_does_not_follow_on_the_stored_chain_is_refused(
     database: Database,
 ) -> None:
