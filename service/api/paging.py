@@ -6,7 +6,6 @@ one order holds for all of them. That of a page of appliances is the last one's 
 """
 
 import base64
-import binascii
 import hmac
 import struct
 from collections.abc import Sequence
@@ -65,7 +64,7 @@ class Cursors:
     def _opened(self, cursor: str, kind: bytes) -> bytes:
         try:
             decoded = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        except (binascii.Error, ValueError) as error:
+        except ValueError as error:
             raise ForeignCursor from error
         content, mac = decoded[:-_MAC_BYTES], decoded[-_MAC_BYTES:]
         ours = [_mac(key, content, kind) for key in self.keys]

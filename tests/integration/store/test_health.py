@@ -173,6 +173,18 @@ async def test_whose_wish_to_cancel_is_in_the_chain_waits_only_on_the_way_back(
     assert len(await claim(database)) == claimed
 
 
+@pytest.mark.parametrize("phase", ["PAIRING", "VERIFYING"])
+async def test_what_has_begun_waits_like_what_has_not(
+    database: Database, sql: "Connection", phase: str
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    await done_on(sql, "b")
+    await Health(database).report({B: DOWN})
+    await sql.execute("update pairing set state = 'RUNNING', phase = $1", phase)
+    assert await claim(database) == []
+    assert await waiting(sql) == ["b"]
+
+
 @pytest.mark.parametrize(("phase", "claimed"), [("PAIRING", 1), ("ROLLING_BACK", 0)])
 async def test_one_side_of_which_has_failed_waits_only_on_the_way_back(
     database: Database, sql: "Connection", phase: str, claimed: int

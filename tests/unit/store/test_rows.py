@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.store.rows import to_json, to_text, to_time
@@ -27,6 +27,8 @@ def test_json_comes_back_as_it_was_and_is_pure_ascii(value: object) -> None:
 
 
 @given(st.text(st.characters()))
+@example("\0")
+@example("half a pair: \ud83d")
 def test_text_is_never_what_postgresql_refuses(text: str) -> None:
     written = to_text(text)
     assert "\0" not in written
