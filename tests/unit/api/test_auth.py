@@ -3,7 +3,9 @@
 import pytest
 
 from service.api.auth import ADMIN, principal
+from service.api.parts import ProcessParts
 from service.api.refusals import NotAuthenticated
+from service.observe.metrics import Metrics
 
 TOKEN = "the-right-token-of-this-service"
 
@@ -35,3 +37,11 @@ def test_everybody_else_hears_the_same(values: list[str]) -> None:
         principal(values, TOKEN)
 
     assert str(caught.value) == str(NotAuthenticated())
+
+
+def test_the_token_is_not_shown_with_what_it_is_kept_in() -> None:
+    async def ready() -> None:
+        return None
+
+    parts = ProcessParts(objection=ready, metrics=Metrics(), admin_token=TOKEN)
+    assert TOKEN not in repr(parts)
