@@ -10,7 +10,7 @@ import pytest
 from service.domain.errors import DeclaredDead, LeaseLost
 from service.domain.ids import WorkerId
 from service.domain.pairing import Pairing
-from service.observe.events import LogEvent
+from service.observe.events import LogEvent, WorkersBuried
 from service.observe.logging import listening
 from service.store.claims import Claims
 from service.store.database import Database
@@ -434,13 +434,16 @@ async def test_a_leave_waits_for_a_claim_of_its_own_and_frees_what_that_brought(
     assert await sql.fetchval("select worker from pairing") is None
 
 
-async def test_what_is_held_in_nobodys_name_is_freed_even_by_the_young(
+async def test_what_is_held_in_nobodys_name_is_freed_even_by_the_young_and_told(
     database: Database, sql: "Connection"
 ) -> None:
     worker_id, _, pairing = await owned(database, sql)
     await sql.execute("delete from worker where id = $1", worker_id)
     _, heart = await born(database)
-    await heart.bury()
+    news: list[LogEvent] = []
+    with listening(news.append):
+        await heart.bury()
+    assert news == [WorkersBuried((), 1)]
     stored = await Pairings(database).get(pairing.id)
     assert stored.epoch == pairing.epoch + 1
     assert await sql.fetchval("select worker from pairing") is None
