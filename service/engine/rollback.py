@@ -276,8 +276,6 @@ class SideRollback:
         self._failures += 1
         pause_s = self._policy.pause_s(self._failures, trouble)
         await self._record(RollbackDelayed(self._name, trouble.error, int(pause_s * 1000)))
-        if isinstance(trouble, ApplianceClosed):
-            raise trouble
         return pause_s
 
     async def _record(self, event: SideEvent) -> Seconds:

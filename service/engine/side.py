@@ -247,8 +247,6 @@ class SideSaga:
     async def _defer(self, trouble: ApplianceError) -> Seconds:
         pause_s = self._pause_s(trouble)
         await self._record(RequestDeferred(self._name, trouble.error, int(pause_s * 1000)))
-        if isinstance(trouble, ApplianceClosed):
-            raise trouble
         return pause_s
 
     def _pause_s(self, trouble: ApplianceError) -> Seconds:
