@@ -233,7 +233,7 @@ async def test_what_ends_while_its_batch_is_canceled_is_not_to_be_canceled(
     first, second = (each.pairing for each in await claim(database, 2))
     async with journal_on(database) as journal, asyncio.TaskGroup() as tasks, sql.transaction():
         await sql.execute("select from pairing where id = $1 for update", first.id)
-        tasks.create_task(Batches(database).cancel(batch, AUTHOR))
+        tasks.create_task(Cancels(database).request_batch(batch, AUTHOR))
         await until_blocked(sql)
         await journal.append(failed(second))
     wished = "select array_agg(id) from pairing where cancel_user is not null"

@@ -78,9 +78,16 @@ def test_nobody_stands_behind_the_changes_under_way_while_it_is_open() -> None:
     async def scene() -> None:
         async with world() as here, here.fleet.use(a_registration().endpoint) as client:
             await client.log_in()
-            here.channel.always(DEAD, after_s=100.0)
+            both_sent = asyncio.Barrier(3)
+
+            async def hang(_: Request) -> Outcome:
+                await both_sent.wait()
+                await asyncio.sleep(100.0)
+                return DEAD
+
+            here.channel.play = hang
             under_way = [asyncio.ensure_future(client.unpair("1", granted)) for _ in range(2)]
-            await asyncio.sleep(0.5)
+            await both_sent.wait()
             here.fleet.impose({NAME: an_error()})
             began = now()
             with pytest.raises(ApplianceClosed):
@@ -413,16 +420,16 @@ def test_a_good_bye_that_meets_a_defect_harms_nobody_else() -> None:
 
 
 def test_nothing_is_left_to_do_once_a_fleet_is_closed() -> None:
-    unheard: list[object] = []
+    limits, unheard = Limits(idle_s=1.0), list[object]()
 
     async def scene() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
         async with (
-            world(Limits(idle_s=1.0)) as here,
+            world(limits) as here,
             here.fleet.use(a_registration().endpoint) as client,
         ):
             await client.log_in()
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(2 * limits.idle_s)
 
     run(scene())
     assert unheard == []

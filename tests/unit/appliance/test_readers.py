@@ -12,7 +12,13 @@ from service.appliance.readers import SharedRead
 from service.domain.appliance import ApiError
 from service.domain.errors import NotSent
 from service.domain.ids import OperationId
-from service.observe.context import current, operation_id, working_on
+from service.observe.context import (
+    WorkContext,
+    current,
+    operation_id,
+    working_as,
+    working_on,
+)
 from tests.support.virtual_time import now, run
 
 SPACING_S = 0.02
@@ -279,7 +285,7 @@ def test_a_read_is_made_on_behalf_of_the_first_and_names_the_others() -> None:
 
 def test_a_read_is_of_a_pairing_only_if_it_is_for_no_other() -> None:
     async def ask_for(shared: SharedRead[int], pairing: str) -> int:
-        with working_on(operation_id=OperationId("op"), pairing=pairing):
+        with working_as(WorkContext(OperationId("op"), pairing)):
             return await shared.get()
 
     async def scene() -> None:

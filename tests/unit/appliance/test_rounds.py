@@ -14,7 +14,7 @@ from service.appliance.rounds import MAX_PAUSE_S, TaskRounds
 from service.domain.appliance import ApiError, Task
 from service.domain.errors import ApplianceClosed, NotSent, Rejected, TaskForgotten
 from service.domain.ids import OperationId, TaskId
-from service.observe.context import current, working_on
+from service.observe.context import WorkContext, current, working_as, working_on
 from tests.support.virtual_time import now, run
 from tests.unit.appliance.h4tasks import H4Tasks
 from tests.unit.appliance.values import a_table, a_task_id, an_answer
@@ -527,9 +527,9 @@ def test_a_look_is_of_a_pairing_and_a_task_only_if_it_is_for_no_other() -> None:
 
     async def scene() -> None:
         async with waiting(H4Tasks({ONE: 0.15, TWO: 0.35}, spoil=note)) as (rounds, _):
-            with working_on(operation_id=OperationId("op"), pairing="p-1"):
+            with working_as(WorkContext(OperationId("op"), "p-1")):
                 one = rounds.finished(ONE)
-            with working_on(operation_id=OperationId("op"), pairing="p-2"):
+            with working_as(WorkContext(OperationId("op"), "p-2")):
                 await asyncio.gather(one, rounds.finished(TWO))
 
     run(scene())
