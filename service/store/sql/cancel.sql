@@ -1,4 +1,4 @@
--- Notes that these pairings are not wanted any more.
+-- Notes that these pairings, sorted by id, are not wanted any more.
 --
 -- Why it is right: a wish is noted beside the pairing, and who drives it takes it into the chain.
 -- Whoever asks again, or when one is over, changes nothing. A pairing that is set aside becomes due.
@@ -6,11 +6,15 @@
 -- Locks: the rows noted, in the order of their ids, as the journal locks them.
 -- Lives on: pk_pairing.
 with unwanted as materialized (
-  select id
-  from pairing
-  where id = any(cast(:ids as uuid[])) and end_time is null and cancel_user is null
-  order by id
-  for update
+  select one.id
+  from unnest(cast(:ids as uuid[])) as wanted (id)
+  -- One by one: asked for all in their order, PostgreSQL before 17 may read the whole index.
+  cross join lateral (
+    select id
+    from pairing
+    where id = wanted.id and end_time is null and cancel_user is null
+    for update
+  ) as one
 ),
 noted as (
   update pairing
