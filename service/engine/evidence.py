@@ -76,6 +76,20 @@ class Evidence:
         is_told = self._account is _Account.NOTHING_MORE
         return now - self._missed_since >= (patience_s if is_told else unknown_s)
 
+    @property
+    def is_outrun(self) -> bool:
+        """Whether something runs still that was waited for in vain."""
+        return self._account is _Account.RUNNING
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something was missed, and another look may still tell that it is for good: not
+        for ever, for who waits where nobody answers keeps others waiting."""
+        if self._missed_since is None:
+            return False
+        missed_s = asyncio.get_running_loop().time() - self._missed_since
+        return missed_s < 2 * self._policy.verify_timeout_s
+
     async def _outlast(self, calls: Sequence[SiteCall], own: TaskId | None) -> _Account:
         last = await self._end_of(own) if own is not None else None
         is_listed = True

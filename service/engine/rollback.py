@@ -67,8 +67,9 @@ class SideRollback:
     async def run(self) -> None:
         """Undo it, or put on record that it could not be.
 
-        Returns early if the appliance is closed, but not as long as there is something to do on the
-        other one: it may open meanwhile. Raises LeaseLost, StoreUnavailable.
+        Returns early if the appliance is closed, but not in the middle of missing something, nor as
+        long as there is something to do on the other one: it may open meanwhile. Raises LeaseLost,
+        StoreUnavailable.
         """
         if self._side.undo is not None and (elsewhere := self._site.moved()) is not None:
             await self._give_up(elsewhere)
@@ -80,9 +81,10 @@ class SideRollback:
             try:
                 pause_s = await self._step(undo)
             except ApplianceClosed as closed:
-                self._case.closed[self._name] = closed.error
-                if not self._is_other_under_way():
-                    return
+                if not self._site.is_unfinished:
+                    self._case.closed[self._name] = closed.error
+                    if not self._is_other_under_way():
+                        return
                 pause_s = self._policy.idle_s
             else:
                 if pause_s == AT_ONCE:
@@ -189,17 +191,20 @@ class SideRollback:
     def _may_be_late(self, step: Call | SideEvent | None) -> bool:
         """Whether the list may be behind what was done: what `step` follows from may not be all."""
         settle_s, late_s = self._policy.settle_s, self._policy.verify_timeout_s
+        is_pairing = isinstance(step, Call) and step.call is SiteCall.PAIR
         match self._side.state:
-            case SideState.SUCCEEDED | SideState.ROLLBACK_FAILED:
+            case SideState.SUCCEEDED | SideState.ROLLBACK_FAILED if step is None:
                 # It is known to be done, or how far it had come is not known any more.
-                return step is None and not self._site.is_missed(late_s, late_s)
+                return not self._site.is_missed(late_s, late_s)
             case SideState.FAILED if step is None:  # What its call did is not known.
                 return not self._site.is_missed(settle_s, late_s)
             case SideState.FAILED:
                 # What is paired again must not be unpaired by a task that runs still.
-                is_paired_again = isinstance(step, Call) and step.call is SiteCall.PAIR
-                return is_paired_again and not self._site.is_missed(AT_ONCE, AT_ONCE)
-            case SideState.REQUESTED | SideState.ACCEPTED:  # Asked already, and not seen done.
+                return is_pairing and not self._site.is_missed(AT_ONCE, AT_ONCE)
+            case SideState.ROLLBACK_FAILED if self._site.is_outrun and not is_pairing:
+                return False  # What is listed does not stay for a task that never ends.
+            # Asked already, or perhaps, and not seen done.
+            case SideState.REQUESTED | SideState.ACCEPTED | SideState.ROLLBACK_FAILED:
                 is_late = not self._is_unsent and not self._site.is_missed(settle_s, late_s)
                 return isinstance(step, Call) and is_late
             case _:

@@ -39,7 +39,7 @@ from service.domain.events import (
     TaskAccepted,
     UnpairRequested,
 )
-from service.domain.pairing import Operation, Side, SideState, SiteCall
+from service.domain.pairing import UNDER_WAY, Operation, Side, SideState, SiteCall
 from service.engine.case import Case
 from service.engine.defects import NO_DEFECT, defect
 from service.engine.policy import AT_ONCE, Policy, Seconds
@@ -72,12 +72,12 @@ class SideSaga:
     async def run(self) -> None:
         """Bring this side where its operation wants it, or fail it.
 
-        Returns early if the appliance is closed, and before a call if the pairing is not promising
-        any more. Raises LeaseLost, StoreUnavailable.
+        Returns early if the appliance is closed, but not in the middle of missing something, and
+        before a call if the pairing is not promising any more. Raises LeaseLost, StoreUnavailable.
         """
         if not self._side.is_over and (elsewhere := self._site.moved()) is not None:
             await self._fail(elsewhere)
-        while not self._side.is_over and not self._is_pointless():
+        while not (self._side.is_over or self._is_pointless() or self._name in self._case.closed):
             if self._case.left_s <= 0:
                 timeout_s = self._case.pairing.timeout_s
                 await self._fail(deadline_exceeded(self._doing(), timeout_s, self._side.error))
@@ -86,9 +86,6 @@ class SideSaga:
                 pause_s = await self._step()
             except TimeoutError:
                 continue  # The deadline is over.
-            except ApplianceClosed as closed:
-                self._case.closed[self._name] = closed.error
-                return
             except NO_DEFECT:
                 raise
             except Exception as trouble:  # noqa: BLE001 - a defect must not stop the other side
@@ -237,12 +234,20 @@ class SideSaga:
         match trouble:
             case Rejected():
                 return await self._fail(trouble.error)
+            case ApplianceClosed():
+                return self._wait_or_leave(trouble)
             case ApplianceError() if self._side.state is SideState.PENDING:
                 return await self._defer(trouble)
             case ApplianceError():
                 return self._pause_s(trouble)  # What was asked for is not known to have failed.
             case _:
                 return await self._fail(defect(trouble))
+
+    def _wait_or_leave(self, closed: ApplianceClosed) -> Seconds:
+        if self._side.state in UNDER_WAY and self._site.is_unfinished:
+            return self._policy.idle_s
+        self._case.closed[self._name] = closed.error
+        return AT_ONCE
 
     async def _defer(self, trouble: ApplianceError) -> Seconds:
         pause_s = self._pause_s(trouble)

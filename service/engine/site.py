@@ -79,6 +79,17 @@ class Site:
         `Evidence.is_missed` judges it."""
         return self._evidence is not None and self._evidence.is_missed(patience_s, unknown_s)
 
+    @property
+    def is_outrun(self) -> bool:
+        """Whether a task that `look_after_tasks` waited for runs still."""
+        return self._evidence is not None and self._evidence.is_outrun
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something is missed that another look here may tell to be missed for good; who
+        takes the pairing up again would begin anew."""
+        return self._evidence is not None and self._evidence.is_unfinished
+
     def finished(self, task_id: TaskId) -> Awaitable[Task]:
         """The task once it is over. Raises TaskForgotten, TaskUnreadable."""
         # Passed on rather than awaited: thousands wait here at once.

@@ -2,13 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from service.domain.pairing import PairingState, SideState
+import pytest
+
+from service.domain.ids import ApplianceName
+from service.domain.pairing import Pairing, PairingState, SideState
 from simulator import fault
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
+from tests.unit.engine.test_late_lists import hide_tasks
 
 RUNNING_MS = 5_000
+PATIENT = replace(POLICY, verify_timeout_s=60.0)
 
 
 def flap(here: Scene, name: str, times: int) -> None:
@@ -77,3 +83,74 @@ def test_what_waits_for_it_is_begun_ever_more_seldom_and_soon_when_it_is_back() 
         here.until(lambda: OTHER in here.tables.closed())
         is_busy = False
         assert here.until_over(within_s=25.0).state is PairingState.SUCCEEDED
+
+
+def flap_for_s(here: Scene, seconds: float) -> Pairing:
+    """Let ONE answer for so long, and not for as long, until it is over."""
+    while not here.pairing.is_over:
+        here.loop.run_until(lambda: here.pairing.is_over, here.loop.instant + seconds)
+        here.stage.air.down ^= {ONE}
+    return here.pairing
+
+
+@contextmanager
+def one_whose_call_was_lost() -> Iterator[Scene]:
+    """A pairing that looks for what a call has done of which nobody tells."""
+    with scene(policy=PATIENT) as here:
+        hide_tasks(here, ONE)
+        here.befall(ONE, "POST", "/sites", CallFault.LOST, times=1)
+        here.until(lambda: "AnswerLost" in here.events)
+        here.loop.run_until(lambda: False, here.loop.instant + 3.0)
+        yield here
+
+
+@contextmanager
+def one_whose_record_is_gone(cancel_s: float | None = None) -> Iterator[Scene]:
+    """A way back that looks for a record on ONE that somebody removed by hand."""
+    with scene(a_pairing(cancel_s=cancel_s), policy=PATIENT) as here:
+        here.turn(OTHER, task_ms=(RUNNING_MS, RUNNING_MS))
+        if cancel_s is None:
+            here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: bool(here.world.appliances[ONE].peers))
+        here.world.appliances[ONE].peers.clear()
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.loop.run_until(lambda: False, here.loop.instant + 3.0)
+        yield here
+
+
+@pytest.mark.parametrize("seconds", [20.0, 40.0])
+def test_what_is_missed_is_missed_for_good_though_the_appliance_was_away_meanwhile(
+    seconds: float,
+) -> None:
+    with one_whose_call_was_lost() as here:
+        assert flap_for_s(here, seconds).state is PairingState.SUCCEEDED
+        assert here.calls(ONE, "POST") == 2
+    with one_whose_record_is_gone() as here:
+        one, _ = flap_for_s(here, seconds).sides
+        assert one.state is SideState.ROLLED_BACK
+
+
+def test_but_who_misses_something_does_not_wait_for_ever_where_nobody_answers() -> None:
+    for missing in (one_whose_call_was_lost, one_whose_record_is_gone):
+        with missing() as here:
+            began = here.loop.instant
+            here.stage.air.down.add(ONE)
+            here.until(lambda: here.waits_for == ONE, within_s=2 * PATIENT.verify_timeout_s + 10)
+            assert here.loop.instant > began + PATIENT.verify_timeout_s
+
+
+def test_who_is_about_to_call_again_misses_nothing_any_more() -> None:
+    with one_whose_call_was_lost() as here:
+        here.until(lambda: "CallLost" in here.events)
+        here.stage.air.down.add(ONE)
+        here.until(lambda: here.waits_for == ONE, within_s=PATIENT.verify_timeout_s / 2)
+
+
+def test_while_one_is_missed_the_other_side_is_undone_as_soon_as_its_appliance_answers() -> None:
+    with one_whose_record_is_gone(cancel_s=1.0) as here:
+        here.stage.air.down |= {ONE, OTHER}
+        here.until(lambda: len(here.tables.closed()) == 2)
+        here.loop.run_until(lambda: False, here.loop.instant + PATIENT.idle_s)
+        here.stage.air.down.discard(OTHER)
+        here.until(lambda: "SideRolledBack" in here.events, within_s=30.0)
+        assert here.pairing.side(ApplianceName(OTHER)).state is SideState.ROLLED_BACK

@@ -14,6 +14,9 @@ PATIENT = replace(POLICY, verify_timeout_s=60.0)
 LAG_MS = 20_000
 PAIR = a_pairing()
 UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR)
+HASTY = replace(PATIENT, rollback_s=10)
+TWICE = a_pairing(retries=1)
+UNPAIR_TWICE = a_pairing(at_s=100.0, operation=Operation.UNPAIR, retries=1)
 
 
 def hide_tasks(here: Scene, appliance: str) -> None:
@@ -69,6 +72,55 @@ def test_a_later_way_back_waits_for_a_late_list_too() -> None:
         here.turn(ONE, list_lag_ms=LAG_MS)
         assert first_side(here.until_over()) is SideState.ROLLED_BACK
         assert not here.world.appliances[ONE].peers
+
+
+def with_an_undoing_given_up(here: Scene, wanted: tuple[Wanted, ...], task_ms: int) -> str:
+    """A way back whose time is over though its call on ONE was made, and taken, just before; this
+    is the method of that call. The task takes so long."""
+    here.until(lambda: len(here.tables.pairings) == len(wanted))
+    method, back = ("POST", "DELETE") if len(wanted) == 1 else ("DELETE", "POST")
+    here.spoil(OTHER, fault("task_fails", method=method, path="/sites.*"))
+    here.until(lambda: "RollbackStarted" in here.events)
+    here.turn(ONE, task_ms=(task_ms, task_ms))
+    here.until(lambda: "RollbackFailed" in here.events)
+    return back
+
+
+@pytest.mark.parametrize("wanted", [(TWICE,), (PAIR, UNPAIR_TWICE)], ids=["pair", "unpair"])
+@pytest.mark.parametrize("is_lost", [False, True], ids=["accepted", "lost"])
+def test_what_it_asked_for_is_not_asked_for_again_by_a_later_way_back_while_nobody_tells_of_it(
+    wanted: tuple[Wanted, ...], *, is_lost: bool
+) -> None:
+    with scene(*wanted, policy=HASTY) as here:
+        if is_lost:
+            here.befall(
+                ONE,
+                "DELETE" if len(wanted) == 1 else "POST",
+                "/sites.*",
+                CallFault.ANSWER_LOST,
+                times=1,
+                when=lambda: "RollbackRequested" in here.events,
+            )
+        back = with_an_undoing_given_up(here, wanted, task_ms=40_000)
+        hide_tasks(here, ONE)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.FAILED
+        assert first_side(pairing) is SideState.ROLLED_BACK
+        # One POST was for the pairing that is unpaired.
+        assert here.calls(ONE, back) == len(wanted)
+        assert bool(here.world.appliances[ONE].peers) is (back == "POST")
+
+
+@pytest.mark.parametrize("wanted", [(TWICE,), (PAIR, UNPAIR_TWICE)], ids=["pair", "unpair"])
+def test_a_later_way_back_removes_what_is_listed_though_a_task_never_ends_and_brings_back_nothing(
+    wanted: tuple[Wanted, ...],
+) -> None:
+    with scene(*wanted, policy=HASTY) as here:
+        back = with_an_undoing_given_up(here, wanted, task_ms=10_000_000)
+        here.turn(ONE, task_ms=(80, 220))
+        side = first_side(here.until_over())
+        assert here.calls(ONE, back) == 2
+        assert side is (SideState.ROLLED_BACK if back == "DELETE" else SideState.ROLLBACK_FAILED)
 
 
 def test_what_was_unpaired_is_paired_again_though_the_list_shows_it_late() -> None:
