@@ -31,6 +31,7 @@ OURS = frozenset(
         # Why none was sent
         "ApplianceUnavailable",
         "ApplianceUnreachable",
+        "CallWithdrawn",
         "CertificateNotTrusted",
         "ClientClosed",
         "ConnectTimeout",

@@ -155,7 +155,7 @@ class SideSaga:
         is nothing to unpair is returned instead: first the list has to agree."""
         await self._record(self._intent(step.call))
         try:
-            task = await self._site.send(step)
+            task = await self._send(step)
         except NotSent as unsent:
             return await self._defer(unsent)
         except Ambiguous as lost:
@@ -167,6 +167,12 @@ class SideSaga:
                 return refusal.error
             return await self._fail_unless_there(refusal.error, refused=True)
         return await self._record(TaskAccepted(self._name, task.id))
+
+    def _send(self, step: Call) -> Awaitable[Task]:
+        if not self._case.is_promising:  # It took a while to write the intent.
+            text = f"'{self._name}' was not called: the other side failed, or somebody canceled."
+            raise NotSent(ApiError("CallWithdrawn", text, (self._name,)))
+        return self._site.send(step)
 
     def _intent(self, call: SiteCall) -> CallRequested:
         attempt, peer, url = self._side.attempts + 1, self._site.peer, self._site.url

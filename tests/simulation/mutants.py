@@ -34,8 +34,8 @@ MUTANTS = {
             Edit(
                 _SIDE,
                 "        await self._record(self._intent(step.call))\n        try:\n"
-                "            task = await self._site.send(step)\n",
-                "        try:\n            task = await self._site.send(step)\n"
+                "            task = await self._send(step)\n",
+                "        try:\n            task = await self._send(step)\n"
                 "            await self._record(self._intent(step.call))\n",
             ),
             Edit(

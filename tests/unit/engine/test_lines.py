@@ -2,6 +2,7 @@
 
 from service.domain.ids import ApplianceName
 from service.domain.pairing import PairingState, SideState
+from simulator import fault
 from tests.simulation.tables import Written
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, Scene, a_pairing, scene
@@ -70,6 +71,8 @@ def test_who_has_been_undone_makes_room_for_the_next() -> None:
     wanted = [a_pairing(0, other) for other in range(1, MANY)]
     with scene(*wanted, appliances=MANY) as here:
         for number in range(2, MANY + 1):
-            here.befall(f"site-{number}", "POST", "/sites", CallFault.REFUSED)
+            # By then all have called.
+            here.turn(f"site-{number}", task_ms=(5_000, 5_000))
+            here.spoil(f"site-{number}", fault("task_fails", method="POST", path="/sites"))
         here.until_over(60.0)
         assert sides_of_one(here) == [SideState.ROLLED_BACK] * len(wanted)

@@ -1,5 +1,7 @@
 """A side failed, and the other one is not undone yet: that waits for nobody who is not asked."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.domain.appliance import ApiError
@@ -8,7 +10,7 @@ from service.domain.pairing import SideState
 from simulator import fault
 from tests.simulation.tables import Written
 from tests.simulation.weather import CallFault
-from tests.unit.engine.scene import ONE, OTHER, POLICY, a_pairing, scene
+from tests.unit.engine.scene import ONE, OTHER, POLICY, THIRD, a_pairing, scene
 
 DOWN = ApiError("ConnectionRefused", "Nobody listens.")
 
@@ -59,3 +61,20 @@ def test_nor_does_it_wait_for_the_next_try_of_a_side_that_has_nothing_to_try_for
         failed_at = here.loop.instant
         here.until(lambda: "RollbackStarted" in here.events)
         assert here.loop.instant < failed_at + 1.0
+
+
+def test_what_is_not_called_yet_stays_uncalled_once_the_other_side_is_known_to_be_refused() -> None:
+    """Not even if it was about to be, as its list had been read for somebody else."""
+    busy = replace(POLICY, window=1)
+    wanted = [a_pairing(1, 2, at_s=20.0), a_pairing(0, 2, at_s=50.0), a_pairing(at_s=50.1)]
+    with scene(*wanted, policy=busy) as here:
+        here.stage.register(OTHER, "wrong")
+        here.until(lambda: len(here.tables.pairings) == len(wanted))
+        first, _ = here.until_over().sides
+        assert here.events.count("PairRequested") == 1
+        assert first.appliance == ONE
+        assert first.state is SideState.PENDING
+        assert first.error is not None
+        assert first.error.code == "CallWithdrawn"
+        assert here.calls(ONE, "POST") == 1  # For the one with THIRD.
+        assert [record.site for record in here.world.appliances[ONE].peers.values()] == [THIRD]
