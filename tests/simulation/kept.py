@@ -10,4 +10,5 @@ KEPT = {
     1076: "a pairing that was dropped while another one was disowned was forgotten",
     30028: "the clock was set forward between a beat and a burial: the living were buried",
     740706: "by hand it was undone after the verification began, but before that was written",
+    777043: "a retry of a rollback made a call again at once, though the first ran unseen",
 }
