@@ -113,6 +113,18 @@ def test_an_appliance_that_is_too_busy_to_undo_is_asked_again_without_a_long_loo
         assert here.calls(ONE, "DELETE") == 7
 
 
+def test_nor_does_a_refusal_before_it_shorten_the_look_after_a_lost_call() -> None:
+    with scene() as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.turn(ONE, list_lag_ms=10_000)
+        here.befall(ONE, "DELETE", "/sites/.*", CallFault.BUSY, times=1)
+        here.befall(ONE, "DELETE", "/sites/.*", CallFault.ANSWER_LOST, times=1)
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 2
+
+
 def test_an_undoing_that_gets_on_is_tried_again_soon_after_the_next_failure() -> None:
     waits: list[int] = []
 
