@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -60,18 +60,30 @@ class Ready:
         return self.objection
 
 
+class WatchedEvent(asyncio.Event):
+    """Another event, and a signal for the test that somebody waits for it."""
+
+    def __init__(self, event: asyncio.Event, awaited: asyncio.Event) -> None:
+        super().__init__()
+        self._event = event
+        self._awaited = awaited
+
+    async def wait(self) -> Literal[True]:
+        self._awaited.set()
+        return await self._event.wait()
+
+
 class WatchedAnnouncements(Announcements):
     """Announcements, and a signal for the test that somebody waits for one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.expected: defaultdict[UUID, asyncio.Event] = defaultdict(asyncio.Event)
+        self.awaited: defaultdict[UUID, asyncio.Event] = defaultdict(asyncio.Event)
 
     @contextmanager
     def expect(self, pairing_id: PairingId) -> Iterator[asyncio.Event]:
         with super().expect(pairing_id) as over:
-            self.expected[pairing_id].set()
-            yield over
+            yield WatchedEvent(over, self.awaited[pairing_id])
 
 
 @dataclass(slots=True)
@@ -114,7 +126,7 @@ class Served:
 
     async def until_awaited(self, pairing_id: str) -> None:
         """Return when a request waits for the end of this pairing."""
-        await self.over.expected[UUID(pairing_id)].wait()
+        await self.over.awaited[UUID(pairing_id)].wait()
 
     async def fail(self, pairing_id: str) -> None:
         """Bring the pairing to its end, as a worker would."""

@@ -245,7 +245,10 @@ async def test_of_a_cursor_nothing_is_told_while_its_filters_are_not_known(serve
     assert {each["parameter"] for each in answer.json["errors"]} == {"limit", "state"}
 
 
-async def test_who_waits_hears_of_the_end_when_it_comes(registered: Served) -> None:
+async def test_who_waits_hears_of_the_end_when_it_comes(
+    registered: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.pairings._LOOK_S", 60.0)
     accepted = await post(registered)
     path = accepted.headers["Location"]
 
@@ -275,7 +278,10 @@ async def test_when_the_time_is_over_the_answer_is_what_stands(registered: Serve
     assert answer.json == accepted.json
 
 
-async def test_a_service_that_stops_answers_those_who_wait(registered: Served) -> None:
+async def test_a_service_that_stops_answers_those_who_wait_at_once(
+    registered: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.pairings._LOOK_S", 60.0)
     accepted = await post(registered)
     path = f"{accepted.headers['Location']}?waitSeconds=60"
 
