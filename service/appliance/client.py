@@ -191,15 +191,18 @@ class ApplianceClient:
         if what is in the way (a wrong certificate, say) does not pass by waiting. Raises
         OutOfResources."""
         with probing() as probe:
-            try:
-                await self._read(Request("GET", "/sites"), read_peers)
-            except Rejected:
+            while True:
+                try:
+                    await self._read(Request("GET", "/sites"), read_peers)
+                except ApplianceClosed:
+                    continue  # Turned away with others who waited, or with a login of theirs.
+                except Rejected:
+                    pass
+                except OutOfResources:
+                    raise
+                except ApplianceError as trouble:
+                    return None if probe.is_answered else trouble.error
                 return None
-            except OutOfResources:
-                raise
-            except ApplianceError as trouble:
-                return None if probe.is_answered else trouble.error
-        return None
 
     async def about(self) -> Json:
         """`GET /diagnostics/about` (h4-api 8)."""

@@ -8,11 +8,13 @@ import pytest
 
 from service.appliance.client import ApplianceClient
 from service.appliance.exchange import Answer, Outcome, Request, granted
+from service.appliance.gate import OwnGate
 from service.appliance.limits import Limits
 from service.domain.appliance import ApiError
 from service.domain.errors import Ambiguous, ApplianceClosed, NotSent, UnknownAppliance
 from service.domain.ids import ApplianceName, TaskId
 from service.domain.pairing import SiteCall
+from service.domain.registration import LoginRefusal
 from service.observe.events import LogEvent, UpkeepCrashed
 from service.observe.logging import listening
 from tests.support.virtual_time import now, run
@@ -41,6 +43,14 @@ ASKS: list[Callable[[ApplianceClient], Awaitable[object]]] = [
     lambda client: client.about(),
     lambda client: client.log_in(),
 ]
+
+
+class SlowGate(OwnGate):
+    """The turn of another worker takes three seconds."""
+
+    async def admit(self) -> LoginRefusal | None:
+        await asyncio.sleep(3.0)
+        return await super().admit()
 
 
 async def break_open(here: World, client: ApplianceClient) -> None:
@@ -141,6 +151,42 @@ def test_whoever_waits_for_a_login_is_told_though_the_login_hangs() -> None:
             assert {type(each) for each in told} == {ApplianceClosed}
             assert now() == 1.0
             assert here.channel.total == 1
+
+    run(scene())
+
+
+def test_a_probe_is_not_turned_away_with_those_who_wait_for_a_login() -> None:
+    async def scene() -> None:
+        async with world() as here, here.fleet.use(a_registration().endpoint) as client:
+            here.channel.always(NO_ANSWER, after_s=20.0)
+            login = asyncio.ensure_future(client.log_in())
+            await asyncio.sleep(1.0)
+            here.fleet.impose({NAME: an_error()})
+            probe = asyncio.ensure_future(here.fleet.probe(NAME))
+            await asyncio.sleep(1.0)
+            here.fleet.impose({})  # Another worker's was answered,
+            here.fleet.impose({NAME: an_error()})  # and the next call was not.
+            error = await probe
+            assert (error and error.code, now()) == ("AnswerTimeout", 20.0)
+            with pytest.raises(ApplianceClosed):
+                await login
+
+    run(scene())
+
+
+def test_nor_with_a_login_that_one_of_them_began() -> None:
+    async def scene() -> None:
+        async with (
+            world(gate_of=lambda _: SlowGate()) as here,
+            here.fleet.use(a_registration().endpoint) as client,
+        ):
+            login = asyncio.ensure_future(client.log_in())
+            await asyncio.sleep(1.0)
+            here.fleet.impose({NAME: an_error()})
+            assert await here.fleet.probe(NAME) is None
+            assert here.channel.calls["POST /sessions"] == 1
+            with pytest.raises(ApplianceClosed):
+                await login
 
     run(scene())
 
