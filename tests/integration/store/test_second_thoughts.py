@@ -91,6 +91,18 @@ async def test_asking_again_changes_nothing(database: Database, sql: "Connection
     assert await sql.fetchval("select cancel_user from pairing") == "caller"
 
 
+async def test_of_two_who_ask_at_once_the_first_one_counts(
+    database: Database, sql: "Connection"
+) -> None:
+    pairing, *_ = await accepted(database, ("a", "b"))
+    async with asyncio.TaskGroup() as tasks, sql.transaction():
+        await sql.execute("select from pairing for update")
+        for number, author in enumerate((CALLER, AUTHOR), 1):
+            tasks.create_task(Cancels(database).request(pairing.id, author))
+            await until_blocked(sql, number)
+    assert await sql.fetchval("select cancel_user from pairing") == "caller"
+
+
 async def test_who_was_told_that_it_will_be_canceled_meets_no_other_end(database: Database) -> None:
     first, other = await claimed(database, ("a", "b"), ("c", "d"))
     *way, end = way_to_success(first)
@@ -115,13 +127,14 @@ async def test_who_was_told_that_it_will_be_canceled_meets_no_other_end(database
     assert (await Pairings(database).get(first.id)).state is PairingState.CANCELED
 
 
-async def test_what_is_over_cannot_be_canceled(database: Database) -> None:
+async def test_what_is_over_cannot_be_canceled(database: Database, sql: "Connection") -> None:
     pairing, *_ = await claimed(database, ("a", "b"))
     async with journal_on(database) as journal:
         for change in way_to_success(pairing):
             await journal.append(change)
     with pytest.raises(PairingOver):
         await Cancels(database).request(pairing.id, CALLER)
+    assert await sql.fetchval("select cancel_user from pairing") is None
     with pytest.raises(UnknownPairing):
         await Cancels(database).request(now_id(), CALLER)
 

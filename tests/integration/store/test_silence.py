@@ -41,6 +41,7 @@ from tests.integration.store.values import (
     started,
 )
 from tests.integration.store.values import running as running_part
+from tests.integration.store.watching import until_gone
 from tests.support.contract import contract_client
 from tests.support.service import settings_for
 
@@ -137,6 +138,20 @@ async def test_a_host_that_is_gone_does_not_keep_anybody_from_the_next(
         async with Database.connect(both + behind) as database:
             assert await database.run(text("select 1"))
     await (await sessions.open_session(DatabaseUrl.parse(both))).close(timeout=10)
+
+
+async def test_who_gives_up_while_a_session_is_settled_leaves_no_connection_behind(
+    way: tuple[Proxy, str], sql: "Connection"
+) -> None:
+    proxy, url = way
+    proxy.fall_silent_at(b"transaction_timeout")
+    opening = asyncio.ensure_future(sessions.open_session(DatabaseUrl.parse(url)))
+    await proxy.fell_silent.wait()
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert opening.cancelled()
+    async with asyncio.timeout(MUCH_LATER_S):
+        await until_gone(sql)
 
 
 async def test_a_database_that_is_slow_gets_its_time_on_the_next_connection(

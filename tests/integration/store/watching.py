@@ -28,6 +28,11 @@ async def until_unblocked(sql: "Connection") -> None:
     await until(sql, f"select count(*) = 0 {_OURS} and wait_event_type = 'Lock'")
 
 
+async def until_gone(sql: "Connection") -> None:
+    """Return when the store has no connection."""
+    await until(sql, f"select count(*) = 0 {_OURS}")
+
+
 async def connections(sql: "Connection") -> dict[str, int]:
     """How many of the store's connections are in which state."""
     rows = await sql.fetch(f"select state, count(*) {_OURS} group by state")
