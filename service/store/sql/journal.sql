@@ -37,10 +37,7 @@ with granted as (
       seq = c.seq,
       head = c.head,
       worker = case when c.given_up then null else p.worker end,
-      waits_for = case
-        when not c.given_up then p.waits_for
-        when p.cancel_user is null or c.is_canceling then c.waits_for
-      end,
+      waits_for = case when p.cancel_user is null or c.is_canceling then c.waits_for end,
       cancel_user = case when c.state = 'QUEUED' then null else p.cancel_user end,
       cancel_operation_id = case when c.state = 'QUEUED' then null else p.cancel_operation_id end
   from unnest(
