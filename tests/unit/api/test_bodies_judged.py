@@ -13,6 +13,7 @@ from service.api.refusals import InvalidRequest, MalformedBody
 from service.api.requests import appliance_spec, pairing_request
 from tests.unit.api.asking import (
     BATCH,
+    CONTRACT,
     POST,
     PUT,
     SECRET,
@@ -150,6 +151,11 @@ def test_of_very_many_faults_some_are_told_and_that_there_are_more(
     assert len(told) == MOST + 1
     assert told[-1] == more()
     assert more() not in told[:-1]
+
+
+def test_of_one_thing_that_is_wrong_in_many_places_no_more_are_told_than_asked_for() -> None:
+    told = CONTRACT.pairing_request.faults({f"x{number}": number for number in range(9)}, 5)
+    assert (len(told), told[-1]) == (6, more())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from service.api import bodies
+from service.api import bodies, uploads
 from tests.unit.api.asking import SECRET, spec_body
 from tests.unit.api.conftest import TOKEN, Served
 
@@ -146,6 +146,16 @@ async def test_bytes_that_are_no_http_get_a_problem_and_are_repeated_nowhere(
     assert "too long" not in json.loads(body)["detail"]
     assert json.loads(body)["operationID"] == headers["operationID"]
     assert SECRET not in body.decode() + str(headers) + log.getvalue()
+
+
+async def test_after_bytes_that_are_no_http_the_connection_ends(shared: Served) -> None:
+    reader, writer = await asyncio.open_connection(shared.host, shared.port)
+    writer.write(b"what is this?\r\n\r\n")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+
+    assert b" 400 " in answer.splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -341,6 +351,18 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(
     monkeypatch.setattr(bodies, "ARRIVAL_S", 0.05)
 
     status, _, body = await say(shared, f"{HEAD}Content-Length: 9\r\n\r\n{{".encode())
+
+    assert b" 408 " in status
+    assert json.loads(body)["code"] == "BodyTooSlow"
+
+
+async def test_nor_is_one_that_goes_on_and_on(
+    shared: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_TOTAL_S", 0.05)
+    head = HEAD.replace("/v1/pairings", "/v1/batches")
+
+    status, _, body = await say(shared, f"{head}Content-Length: 9\r\n\r\n{{".encode())
 
     assert b" 408 " in status
     assert json.loads(body)["code"] == "BodyTooSlow"
