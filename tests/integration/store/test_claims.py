@@ -218,6 +218,19 @@ async def test_all_but_what_is_driven_is_given_up_and_only_by_its_owner(
     assert [each.pairing.id for each in due] == [mine.id]
 
 
+async def test_what_somebody_else_takes_at_this_moment_is_not_given_up(
+    database: Database, sql: "Connection"
+) -> None:
+    await accepted(database, ("a", "b"))
+    claims, them = await claims_on(database), worker()
+    await claims.claim(1)
+    async with asyncio.TaskGroup() as tasks, sql.transaction():
+        await sql.execute("update pairing set worker = $1, epoch = epoch + 1", them)
+        tasks.create_task(claims.disown([]))
+        await until_blocked(sql)
+    assert await sql.fetchval("select worker from pairing") == them
+
+
 async def test_what_is_given_up_wakes_the_workers(database: Database, database_url: str) -> None:
     await accepted(database, ("a", "b"))
     claims, listener = await claims_on(database), Listener(database_url)
