@@ -103,10 +103,12 @@ async def test_unknown_appliances_are_all_named_and_nothing_is_kept(
     await register(database, "a")
     async with intake_on(database) as intake:
         one = await outcome(intake, request("a", "x"), KEY)
+        other = await outcome(intake, request("x", "a"), KEY)
         both = await outcome(intake, request("x", "y"), KEY)
     assert isinstance(one, UnknownAppliance)
+    assert isinstance(other, UnknownAppliance)
     assert isinstance(both, UnknownAppliance)
-    assert (one.names, both.names) == (("x",), ("x", "y"))
+    assert (one.names, other.names, both.names) == (("x",), ("x",), ("x", "y"))
     kept = "select from pairing union all select from side union all select from idempotency"
     assert await sql.fetch(kept) == []
 

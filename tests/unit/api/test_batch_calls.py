@@ -79,6 +79,12 @@ async def test_lines_become_pairings_of_a_batch(served: Served) -> None:
     }
 
 
+async def test_the_last_line_needs_no_end(served: Served) -> None:
+    await registered(served, "a", "b", "c")
+    answer = await ask(served, lines(couple("a", "b"), couple("a", "c")).rstrip("\n"))
+    assert (answer.json["total"], answer.json["accepted"]) == (2, 2)
+
+
 @pytest.mark.parametrize("as_json", [True, False], ids=["JSON", "lines"])
 async def test_one_bad_item_never_sinks_the_rest(served: Served, as_json: bool) -> None:
     active = await served.pair("a", "b")
