@@ -43,6 +43,7 @@ from tests.integration.store.values import (
 from tests.integration.store.values import running as running_part
 from tests.integration.store.watching import until_gone
 from tests.support.contract import contract_client
+from tests.support.logs import captured_logs
 from tests.support.service import settings_for
 
 if TYPE_CHECKING:
@@ -300,6 +301,7 @@ async def test_a_service_stops_in_the_silence_and_nothing_is_wrong_with_it(
     proxy, url = way
     policy = Policy(grace_s=0.5)
     async with AsyncExitStack() as stack:
+        log = stack.enter_context(captured_logs())
         service = await stack.enter_async_context(
             running(settings_for(url, tmp_path), policy=policy)
         )
@@ -317,3 +319,4 @@ async def test_a_service_stops_in_the_silence_and_nothing_is_wrong_with_it(
             async with asyncio.timeout(30.0):
                 await stack.aclose()
             await asyncio.gather(*asking, return_exceptions=True)
+    assert ('"doing":"stopping"' in log.getvalue()) == is_busy
