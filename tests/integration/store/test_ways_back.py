@@ -67,7 +67,8 @@ async def claimed_now(database: Database) -> Pairing:
 
 def asked(side: str, attempt: int = 1) -> PairRequested:
     """The intent to pair."""
-    return PairRequested(name(side), attempt, thumbprint())
+    peer, itself = "https://peer.example:8048", f"https://{side}.example:8441"
+    return PairRequested(name(side), attempt, thumbprint(), peer, itself)
 
 
 def canceled_way() -> list[PairingEvent | SideEvent]:
@@ -100,6 +101,8 @@ async def test_each_step_of_a_way_back_reads_back_as_it_was_written(database: Da
             seen.append(pairing)
     assert {side.call for each in seen for side in each.sides} == {None, SiteCall.PAIR}
     assert max(side.losses for each in seen for side in each.sides) == 1
+    assert seen[1].side(A).asked_url == "https://peer.example:8048"
+    assert seen[1].side(A).called_url == "https://a.example:8441"
     assert [each.is_canceling for each in seen].index(True) == 6
     assert seen[7].deadline > seen[6].deadline - 600_000
     assert seen[-1].state is PairingState.CANCELED

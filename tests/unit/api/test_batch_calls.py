@@ -81,7 +81,8 @@ async def test_lines_become_pairings_of_a_batch(served: Served) -> None:
 
 async def test_the_last_line_needs_no_end(served: Served) -> None:
     await registered(served, "a", "b", "c")
-    answer = await ask(served, lines(couple("a", "b"), couple("a", "c")).rstrip("\n"))
+    longest = json.dumps(couple("a", "c")).ljust(LIMIT)
+    answer = await ask(served, lines(couple("a", "b")) + longest)
     assert (answer.json["total"], answer.json["accepted"]) == (2, 2)
 
 
