@@ -296,6 +296,24 @@ async def test_what_was_set_aside_while_its_appliance_opened_is_found_by_who_bur
     assert await waiting(sql) == ["", "", "", "b"]
 
 
+async def test_what_is_found_by_who_buries_wakes_the_workers(
+    database: Database, database_url: str, sql: "Connection"
+) -> None:
+    await accepted_now(database, ("a", "b"))
+    await sql.execute("update pairing set waits_for = 'b', deadline = 9e12::bigint")
+    me, listener = worker(), Listener(database_url)
+    await claims_on(database, me)
+    async with asyncio.TaskGroup() as tasks:
+        ready = asyncio.Event()
+        listening = tasks.create_task(listener.run(ready))
+        await ready.wait()
+        await listener.due.wait(60)
+        await Heartbeat(database, me).bury()
+        async with asyncio.timeout(10):
+            await listener.due.wait(60)
+        listening.cancel()
+
+
 @pytest.mark.parametrize(
     ("but", "waits_for"),
     [
