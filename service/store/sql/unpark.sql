@@ -73,7 +73,6 @@ turned_back as materialized (
   select id
   from pairing
   where id = any(array(select id from ways_back))
-    and coalesce(waits_for, '') <> ''  -- Said so, and not as `is not null`, it is no index's own.
   for update skip locked
 ),
 freed as (
