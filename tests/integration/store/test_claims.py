@@ -23,6 +23,7 @@ from tests.integration.store.values import (
     accepted,
     claim,
     claims_on,
+    failed,
     intake_on,
     journal_on,
     name,
@@ -151,6 +152,15 @@ async def test_what_somebody_owns_is_not_due(database: Database) -> None:
     await accepted(database, ("a", "b"))
     assert len(await claim(database, 1)) == 1
     assert await claim(database, 1) == []
+
+
+async def test_what_is_over_is_not_due(database: Database) -> None:
+    over, due = await accepted(database, ("a", "b"), ("a", "c"))
+    [assignment] = await claim(database)
+    assert assignment.pairing.id == over.id
+    async with journal_on(database) as journal:
+        await journal.append(failed(assignment.pairing))
+    assert [each.pairing.id for each in await claim(database, 10)] == [due.id]
 
 
 async def test_a_running_pairing_comes_back_with_its_state_and_its_sides_in_order(
