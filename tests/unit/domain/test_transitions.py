@@ -13,6 +13,7 @@ from service.domain.ids import ApplianceName, OperationId, TaskId
 from service.domain.pairing import (
     OVER,
     STANDING,
+    UNDER_WAY,
     OnFailure,
     Operation,
     Pairing,
@@ -106,6 +107,37 @@ def test_a_side_that_was_unpaired_is_paired_again_when_the_other_failed() -> Non
     assert pairing.side(A).undo is SiteCall.PAIR
 
 
+@pytest.mark.parametrize(
+    ("operation", "story"),
+    [
+        (Operation.PAIR, [e.RequestDeferred(A, ERROR, 1), e.PeerFound(A, b"{}")]),
+        (Operation.PAIR, [e.PairRequested(A, 1), e.AnswerLost(A, ERROR), e.SidePaired(A, b"{}")]),
+        (Operation.PAIR, [e.PairRequested(A, 1), e.CallLost(A, ERROR, 1), e.SidePaired(A, b"{}")]),
+        (Operation.UNPAIR, [e.RequestDeferred(A, ERROR, 1), e.PeerGone(A)]),
+        (Operation.UNPAIR, [e.UnpairRequested(A, 1), e.AnswerLost(A, ERROR), e.SideUnpaired(A)]),
+        (
+            Operation.UNPAIR,
+            [e.UnpairRequested(A, 1), e.CallLost(A, ERROR, 1), e.SideUnpaired(A)],
+        ),
+    ],
+    ids=lambda told: "-".join(map(e.type_of, told)) if isinstance(told, list) else None,
+)
+def test_trouble_on_the_way_is_told_of_a_side_until_it_stands(
+    operation: Operation, story: list[AnyEvent]
+) -> None:
+    begun: list[AnyEvent] = [e.PairingStarted("w", 1), *story]
+    assert told(begun[:-1], operation).side(A).error == ERROR
+    side = told(begun, operation).side(A)
+    assert side.state in STANDING
+    assert side.error is None
+
+
+def test_what_was_created_is_to_be_removed_though_its_repair_was_asked_for_later() -> None:
+    lost: list[AnyEvent] = [e.PairRequested(A, 1), e.CallLost(A, ERROR, 1)]
+    pairing = told([e.PairingStarted("w", 1), *lost, e.RepairRequested(A, 2)], Operation.REPAIR)
+    assert pairing.side(A).undo is SiteCall.UNPAIR
+
+
 def test_what_is_left_on_a_side_is_told_until_a_retry_undid_it() -> None:
     left = told(LEFT_BEHIND)
     resumed = told([*LEFT_BEHIND, AGAIN, e.PairingStarted("w", 2)])
@@ -118,6 +150,7 @@ def test_what_is_left_on_a_side_is_told_until_a_retry_undid_it() -> None:
     assert (resumed.phase, resumed.error) == (Phase.ROLLING_BACK, ERROR)
     assert resumed.warnings == again.warnings == left.warnings
     assert undone.warnings == ()
+    assert undone.side(A).error is None
 
 
 def test_a_retry_begins_anew_when_nothing_was_left_behind() -> None:
@@ -126,6 +159,8 @@ def test_a_retry_begins_anew_when_nothing_was_left_behind() -> None:
         e.SideFailed(A, ERROR),
         e.PairingFailed(ERROR),
     ]
+    unwanted = structs.replace(told(ended), is_unwanted=True)
+    assert not apply(unwanted, AGAIN, 9_000).is_being_canceled
     pairing = told([*ended, AGAIN, e.SideReopened(A), e.SideReopened(B)])
     assert pairing.state is PairingState.QUEUED
     assert (pairing.error, pairing.end_time, pairing.is_canceling) == (None, None, False)
@@ -182,6 +217,34 @@ def test_nothing_to_unpair_is_success_with_a_warning() -> None:
 def test_what_would_break_a_promise_is_refused(story: list[AnyEvent], event: AnyEvent) -> None:
     with pytest.raises(IllegalTransition):
         apply(told(story), event, 9_000)
+
+
+def test_nothing_counts_as_unpaired_by_a_call_that_was_not_made() -> None:
+    with pytest.raises(IllegalTransition):
+        told([e.PairingStarted("w", 1), e.SideUnpaired(A)], Operation.UNPAIR)
+
+
+SEEN_GONE: list[AnyEvent] = [e.PeerGone(A), e.PeerGone(B), e.VerificationStarted()]
+SEEN_THERE: list[AnyEvent] = [*BEGUN[1:], e.PeerFound(B, b"{}"), e.VerificationStarted()]
+
+
+@pytest.mark.parametrize(
+    ("operation", "story", "event"),
+    [
+        (Operation.PAIR, [], e.PeerGone(A)),
+        (Operation.PAIR, [e.PairRequested(A, 1)], e.SideUnpaired(A)),
+        (Operation.PAIR, SEEN_THERE, e.AbsenceVerified(A)),
+        (Operation.UNPAIR, [], e.PeerFound(A, b"{}")),
+        (Operation.UNPAIR, [e.UnpairRequested(A, 1)], e.SidePaired(A, b"{}")),
+        (Operation.UNPAIR, SEEN_GONE, e.PeerVerified(A, b"{}")),
+    ],
+)
+def test_no_operation_comes_to_what_only_another_could(
+    operation: Operation, story: list[AnyEvent], event: AnyEvent
+) -> None:
+    begun = told([e.PairingStarted("w", 1), *story], operation)
+    with pytest.raises(IllegalTransition):
+        apply(begun, event, 9_000)
 
 
 def test_what_is_to_be_kept_is_not_undone() -> None:
@@ -277,6 +340,12 @@ def test_a_queued_pairing_has_sides_that_stand_still_unless_they_begin_anew() ->
         if not isinstance(event, e.SideReopened):
             with pytest.raises(IllegalTransition):
                 apply(a_pairing(state=PairingState.QUEUED), event, 2_000)
+
+
+@pytest.mark.parametrize("state", sorted(UNDER_WAY))
+def test_a_side_whose_appliance_may_be_acting_does_not_begin_anew(state: SideState) -> None:
+    with pytest.raises(IllegalTransition):
+        apply(a_pairing(state, SideState.FAILED, state=PairingState.QUEUED), e.SideReopened(A), 9)
 
 
 @pytest.mark.parametrize("other", [state for state in SideState if state not in STANDING])
