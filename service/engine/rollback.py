@@ -191,7 +191,7 @@ class SideRollback:
     def _may_be_late(self, step: Call | SideEvent | None) -> bool:
         """Whether the list may be behind what was done: what `step` follows from may not be all."""
         settle_s, late_s = self._policy.settle_s, self._policy.verify_timeout_s
-        is_pairing = isinstance(step, Call) and step.call is SiteCall.PAIR
+        is_pairing = step == Call(SiteCall.PAIR)
         match self._side.state:
             case SideState.SUCCEEDED | SideState.ROLLBACK_FAILED if step is None:
                 # It is known to be done, or how far it had come is not known any more.

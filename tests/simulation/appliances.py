@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from urllib.parse import urlencode
 
 from service.appliance.conditions import Conditions
@@ -250,7 +251,9 @@ class _Trip:
             if fault is CallFault.ROWS_MISSING and self._call.path == "/tasks/poll":
                 whole, reply = reply, _with_rows_missing(reply, self._air.rng)
                 self._strike(is_so=reply != whole)
-            headers = {name.lower(): value for name, value in reply.headers.items()}
+            # Every server tells the time of its answer; the appliance only if it is wrong.
+            told = {"Date": formatdate(self._air.now_ms / 1000, usegmt=True), **reply.headers}
+            headers = {name.lower(): value for name, value in told.items()}
             slow_s = self._air.rng.uniform(1, 15) if fault is CallFault.SLOW else 0.0
             self._back(Answer(reply.status, headers, reply.body), slow_s)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from service.domain.ids import ApplianceName
-from service.domain.pairing import PairingState, SideState
+from service.domain.pairing import Operation, PairingState, SideState
 from service.observe.events import LogEvent, PairingEnded, RollbackIncomplete
 from service.observe.logging import listening
 from simulator import fault
@@ -153,3 +153,45 @@ def test_a_call_back_that_never_does_anything_is_not_made_for_ever() -> None:
         assert side.error is not None
         assert side.error.code == "RollbackWithoutEffect"
         assert here.calls(ONE, "DELETE") == POLICY.max_losses
+
+
+UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR)
+
+
+def test_an_undo_task_of_which_no_answer_told_is_not_overtaken() -> None:
+    with scene() as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.turn(ONE, task_ms=[60_000, 60_000])
+        here.befall(ONE, "DELETE", "/sites/.*", CallFault.ANSWER_LOST, times=1)
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1
+
+
+def test_what_a_task_does_of_which_no_answer_told_is_undone_when_it_has() -> None:
+    with scene(a_pairing(timeout_s=20)) as here:
+        here.turn(ONE, task_ms=[100_000, 100_000])
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLED_BACK
+        assert not here.world.appliances[ONE].peers
+
+
+def test_who_was_not_paired_again_in_time_is_not_undone_though_nobody_is_listed() -> None:
+    with scene(a_pairing(), UNPAIR) as here:
+        here.until(lambda: len(here.tables.pairings) == 2)
+        here.spoil(OTHER, fault("task_fails", method="DELETE", path="/sites/.*"))
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.turn(ONE, task_ms=[10**9, 10**9])
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLBACK_FAILED
+
+
+def test_nor_is_who_was_not_asked_to_go_in_time_where_the_list_is_late() -> None:
+    with scene(policy=replace(POLICY, rollback_s=10)) as here:
+        here.turn(ONE, list_lag_ms=10**9)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLBACK_FAILED
+        assert here.world.appliances[ONE].peers
