@@ -277,9 +277,8 @@ class SideSaga:
             try:
                 step = next_step(self._operation, side, await self._site.look())
             except (ApplianceError, TimeoutError) as trouble:
-                # Where the list has to agree there is time for another look.
-                if not (says_gone(error) and isinstance(trouble, NotSent)):
-                    break
+                if not isinstance(trouble, NotSent):
+                    break  # It will not be shown. Else there is time for another look.
             # What the list does not know to be gone yet cannot be removed again.
             if clock() >= until or not (step is None or _is_unpairing(step)):
                 break

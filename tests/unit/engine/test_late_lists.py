@@ -256,6 +256,25 @@ def test_who_was_removed_by_hand_counts_as_unpaired_once_the_list_agrees(
         assert not here.world.appliances[OTHER].peers
 
 
+def test_a_list_that_nobody_is_shown_is_not_waited_for() -> None:
+    with scene(PAIR, UNPAIR, policy=PATIENT, unknown_peer_id="rejected") as here:
+        here.until(lambda: here.loop.instant > 95.0)
+        vanish(here)
+        here.until(lambda: here.calls(ONE, "DELETE") == 1)
+        here.befall(ONE, "GET", "/sites", CallFault.REFUSED)
+        here.until(lambda: "SideFailed" in here.events, within_s=10.0)
+
+
+def test_nor_is_it_before_anything_was_called() -> None:
+    with scene() as here:
+        here.befall(ONE, "GET", "/sites", CallFault.REFUSED)
+        side = here.until_over(10.0).failed_side
+        assert side is not None
+        assert side.error is not None
+        assert side.error.code == "Forbidden"
+        assert here.calls(ONE, "POST") == 0
+
+
 def test_a_way_back_whose_record_was_removed_by_hand_is_done_once_the_list_agrees() -> None:
     with scene(policy=PATIENT, unknown_peer_id="rejected") as here:
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
