@@ -6,7 +6,7 @@ import pytest
 
 from service.domain.appliance import ApiError
 from service.domain.ids import ApplianceName
-from service.domain.pairing import SideState
+from service.domain.pairing import PairingState, SideState
 from simulator import fault
 from tests.simulation.tables import Written
 from tests.simulation.weather import CallFault
@@ -78,3 +78,13 @@ def test_what_is_not_called_yet_stays_uncalled_once_the_other_side_is_known_to_b
         assert first.error.code == "CallWithdrawn"
         assert here.calls(ONE, "POST") == 1  # For the one with THIRD.
         assert [record.site for record in here.world.appliances[ONE].peers.values()] == [THIRD]
+
+
+def test_when_it_is_undone_it_is_over_though_the_other_appliance_is_closed_by_then() -> None:
+    with scene(a_pairing(cancel_s=8.0)) as here:
+        here.turn(ONE, task_ms=[20_000, 20_000])
+        here.stage.air.down.add(OTHER)
+        pairing = here.until_over(60.0)
+        assert pairing.state is PairingState.CANCELED
+        assert pairing.side(ApplianceName(ONE)).state is SideState.ROLLED_BACK
+        assert "PairingParked" not in here.events

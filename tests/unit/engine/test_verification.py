@@ -149,3 +149,12 @@ def test_what_is_seen_wrong_is_told_rather_than_that_somebody_could_not_look(bli
         pairing = here.until_over()
         assert pairing.error is not None
         assert pairing.error.code == "CertificateMismatch"
+
+
+def test_a_list_that_is_shown_to_nobody_by_then_fails_it_in_its_own_words() -> None:
+    with scene() as here:
+        here.befall(ONE, "GET", "/sites", CallFault.REFUSED, when=lambda: is_looked_at(here))
+        pairing = here.until_over()
+        assert pairing.error is not None
+        assert pairing.error.code == "Forbidden"
+        assert [side.state for side in pairing.sides] == [SideState.ROLLED_BACK] * 2
