@@ -314,6 +314,19 @@ async def test_what_is_found_by_who_buries_wakes_the_workers(
         listening.cancel()
 
 
+async def with_one_open_again(database: Database, sql: "Connection", *changes: str) -> Heartbeat:
+    """A pairing of a and b, of which b alone answers again, changed so by hand; of who may bury."""
+    await accepted_now(database, ("a", "b"))
+    await done_on(sql, "a", "b")
+    health, me = Health(database), worker()
+    await health.report({A: DOWN, B: DOWN})
+    await health.reopen(B)
+    for change in changes:
+        await sql.execute(change)
+    await claims_on(database, me)
+    return Heartbeat(database, me)
+
+
 @pytest.mark.parametrize(
     ("but", "waits_for"),
     [
@@ -328,15 +341,8 @@ async def test_what_is_found_by_who_buries_wakes_the_workers(
 async def test_on_the_way_back_it_is_found_that_was_set_aside_while_its_other_one_opened(
     database: Database, sql: "Connection", but: str, waits_for: str
 ) -> None:
-    await accepted_now(database, ("a", "b"))
-    await done_on(sql, "a", "b")
-    health, me = Health(database), worker()
-    await health.report({A: DOWN, B: DOWN})
-    await health.reopen(B)
-    await sql.execute(GOING_BACK)
-    await sql.execute(but)
-    await claims_on(database, me)
-    await Heartbeat(database, me).bury()
+    heart = await with_one_open_again(database, sql, GOING_BACK, but)
+    await heart.bury()
     assert await waiting(sql) == [waits_for]
 
 
@@ -351,14 +357,7 @@ async def test_on_the_way_back_it_is_found_that_was_set_aside_while_its_other_on
 async def test_who_buries_waits_for_no_lock_and_leaves_what_is_locked_to_the_next_one(
     database: Database, sql: "Connection", why: str
 ) -> None:
-    await accepted_now(database, ("a", "b"))
-    await done_on(sql, "a", "b")
-    health, me = Health(database), worker()
-    await health.report({A: DOWN, B: DOWN})
-    await health.reopen(B)
-    await sql.execute(why)
-    await claims_on(database, me)
-    heart = Heartbeat(database, me)
+    heart = await with_one_open_again(database, sql, why)
     async with sql.transaction():
         await sql.execute("select from pairing for update")
         async with asyncio.timeout(5):

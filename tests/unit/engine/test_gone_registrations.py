@@ -1,5 +1,8 @@
 """A pairing whose appliance is registered no more comes to its end, and tells nobody anything."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from service.domain.author import Author
@@ -15,6 +18,15 @@ def removed(here: Scene, name: str) -> Registration:
     registration = here.tables.registration(ApplianceName(name))
     here.tables.remove(ApplianceName(name))
     return registration
+
+
+@contextmanager
+def nobody_driving(here: Scene) -> Iterator[None]:
+    """Its worker has died, and another one begins at the end of the block."""
+    (worker,) = here.stage.living
+    here.loop.crash(worker.node)
+    yield
+    here.stage.start_another(worker)
 
 
 @pytest.mark.parametrize("name", [ONE, OTHER])
@@ -49,10 +61,8 @@ def test_also_when_it_is_made_anew_before_the_worker_looks_for_it(name: str) -> 
 def test_what_was_done_before_it_was_gone_is_reported_as_left_behind() -> None:
     with scene(a_pairing(), task_ms=[5_000, 5_000]) as here:
         here.until(lambda: here.events.count("TaskAccepted") == 2)
-        (worker,) = here.stage.living
-        here.loop.crash(worker.node)
-        registration = removed(here, OTHER)
-        here.stage.start_another(worker)
+        with nobody_driving(here):
+            registration = removed(here, OTHER)
         here.until(lambda: here.events.count("PairingStarted") == 2, 3 * POLICY.lease_s)
         here.tables.register(registration)
         pairing = here.until_over()
@@ -64,10 +74,8 @@ def test_what_a_lost_call_may_have_done_is_reported_so_too() -> None:
     with scene() as here:
         here.befall(ONE, "POST", "/sites", CallFault.LOST, times=1)
         here.until(lambda: "CallLost" in here.events)
-        (worker,) = here.stage.living
-        here.loop.crash(worker.node)
-        removed(here, OTHER)
-        here.stage.start_another(worker)
+        with nobody_driving(here):
+            removed(here, OTHER)
         pairing = here.until_over()
         assert pairing.state is PairingState.FAILED
         assert {side.state for side in pairing.sides} == {SideState.ROLLBACK_FAILED}
@@ -76,21 +84,17 @@ def test_what_a_lost_call_may_have_done_is_reported_so_too() -> None:
 def test_who_wanted_it_canceled_is_heard_all_the_same() -> None:
     with scene(task_ms=(60_000, 60_000)) as here:
         here.until(lambda: here.events.count("TaskAccepted") == 2)
-        (worker,) = here.stage.living
-        here.loop.crash(worker.node)
-        removed(here, OTHER)
-        here.tables.cancel(here.pairing.id, Author("caller", OperationId("cancel-1")))
-        here.stage.start_another(worker)
+        with nobody_driving(here):
+            removed(here, OTHER)
+            here.tables.cancel(here.pairing.id, Author("caller", OperationId("cancel-1")))
         assert here.until_over(60.0).state is PairingState.CANCELED
 
 
 def test_what_is_to_be_kept_is_not_reported_as_left_behind() -> None:
     with scene(a_pairing(on_failure=OnFailure.KEEP), task_ms=(60_000, 60_000)) as here:
         here.until(lambda: here.events.count("TaskAccepted") == 2)
-        (worker,) = here.stage.living
-        here.loop.crash(worker.node)
-        removed(here, OTHER)
-        here.stage.start_another(worker)
+        with nobody_driving(here):
+            removed(here, OTHER)
         pairing = here.until_over()
         assert pairing.state is PairingState.FAILED
         assert {side.state for side in pairing.sides} == {SideState.FAILED}
