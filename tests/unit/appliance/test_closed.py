@@ -45,6 +45,10 @@ ASKS: list[Callable[[ApplianceClient], Awaitable[object]]] = [
 ]
 
 
+A_MOMENT_S = 1.0
+"""Of virtual time: what can go on without anything else has gone on by then."""
+
+
 class SlowGate(OwnGate):
     """The turn of another worker takes three seconds."""
 
@@ -59,7 +63,7 @@ async def break_open(here: World, client: ApplianceClient) -> None:
     for _ in range(5):
         with pytest.raises(NotSent):
             await client.about()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(A_MOMENT_S)
     assert here.fleet.opened()
 
 
@@ -145,7 +149,7 @@ def test_whoever_waits_for_a_login_is_told_though_the_login_hangs() -> None:
         async with world() as here, here.fleet.use(a_registration().endpoint) as client:
             here.channel.always(NO_ANSWER, after_s=20.0)
             waiting = [asyncio.ensure_future(ask(client)) for ask in ASKS]
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(A_MOMENT_S)
             here.fleet.impose({NAME: an_error()})
             told = await asyncio.gather(*waiting, return_exceptions=True)
             assert {type(each) for each in told} == {ApplianceClosed}
@@ -160,10 +164,10 @@ def test_a_probe_is_not_turned_away_with_those_who_wait_for_a_login() -> None:
         async with world() as here, here.fleet.use(a_registration().endpoint) as client:
             here.channel.always(NO_ANSWER, after_s=20.0)
             login = asyncio.ensure_future(client.log_in())
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(A_MOMENT_S)
             here.fleet.impose({NAME: an_error()})
             probe = asyncio.ensure_future(here.fleet.probe(NAME))
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(A_MOMENT_S)
             here.fleet.impose({})  # Another worker's was answered,
             here.fleet.impose({NAME: an_error()})  # and the next call was not.
             error = await probe
@@ -181,7 +185,7 @@ def test_nor_with_a_login_that_one_of_them_began() -> None:
             here.fleet.use(a_registration().endpoint) as client,
         ):
             login = asyncio.ensure_future(client.log_in())
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(A_MOMENT_S)
             here.fleet.impose({NAME: an_error()})
             assert await here.fleet.probe(NAME) is None
             assert here.channel.calls["POST /sessions"] == 1
@@ -226,7 +230,7 @@ def test_who_waits_to_change_something_is_told_though_all_turns_are_taken() -> N
             here.channel.always(NO_ANSWER, after_s=12.0)
             changes = [asyncio.ensure_future(client.unpair("1", granted)) for _ in range(9)]
             peers = asyncio.ensure_future(client.peers())
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(A_MOMENT_S)
             here.fleet.impose({NAME: an_error()})
             began = now()
             with pytest.raises(ApplianceClosed):
@@ -250,7 +254,7 @@ def test_a_call_whose_turn_comes_as_the_breaker_opens_is_not_sent() -> None:
 
             async def play(_: Request) -> Outcome:
                 number = here.channel.total
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(A_MOMENT_S)
                 if number == 3:
                     here.fleet.impose({NAME: an_error()})
                 return an_answer(200, b"{}")
@@ -275,7 +279,7 @@ def test_after_it_closes_nobody_waits_for_what_it_wished_before(breaker_failures
             await client.log_in()
             here.channel.always(an_answer(503, retry_after="3600"))
             waiting = asyncio.ensure_future(client.finished(A_TASK))
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(A_MOMENT_S)
             here.fleet.impose({NAME: an_error()})
             with pytest.raises(ApplianceClosed):
                 await waiting
@@ -372,7 +376,7 @@ def test_only_a_probe_goes_through() -> None:
             here.fleet.impose({NAME: an_error()})
             here.channel.always(NO_ANSWER, after_s=5.0)
             probe = asyncio.ensure_future(here.fleet.probe(NAME))
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(A_MOMENT_S)
             for ask in ASKS:
                 with pytest.raises(ApplianceClosed):
                     await ask(client)
