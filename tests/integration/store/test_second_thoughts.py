@@ -41,6 +41,7 @@ from service.store.cancels import Cancels
 from service.store.database import Database
 from service.store.pairings import Pairings
 from service.store.retries import Retries
+from service.store.statements import statement
 from tests.integration.store.proxy import Loss, proxy_to
 from tests.integration.store.values import (
     AUTHOR,
@@ -101,6 +102,22 @@ async def test_of_two_who_ask_at_once_the_first_one_counts(
             tasks.create_task(Cancels(database).request(pairing.id, author))
             await until_blocked(sql, number)
     assert await sql.fetchval("select cancel_user from pairing") == "caller"
+
+
+async def test_what_comes_to_its_end_while_it_is_waited_for_is_not_canceled(
+    database: Database, sql: "Connection"
+) -> None:
+    over, other = await accepted(database, ("a", "b"), ("c", "d"))
+    ids = sorted((over.id, other.id))
+    async with asyncio.TaskGroup() as tasks, sql.transaction():
+        await sql.execute(
+            "update pairing set state = 'CANCELED', end_time = last_updated where id = $1", over.id
+        )
+        wish = {"ids": ids, "user": CALLER.user, "operation_id": CALLER.operation_id}
+        tasks.create_task(database.run(statement("cancel"), wish))
+        await until_blocked(sql)
+    rows = await sql.fetch("select id from pairing where cancel_user is not null")
+    assert [row["id"] for row in rows] == [other.id]
 
 
 async def test_who_was_told_that_it_will_be_canceled_meets_no_other_end(database: Database) -> None:
