@@ -201,8 +201,10 @@ class SideRollback:
             case SideState.FAILED:
                 # What is paired again must not be unpaired by a task that runs still.
                 return is_pairing and not self._site.is_missed(AT_ONCE, AT_ONCE)
-            case SideState.ROLLBACK_FAILED if self._site.is_outrun and not is_pairing:
-                return False  # What is listed does not stay for a task that never ends.
+            case SideState.ROLLBACK_FAILED if isinstance(step, Call) and not is_pairing:
+                # What is listed does not stay for a task that never ends, nor for want of time.
+                late_s = min(late_s, self._case.left_s)
+                return not (self._site.is_outrun or self._site.is_missed(settle_s, late_s))
             # Asked already, or perhaps, and not seen done.
             case SideState.REQUESTED | SideState.ACCEPTED | SideState.ROLLBACK_FAILED:
                 is_late = not self._is_unsent and not self._site.is_missed(settle_s, late_s)

@@ -123,6 +123,15 @@ def test_a_later_way_back_removes_what_is_listed_though_a_task_never_ends_and_br
         assert side is (SideState.ROLLED_BACK if back == "DELETE" else SideState.ROLLBACK_FAILED)
 
 
+def test_nor_does_it_leave_what_is_listed_for_want_of_time() -> None:
+    with scene(TWICE, policy=replace(HASTY, verify_timeout_s=600.0)) as here:
+        here.befall(ONE, "DELETE", "/sites/.*", CallFault.LOST, times=1)
+        with_an_undoing_given_up(here, (TWICE,), task_ms=200)
+        hide_tasks(here, ONE)
+        assert first_side(here.until_over()) is SideState.ROLLED_BACK
+        assert not here.world.appliances[ONE].peers
+
+
 def test_what_was_unpaired_is_paired_again_though_the_list_shows_it_late() -> None:
     with scene(PAIR, UNPAIR, policy=PATIENT) as here:
         here.until(lambda: len(here.tables.pairings) == 2)
