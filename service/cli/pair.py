@@ -10,10 +10,13 @@ from cyclopts import Parameter
 
 from service.cli.following import Following, followed, patiently
 from service.cli.remote import Remote, answered, remote
-from service.cli.status import Exit, run
+from service.cli.status import Exit, run, tell
 from service.cli.watching import is_left_behind
 
 _FOLLOW = Following()
+_LOOKS_FIRST = (
+    "The rollback is resumed. It may look for SITEPAIR_VERIFY_TIMEOUT (60 s by default) first."
+)
 
 
 @Parameter(name="*")
@@ -80,7 +83,8 @@ def cancel(pairing: UUID, *, following: Following = _FOLLOW) -> int:
 def retry(pairing: UUID, *, following: Following = _FOLLOW) -> int:
     """Retry a pairing that failed or was canceled.
 
-    If its rollback could not be completed, only the rollback is resumed. Exit status: 0 it
+    If its rollback could not be completed, only the rollback is resumed; it may look at the
+    appliance for SITEPAIR_VERIFY_TIMEOUT before it acts. Exit status: 0 it
     succeeded, or the rollback is complete now; 1 it did not; 2 refused; 3 no usable answer.
 
     Parameters
@@ -109,6 +113,8 @@ async def _retry(path: str, how: Following) -> Exit:
     async with remote() as service:
         pairing = await service.call("POST", path)
         is_well = _undone if is_left_behind(pairing) else _succeeded
+        if how.wait and is_left_behind(pairing):
+            tell(_LOOKS_FIRST)
         return await _end(service, pairing, how, is_well)
 
 

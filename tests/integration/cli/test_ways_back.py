@@ -88,6 +88,8 @@ async def test_what_is_left_behind_is_told_and_a_retry_undoes_it_and_then_pairs(
     assert failed.status == 1
     assert f"on {pair[0]}: ROLLBACK_FAILED: Forbidden" in failed.out
     assert "warning: RollbackFailed" in failed.out
+    assert "may look for SITEPAIR_VERIFY_TIMEOUT" in undone.err
+    assert "SITEPAIR_VERIFY_TIMEOUT" not in paired.err
     assert f"sitepair retry {pairing_id}" in failed.out
     assert undone.status == 0, undone
     assert f"on {pair[0]}: ROLLED_BACK" in undone.out
