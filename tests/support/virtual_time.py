@@ -40,3 +40,9 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 def now() -> float:
     """The virtual time in seconds."""
     return asyncio.get_running_loop().time()
+
+
+def timers() -> int:
+    """How many are set that would still ring."""
+    scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
+    return sum(not each.cancelled() for each in scheduled)

@@ -17,7 +17,7 @@ from service.domain.pairing import SiteCall
 from service.domain.registration import LoginRefusal
 from service.observe.events import LogEvent, UpkeepCrashed
 from service.observe.logging import listening
-from tests.support.virtual_time import now, run
+from tests.support.virtual_time import now, run, timers
 from tests.unit.appliance.scripted import (
     DEAD,
     NAME,
@@ -49,11 +49,16 @@ A_MOMENT_S = 1.0
 """Of virtual time: what can go on without anything else has gone on by then."""
 
 
-class SlowGate(OwnGate):
-    """The turn of another worker takes three seconds."""
+class HeldGate(OwnGate):
+    """It is another worker's turn until `is_free`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self.is_free = asyncio.Event(), asyncio.Event()
 
     async def admit(self) -> LoginRefusal | None:
-        await asyncio.sleep(3.0)
+        self.is_asked.set()
+        await self.is_free.wait()
         return await super().admit()
 
 
@@ -92,12 +97,12 @@ def test_nobody_stands_behind_the_changes_under_way_while_it_is_open() -> None:
     async def scene() -> None:
         async with world() as here, here.fleet.use(a_registration().endpoint) as client:
             await client.log_in()
-            both_sent = asyncio.Barrier(3)
+            both_sent, may_end = asyncio.Barrier(3), asyncio.Event()
 
-            async def hang(_: Request) -> Outcome:
+            async def hang(request: Request) -> Outcome:
                 await both_sent.wait()
-                await asyncio.sleep(100.0)
-                return DEAD
+                await may_end.wait()
+                return await all_is_well(request)
 
             here.channel.play = hang
             under_way = [asyncio.ensure_future(client.unpair("1", granted)) for _ in range(2)]
@@ -107,7 +112,8 @@ def test_nobody_stands_behind_the_changes_under_way_while_it_is_open() -> None:
             with pytest.raises(ApplianceClosed):
                 await client.unpair("1", granted)
             assert now() == began
-            await asyncio.gather(*under_way, return_exceptions=True)
+            may_end.set()
+            await asyncio.gather(*under_way)
 
     run(scene())
 
@@ -180,14 +186,18 @@ def test_a_probe_is_not_turned_away_with_those_who_wait_for_a_login() -> None:
 
 def test_nor_with_a_login_that_one_of_them_began() -> None:
     async def scene() -> None:
+        gate = HeldGate()
         async with (
-            world(gate_of=lambda _: SlowGate()) as here,
+            world(gate_of=lambda _: gate) as here,
             here.fleet.use(a_registration().endpoint) as client,
         ):
             login = asyncio.ensure_future(client.log_in())
-            await asyncio.sleep(A_MOMENT_S)
+            await gate.is_asked.wait()
             here.fleet.impose({NAME: an_error()})
-            assert await here.fleet.probe(NAME) is None
+            probe = asyncio.ensure_future(here.fleet.probe(NAME))
+            await asyncio.sleep(A_MOMENT_S)
+            gate.is_free.set()
+            assert await probe is None
             assert here.channel.calls["POST /sessions"] == 1
             with pytest.raises(ApplianceClosed):
                 await login
@@ -470,16 +480,9 @@ def test_a_good_bye_that_meets_a_defect_harms_nobody_else() -> None:
 
 
 def test_nothing_is_left_to_do_once_a_fleet_is_closed() -> None:
-    limits, unheard = Limits(idle_s=1.0), list[object]()
-
     async def scene() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
-        async with (
-            world(limits) as here,
-            here.fleet.use(a_registration().endpoint) as client,
-        ):
+        async with world() as here, here.fleet.use(a_registration().endpoint) as client:
             await client.log_in()
-        await asyncio.sleep(2 * limits.idle_s)
+        assert timers() == 0
 
     run(scene())
-    assert unheard == []

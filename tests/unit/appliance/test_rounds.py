@@ -386,7 +386,12 @@ def test_a_lost_round_is_repeated() -> None:
     run(scene())
 
 
-def test_who_goes_away_does_not_make_an_appliance_that_fails_be_asked_more_often() -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_who_goes_away_does_not_make_an_appliance_that_fails_be_asked_more_often(
+    share: float,
+) -> None:
+    """Wherever in the pause another one comes: just before its end, he is not due yet himself."""
+
     async def scene() -> None:
         looked = asyncio.Event()
 
@@ -406,8 +411,7 @@ def test_who_goes_away_does_not_make_an_appliance_that_fails_be_asked_more_often
             first = rounds.finished(ONE)
             await next_looks(6)
             *_, before, last = appliance.times
-            # A moment before a look is due: that is not yet due to who comes now.
-            await asyncio.sleep(2 * (last - before) - A_MOMENT_S)
+            await asyncio.sleep(share * 2 * (last - before))
             assert appliance.times[-1] == last
             first.cancel()
             second = rounds.finished(TWO)
