@@ -4,6 +4,7 @@ The real worker, saga, journal and fleet run; a test says what befalls which cal
 what became of it.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from tests.simulation.clockwork import Clock, Node
 from tests.simulation.process import Process
 from tests.simulation.schedule import Schedule, Wanted
 from tests.simulation.stage import Stage
-from tests.simulation.tables import Written
+from tests.simulation.tables import Row, Written
 from tests.simulation.weather import CallFault, Weather
 
 POLICY = Policy(verify_timeout_s=15.0, jitter=lambda: 0.0)
@@ -104,26 +105,28 @@ class Scene:
     @property
     def pairing(self) -> Pairing:
         """The last one that was accepted."""
-        *_, row = self.tables.pairings.values()
-        return row.pairing
+        return self._row.pairing
 
     @property
     def is_claimed(self) -> bool:
         """Whether a worker owns it."""
-        *_, row = self.tables.pairings.values()
-        return row.worker is not None
+        return self._row.worker is not None
 
     @property
     def waits_for(self) -> str | None:
         """The closed appliance that it is set aside for."""
-        *_, row = self.tables.pairings.values()
-        return row.waits_for
+        return self._row.waits_for
 
     @property
     def events(self) -> list[str]:
         """The types of its events; none before it was accepted."""
         rows = list(self.tables.pairings.values())[-1:]
         return [entry.type for row in rows for entry in row.entries]
+
+    def delays_ms(self, event: str) -> list[int]:
+        """The pauses that are on record with events of this type."""
+        entries = self._row.entries
+        return [json.loads(each.detail)["delayMs"] for each in entries if each.type == event]
 
     def calls(self, appliance: str, method: str, path: str = "/sites") -> int:
         """How many such calls were sent."""
@@ -175,6 +178,11 @@ class Scene:
         """The pairing at its end, when nobody tries it again any more."""
         self.until(lambda: bool(self.tables.pairings) and self._callers.are_content, within_s)
         return self.pairing
+
+    @property
+    def _row(self) -> Row:
+        *_, row = self.tables.pairings.values()
+        return row
 
     def _departed(self, departure: Departure) -> None:
         self._calls.append(departure)

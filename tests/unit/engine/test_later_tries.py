@@ -1,10 +1,7 @@
 """What is left of a try before is waited for, and nothing else: no call is made twice, nor late."""
 
-import json
-
 from service.domain.pairing import OnFailure, PairingState, SideState
 from simulator import fault
-from tests.simulation.tables import Written
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, Scene, a_pairing, scene
 
@@ -111,19 +108,12 @@ def test_what_was_there_unrecognized_stays_after_a_later_try_too() -> None:
 
 
 def test_a_side_that_gets_on_is_tried_again_soon_after_the_next_failure() -> None:
-    waits: list[int] = []
-
-    def note(written: Written) -> None:
-        delays = [each for each in written.entries if each.type == "RequestDeferred"]
-        waits.extend(json.loads(each.detail)["delayMs"] for each in delays)
-
     with scene() as here:
-        here.on_written = note
         here.befall(ONE, "POST", "/sites", CallFault.BUSY, times=8)
         here.until(lambda: here.calls(ONE, "POST") == 8)
         here.befall(ONE, "POST", "/sites", CallFault.LOST, times=1)
         here.until(lambda: "CallLost" in here.events)
         here.befall(ONE, "POST", "/sites", CallFault.BUSY, times=1)
         assert here.until_over().state is PairingState.SUCCEEDED
-        *_, longest, last = waits
+        *_, longest, last = here.delays_ms("RequestDeferred")
         assert last < longest

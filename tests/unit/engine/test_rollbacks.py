@@ -1,6 +1,5 @@
 """An undo task that failed is no reason to leave something behind, unless it fails every time."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,6 @@ from service.domain.pairing import Operation, PairingState, SideState
 from service.observe.events import LogEvent, PairingEnded, RollbackIncomplete
 from service.observe.logging import listening
 from simulator import fault
-from tests.simulation.tables import Written
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
 
@@ -126,21 +124,14 @@ def test_nor_does_a_refusal_before_it_shorten_the_look_after_a_lost_call() -> No
 
 
 def test_an_undoing_that_gets_on_is_tried_again_soon_after_the_next_failure() -> None:
-    waits: list[int] = []
-
-    def note(written: Written) -> None:
-        delays = [each for each in written.entries if each.type == "RollbackDelayed"]
-        waits.extend(json.loads(each.detail)["delayMs"] for each in delays)
-
     with scene() as here:
-        here.on_written = note
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
         here.befall(ONE, "DELETE", "/sites/.*", CallFault.BUSY, times=8)
         here.until(lambda: here.calls(ONE, "DELETE") == 9)
         here.befall(ONE, "GET", "/sites", CallFault.BUSY, times=1)
         side, _ = here.until_over().sides
         assert side.state is SideState.ROLLED_BACK
-        *_, longest, last = waits
+        *_, longest, last = here.delays_ms("RollbackDelayed")
         assert last < longest
 
 
