@@ -1,16 +1,11 @@
 """Waiting for tasks, together."""
 
 import asyncio
-import gc
-from itertools import pairwise
-from typing import Any
-from weakref import ref
 
 import pytest
 
 from service.appliance.exchange import Answer, Request
-from service.appliance.pace import Pace
-from service.appliance.rounds import MAX_PAUSE_S, TaskRounds
+from service.appliance.rounds import TaskRounds
 from service.domain.appliance import ApiError, Task
 from service.domain.errors import ApplianceClosed, NotSent, Rejected, TaskForgotten
 from service.domain.ids import OperationId, TaskId
@@ -224,55 +219,6 @@ def test_nothing_runs_while_nobody_waits() -> None:
     run(scene())
 
 
-def test_one_who_goes_away_leaves_the_others_and_the_last_one_ends_the_loop() -> None:
-    async def scene() -> None:
-        appliance = H4Tasks({ONE: 3.0, TWO: 1e9})
-        async with waiting(appliance) as (rounds, _):
-            before = asyncio.all_tasks()
-            gone = [rounds.finished(task_id) for task_id in (ONE, TWO)]
-            stays = rounds.finished(ONE)
-            await asyncio.sleep(1.0)
-            for each in gone:
-                each.cancel()
-            assert (await stays).id == ONE
-            await asyncio.sleep(0.01)
-            assert asyncio.all_tasks() == before
-        assert appliance.sizes[0] == 2
-        assert appliance.sizes[-1] == 1
-
-    run(scene())
-
-
-def test_nobody_looks_after_the_only_one_went_away() -> None:
-    async def scene() -> None:
-        appliance = H4Tasks({ONE: 1e9})
-        async with waiting(appliance) as (rounds, _):
-            before = asyncio.all_tasks()
-            waiter = rounds.finished(ONE)
-            await asyncio.sleep(100.0)
-            waiter.cancel()
-            looks = len(appliance.times)
-            await asyncio.sleep(Pace().cap_s)  # Until the next look would come, and no longer.
-            assert asyncio.all_tasks() == before
-        assert len(appliance.times) == looks
-
-    run(scene())
-
-
-def test_who_asks_about_a_task_that_another_gave_up_is_looked_after_anew() -> None:
-    async def scene() -> None:
-        appliance = H4Tasks({ONE: 1e9})
-        async with waiting(appliance) as (rounds, _):
-            first = rounds.finished(ONE)
-            await asyncio.sleep(100.0)
-            first.cancel()
-            appliance.ends[ONE] = now()
-            await rounds.finished(ONE)
-            assert now() == pytest.approx(100.1)
-
-    run(scene())
-
-
 def test_without_bulk_poll_only_tasks_that_are_due_are_asked_about() -> None:
     async def scene() -> None:
         def lacks_it(request: Request) -> Answer | None:
@@ -386,44 +332,6 @@ def test_a_lost_round_is_repeated() -> None:
     run(scene())
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_who_goes_away_does_not_make_an_appliance_that_fails_be_asked_more_often(
-    share: float,
-) -> None:
-    """Wherever in the pause another one comes: just before its end, he is not due yet himself."""
-
-    async def scene() -> None:
-        looked = asyncio.Event()
-
-        def failing(request: Request) -> Answer | None:
-            if request.method == "POST":
-                return an_answer(404)
-            looked.set()
-            raise NotSent(ApiError("ConnectionLost", "reset"))
-
-        async def next_looks(count: int) -> None:
-            for _ in range(count):
-                looked.clear()
-                await looked.wait()
-
-        appliance = H4Tasks(spoil=failing)
-        async with waiting(appliance) as (rounds, _):
-            first = rounds.finished(ONE)
-            await next_looks(6)
-            *_, before, last = appliance.times
-            await asyncio.sleep(share * 2 * (last - before))
-            assert appliance.times[-1] == last
-            first.cancel()
-            second = rounds.finished(TWO)
-            await next_looks(2)
-            second.cancel()
-        pauses = [late - soon for soon, late in pairwise(appliance.times)]
-        assert pauses == sorted(pauses)
-        assert pauses[-1] == pytest.approx(MAX_PAUSE_S / 2)  # There is no jitter.
-
-    run(scene())
-
-
 def test_that_the_appliance_is_closed_is_told_to_all_who_wait() -> None:
     async def scene() -> None:
         def refuse(_: Request) -> Answer | None:
@@ -434,21 +342,6 @@ def test_that_the_appliance_is_closed_is_told_to_all_who_wait() -> None:
                 rounds.finished(ONE), rounds.finished(TWO), return_exceptions=True
             )
             assert [type(answer) for answer in answers] == [ApplianceClosed, ApplianceClosed]
-
-    run(scene())
-
-
-def test_who_is_turned_away_leaves_nothing_running() -> None:
-    async def scene() -> None:
-        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, _):
-            before = asyncio.all_tasks()
-            waiter = rounds.finished(ONE)
-            await asyncio.sleep(100.0)
-            rounds.abandon(ApplianceClosed(ApiError("ApplianceUnavailable", "no answer")))
-            with pytest.raises(ApplianceClosed):
-                await waiter
-            await asyncio.sleep(0.01)
-            assert asyncio.all_tasks() == before
 
     run(scene())
 
@@ -539,64 +432,3 @@ def test_a_look_is_of_a_pairing_and_a_task_only_if_it_is_for_no_other() -> None:
     run(scene())
     assert looks[0] == (None, None)
     assert looks[-1] == ("p-2", TWO)
-
-
-def test_whoever_waits_when_the_client_is_closed_is_turned_away() -> None:
-    async def scene() -> None:
-        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, tasks):
-            waiter = rounds.finished(ONE)
-            await asyncio.sleep(1.0)
-            await tasks.close()
-            rounds.abandon()
-            with pytest.raises(NotSent):
-                await waiter
-            with pytest.raises(NotSent):
-                await rounds.finished(TWO)
-
-    run(scene())
-
-
-def test_a_client_that_is_closed_is_not_kept_until_the_time_of_those_who_waited() -> None:
-    async def scene() -> None:
-        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, tasks):
-            waiter = rounds.finished(ONE, until=1e6)
-            await tasks.close()
-            rounds.abandon()
-            with pytest.raises(NotSent):
-                await waiter
-            kept = ref(rounds)
-            del rounds, waiter
-            gc.collect()
-            assert kept() is None
-
-    run(scene())
-
-
-def test_who_comes_while_the_client_is_being_closed_is_told_once() -> None:
-    async def scene() -> None:
-        untold: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, about: untold.append(about))
-        async with waiting(H4Tasks()) as (rounds, tasks):
-            await tasks.close()
-            with pytest.raises(NotSent):
-                await rounds.finished(ONE)
-            rounds.abandon()
-            gc.collect()
-        assert untold == []
-
-    run(scene())
-
-
-def test_who_went_away_is_forgotten_though_another_one_waits_on() -> None:
-    async def scene() -> None:
-        async with waiting(H4Tasks({ONE: 10.0})) as (rounds, _):
-            stays = rounds.finished(ONE)
-            gone = rounds.finished(ONE)
-            gone.cancel()
-            kept = ref(gone)
-            del gone
-            late = rounds.finished(ONE)
-            assert kept() is None
-            assert await stays == await late
-
-    run(scene())
