@@ -31,6 +31,10 @@ _SET = text("""
 select set_config(name, value, cast(:is_for_now as boolean))
 from unnest(cast(:names as text[]), cast(:values as text[])) as given (name, value)
 """)
+_KEEPING_PLANS = {"enable_seqscan": "off", "plan_cache_mode": "auto"}
+"""For who changes many rows: nothing is planned for each of them, foreign keys included. What is
+planned once goes by the indexes, whatever the tables look like."""
+
 _FOR_GOOD = {"is_for_now": False}
 _FOR_NOW = {"is_for_now": True}
 """Until the transaction ends."""
@@ -59,17 +63,24 @@ class Database:
 
     @asynccontextmanager
     async def transaction(
-        self, *, takes_long: bool = False, lock_timeout_s: float | None = None
+        self,
+        *,
+        takes_long: bool = False,
+        changes_many: bool = False,
+        lock_timeout_s: float | None = None,
     ) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed when the block ends well; cut off if it lasts longer than an
         answer may take, for a host that is gone tells nobody, unless it `takes_long` by its nature.
+        One that `changes_many` rows goes by the indexes alone, and plans its checks once.
         Raises StoreUnavailable; Locked when it has waited so long for a lock."""
         within_s = None if takes_long else ANSWER_TIMEOUT_S
         with translated("a transaction"):
             async with asyncio.timeout(within_s), self._pooled.begin() as connection:
+                settings = dict(_KEEPING_PLANS) if changes_many else {}
                 if lock_timeout_s is not None:
-                    limit = {"names": ["lock_timeout"], "values": [f"{lock_timeout_s}s"]}
-                    await connection.execute(_SET, limit | _FOR_NOW)
+                    settings["lock_timeout"] = f"{lock_timeout_s}s"
+                if settings:
+                    await connection.execute(_SET, _listed(settings) | _FOR_NOW)
                 yield connection
 
     @asynccontextmanager
@@ -84,7 +95,7 @@ class Database:
         """
         with translated("a transaction"):
             async with asyncio.timeout(within_s) as limit, self._single.begin() as connection:
-                await connection.execute(text("set local enable_seqscan = off"))
+                await connection.execute(_SET, _listed(_KEEPING_PLANS) | _FOR_NOW)
                 yield Filling(connection, limit, within_s)
 
     async def run(
@@ -109,7 +120,7 @@ class Database:
     def lane(self, lock_timeout_s: float | None = None) -> "Lane":
         """A connection of its own, outside the pool. Its statements raise Locked when they have
         waited so long for a lock."""
-        settings = {"enable_seqscan": "off"}
+        settings = dict(_KEEPING_PLANS)
         if lock_timeout_s is not None:
             settings["lock_timeout"] = f"{lock_timeout_s}s"
         return Lane(self._single_alone, self.url, settings)
@@ -142,7 +153,7 @@ class Lane:
     def __init__(self, engine: AsyncEngine, url: DatabaseUrl, settings: Mapping[str, str]) -> None:
         self._engine = engine
         self._url = url
-        self._settings = {"names": [*settings], "values": [*settings.values()]}
+        self._settings = _listed(settings)
         self._connection: AsyncConnection | None = None
 
     async def run(self, statement: Executable, parameters: Parameters | None = None) -> Rows:
@@ -175,6 +186,10 @@ class Lane:
         if not connection.invalidated:
             await part((await connection.get_raw_connection()).driver_connection)
         await connection.close()
+
+
+def _listed(settings: Mapping[str, str]) -> dict[str, object]:
+    return {"names": [*settings], "values": [*settings.values()]}
 
 
 def _alone_on(engine: AsyncEngine, url: DatabaseUrl) -> AsyncEngine:

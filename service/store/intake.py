@@ -109,6 +109,7 @@ class Intake:
     ) -> None:
         """`clock` gives the time in ms. For `patience_s` after trouble began the intake looks for
         what became of a group, and asks for the rest again, before it tells the callers."""
+        self._database = database
         self._lane = database.lane(LOCK_S)
         self._hasty_lane = database.lane(_HASTY_LOCK_S)
         self._hasty_until = float("-inf")
@@ -190,7 +191,7 @@ class Intake:
         while True:
             rows = await self._tell(candidates)
             replays = [row.kept_id for row in rows if row.kept_matches]
-            first_time = await as_accepted(self._lane, replays) if replays else {}
+            first_time = await as_accepted(self._database, replays) if replays else {}
             # One that was pruned in between took its key along: asked again, the key is new.
             if first_time.keys() >= set(replays):
                 break

@@ -22,7 +22,7 @@ from service.domain.errors import UnknownPairing
 from service.domain.events import Entry
 from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId
 from service.domain.pairing import OVER, ChainPosition, Pairing, PairingState, Side
-from service.store.database import Database, Lane
+from service.store.database import Database
 from service.store.rows import entry_from, pairing_from
 from service.store.tables import ACTIVE, UNSUCCESSFUL, event, pairing, side
 
@@ -159,9 +159,7 @@ def _newest(
     return query.order_by(newest.desc()).limit(limit)
 
 
-async def as_accepted(
-    database: Database | Lane, ids: Sequence[PairingId]
-) -> dict[PairingId, Pairing]:
+async def as_accepted(database: Database, ids: Sequence[PairingId]) -> dict[PairingId, Pairing]:
     """The pairings of `ids` as they were when they were accepted. Raises StoreUnavailable."""
     first = event.alias("first")
     query = (

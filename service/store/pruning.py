@@ -128,7 +128,8 @@ class Pruner:
         return found + Pruned(months=tuple([month.name for month in over]))
 
     async def _remove(self, cut_off: int, after: UUID) -> tuple[Pruned, UUID | None]:
-        async with self._database.transaction(takes_long=True) as connection:
+        within = self._database.transaction(takes_long=True, changes_many=True)
+        async with within as connection:
             # Whatever somebody else changes at this moment, or removes, is left to them.
             ours = old(cut_off, after, STEP).with_for_update(of=pairing, skip_locked=True)
             ids: list[UUID] = list((await connection.execute(ours)).scalars())

@@ -77,20 +77,8 @@ with granted as (
     c.end_time is not null as is_over,
     p.worker is null and p.waits_for is null and c.end_time is null as is_due
 ),
-moved as (
-  update side as s
-  set state = c.state,
-      task_id = c.task_id,
-      attempts = c.attempts,
-      start_time = c.start_time,
-      end_time = c.end_time,
-      result = c.result,
-      error = c.error,
-      call = c.call,
-      losses = c.losses,
-      asked_thumbprint = c.asked_thumbprint,
-      asked_url = c.asked_url,
-      called_url = c.called_url
+parted as materialized (
+  select g.id, c.*
   from unnest(
     cast(cast(:side_places as text) as bigint[]),
     cast(cast(:side_ordinals as text) as bigint[]),
@@ -111,7 +99,23 @@ moved as (
     asked_thumbprint, asked_url, called_url
   )
   join granted as g on g.place = c.place
-  where s.pairing_id = g.id and s.ordinal = c.ordinal
+),
+moved as (
+  update side as s
+  set state = c.state,
+      task_id = c.task_id,
+      attempts = c.attempts,
+      start_time = c.start_time,
+      end_time = c.end_time,
+      result = c.result,
+      error = c.error,
+      call = c.call,
+      losses = c.losses,
+      asked_thumbprint = c.asked_thumbprint,
+      asked_url = c.asked_url,
+      called_url = c.called_url
+  from parted as c
+  where s.pairing_id = c.id and s.ordinal = c.ordinal
 ),
 recorded as (
   insert into event (chain, seq, at, type, appliance, actor, operation_id, detail, hash)

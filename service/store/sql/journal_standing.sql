@@ -14,10 +14,7 @@ select
   p.epoch,
   p.seq,
   p.cancel_user is not null and not p.is_canceling as is_unwanted,
-  exists (
-    select from event as e
-    where e.chain = c.id and e.seq = c.seq and e.at = c.at and e.hash = c.head
-  ) as is_recorded
+  written.seq is not null as is_recorded
 from unnest(
   cast(:ids as uuid[]),
   cast(:epochs as bigint[]),
@@ -26,3 +23,9 @@ from unnest(
   cast(:heads as bytea[])
 ) as c (id, epoch, seq, at, head)
 join pairing as p on p.id = c.id
+left join lateral (
+  select e.seq from event as e
+  where e.chain = c.id and e.seq = c.seq and e.at = c.at and e.hash = c.head
+  -- One there is at most; so each is looked up, however many the planner takes them for.
+  limit 1
+) as written on true
