@@ -116,6 +116,8 @@ async def _present(service: Remote, path: str) -> Any:
 def _password(file: Path | None) -> str:
     if file is None:
         return _asked()
+    if str(file) == "-" and sys.stdin is None:
+        raise EOFError("standard input is closed")
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     # Some editors begin a file with a byte order mark, which nobody sees.
     return text.removeprefix("\ufeff").rstrip("\r\n")

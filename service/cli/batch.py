@@ -201,7 +201,7 @@ async def _standing(service: Remote, batch_id: str, query: str = "") -> Any:
 @contextmanager
 def _bar(console: Terminal) -> Iterator[Any]:
     """Shows a batch: as a bar on a terminal, elsewhere as a line for each tenth of its way."""
-    if not console.is_terminal:
+    if not console.is_interactive:
         yield _Tenths(console).show
         return
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))

@@ -110,7 +110,10 @@ class Remote:
     async def _answer(self, method: str, path: str, headers: Mapping[str, str], **how: Any) -> Any:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            async with self._session.request(method, path, headers=sent, **how) as response:
+            # A redirect is no way to it: what follows one asks for what it was to change.
+            async with self._session.request(
+                method, path, headers=sent, allow_redirects=False, **how
+            ) as response:
                 self._is_there = True
                 content = await response.read()
                 if _OURS not in response.headers:

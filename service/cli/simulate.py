@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from service.cli.status import Exit, say, tell
+from service.cli.status import Exit, Unwritable, say, tell
 from service.cli.tables import show
 from simulator import Fleet, FleetOptions, run_until_stopped
 
@@ -51,6 +51,9 @@ def simulate(
         return Exit.REFUSED
     except OSError as fault:
         tell(f"Cannot listen: {fault}")
+        return Exit.FAILED
+    except Unwritable as fault:
+        tell(str(fault))
         return Exit.FAILED
     return Exit.OK
 

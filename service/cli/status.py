@@ -96,7 +96,9 @@ class Terminal(Console):
     by others, who know nothing of markup."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False)
+        out = sys.stderr if stderr else sys.stdout
+        # By itself it takes a file for a terminal where FORCE_COLOR is set, as build servers do.
+        super().__init__(stderr=stderr, markup=False, emoji=False, force_terminal=out.isatty())
 
     def print(self, *objects: Any, **how: Any) -> None:
         """Raises Unwritable."""

@@ -37,7 +37,7 @@ class Watch(Protocol):
 @asynccontextmanager
 async def watching(console: Console) -> AsyncIterator[Watch]:
     """A place to show pairings on `console`."""
-    if not console.is_terminal:
+    if not console.is_interactive:  # nor is a terminal that moves no cursor
         yield _Lines(console)
         return
     with Live(console=console, refresh_per_second=8) as live:

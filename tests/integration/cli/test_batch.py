@@ -257,6 +257,7 @@ async def test_output_that_there_is_no_room_for_is_told_and_what_is_told_may_get
     for arguments, status, told in (
         ("appliance list >/dev/full", 1, b"The output cannot be written: [Errno 28] No space left"),
         ("appliance list --json >/dev/full", 1, b"The output cannot be written: [Errno 28]"),
+        ("simulate --appliances 1 >/dev/full", 1, b"The output cannot be written: [Errno 28]"),
         ("appliance list 2>/dev/full", 0, b""),
         ("pair site-1 nobody 2>/dev/full", 2, b""),
     ):
@@ -288,8 +289,14 @@ async def test_standard_input_and_output_may_be_closed(
 ) -> None:
     file = tmp_path / "sites.csv"
     file.write_text("a,b\nsite-1,site-2\n")
+    register = "appliance add x --management-url x --api-url x --api-thumbprint x --user x"
     for arguments, status, told in (
         ("batch - --format csv <&-", 2, b"- cannot be sent:\nStandard input is closed.\n"),
+        (
+            f"{register} --password-file - <&-",
+            2,
+            b"There is no password: standard input is closed\n",
+        ),
         (f"batch {shlex.quote(str(file))} >&-", 0, b""),
     ):
         process = await start([f"exec {shlex.join(SITEPAIR)} {arguments}"], remote, ["sh", "-c"])

@@ -108,6 +108,7 @@ async def test_an_address_with_a_password_is_refused_without_repeating_it(
         (404, "<h1>Not found</h1>", Exit.REFUSED),
         (200, "<h1>It works!</h1>", Exit.REFUSED),
         (200, '{"items": []}', Exit.REFUSED),
+        (301, "", Exit.REFUSED),
         (500, "", Exit.UNREACHABLE),
     ],
 )
@@ -115,7 +116,8 @@ async def test_another_server_is_told_from_the_service(
     status: int, body: str, exit_status: Exit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def answer(_: web.BaseRequest) -> web.Response:
-        return web.Response(status=status, text=body, headers={"Server": "Apache/2.4"})
+        headers = {"Server": "Apache/2.4", "Location": "/elsewhere"}
+        return web.Response(status=status, text=body, headers=headers)
 
     async def asking() -> Exit:
         async with remote.remote(str(server.make_url(""))) as service:

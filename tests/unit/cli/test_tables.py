@@ -25,6 +25,14 @@ def test_elsewhere_each_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> Non
     ]
 
 
+def test_what_wants_colours_makes_no_terminal_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    show(("name", "url"), [("a", "b")])
+    assert capsys.readouterr().out == "name  url\na     b\n"
+
+
 def test_on_a_terminal_what_does_not_fit_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     out = _Terminal()

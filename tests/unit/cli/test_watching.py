@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from service.cli.watching import told_end, watching
@@ -100,6 +101,14 @@ async def test_each_change_is_a_line_and_nothing_else_is() -> None:
 async def test_a_terminal_shows_the_phase_and_that_it_is_being_canceled() -> None:
     running = a_pairing("ACCEPTED", "PENDING", state="RUNNING", phase="PAIRING", canceling=True)
     assert "PAIRING, canceling" in await shown(running, is_terminal=True)
+
+
+async def test_a_terminal_that_moves_no_cursor_gets_lines_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    running = a_pairing("ACCEPTED", "PENDING", state="RUNNING", phase="PAIRING")
+    assert await shown(running, is_terminal=True) == await shown(running)
 
 
 async def test_a_task_id_is_shown_as_the_appliance_wrote_it() -> None:
