@@ -1,5 +1,6 @@
 """A file is written anew as a whole, or stays as it was."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -38,10 +39,16 @@ def test_what_cannot_be_written_to_its_end_leaves_what_was_there(tmp_path: Path)
 
 
 def test_what_is_no_file_is_written_to_as_it_is() -> None:
-    refuse_unwritable(Path("/dev/null"))
-    with rewritten(Path("/dev/null")) as out:
-        out.write("heard by nobody")
-    assert Path("/dev/null").is_char_device()
+    """A terminal of our own: what would take the place of a device must not do so to /dev/null."""
+    reader, writer = os.openpty()
+    device = Path(os.ttyname(writer))
+    refuse_unwritable(device)
+    with rewritten(device) as out:
+        out.write("heard")
+    assert os.read(reader, 10) == b"heard"
+    assert device.is_char_device()
+    os.close(writer)
+    os.close(reader)
 
 
 def test_a_place_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
