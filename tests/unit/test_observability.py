@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import time
 from pathlib import Path
 from typing import cast
 
@@ -77,6 +78,16 @@ def test_a_line_carries_what_is_worked_on() -> None:
     assert "task" not in outer
     assert outer["event"] == "store_troubled"
     assert outer["level"] == "warning"
+
+
+def test_a_line_of_ours_is_dated_as_one_of_a_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000_000_123_999)
+    with captured_logs() as stream:
+        emit(StoreTroubled(doing="testing", error="none"))
+        logging.getLogger("library").warning("trouble")
+    ours, theirs = [str(line["timestamp"]) for line in lines_of(stream)]
+    assert ours == "2001-09-09T01:46:40.000123Z"
+    assert re.sub("[0-9]", "0", ours) == re.sub("[0-9]", "0", theirs)
 
 
 def test_what_is_worked_on_ends_with_the_block() -> None:

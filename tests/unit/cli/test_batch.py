@@ -1,6 +1,8 @@
 """A batch is followed; whoever waits is told what for, and whoever stops, that it goes on."""
 
 import asyncio
+import io
+import sys
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from service.cli import batch, following
 from service.cli.batch import Options
 from service.cli.remote import Unreachable, remote
+from service.cli.status import Terminal
 from tests.unit.api.conftest import TOKEN, Served, served_over
 
 
@@ -68,3 +71,29 @@ async def test_who_hears_nothing_any_more_is_told_that_it_goes_on(
             await batch._followed(service, made["id"], Options())
 
     assert told == [f"Batch {made['id']} goes on without being watched."]
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("accepted", "counts", "told"),
+    [
+        (4, {"RUNNING": 1, "SUCCEEDED": 1, "FAILED": 1, "CANCELED": 1}, " 75% 1 RUNNING, 1 "),
+        (2, {"QUEUED": 2}, "  0% 2 QUEUED"),
+        (0, {}, "100% "),
+    ],
+)
+def test_a_bar_is_as_long_as_what_is_over(
+    accepted: int, counts: dict[str, int], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = _Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    none = dict.fromkeys(("QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED"), 0)
+    with batch._bar(Terminal()) as show:
+        show({"accepted": accepted, "progress": 0, "counts": none | counts})
+    assert told in screen.getvalue()
