@@ -12,6 +12,12 @@ ERROR = {"code": "PeerBusy", "msg": "Peer is busy.", "args": []}
 WARNING = {"code": "RollbackFailed", "msg": "It may still be there.", "args": ["a", "b"]}
 
 
+@pytest.fixture(autouse=True)
+def capable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the tests run, a terminal is one that moves its cursor."""
+    monkeypatch.setenv("TERM", "xterm")
+
+
 def side(state: str, appliance: str = "a", peer: str = "b", error: object = None) -> Any:
     return {"appliance": appliance, "peer": peer, "state": state, "taskId": None, "error": error}
 
@@ -101,6 +107,16 @@ async def test_each_change_is_a_line_and_nothing_else_is() -> None:
 async def test_a_terminal_shows_the_phase_and_that_it_is_being_canceled() -> None:
     running = a_pairing("ACCEPTED", "PENDING", state="RUNNING", phase="PAIRING", canceling=True)
     assert "PAIRING, canceling" in await shown(running, is_terminal=True)
+
+
+async def test_a_terminal_shows_how_far_it_is_and_the_state_of_each_side() -> None:
+    running = a_pairing("ACCEPTED", "PENDING", state="RUNNING", phase="PAIRING")
+    screen = await shown(running, is_terminal=True)
+    (one,) = {line for line in screen.splitlines() if "a -> b" in line}
+    (other,) = {line for line in screen.splitlines() if "b -> a" in line}
+    assert " ####......  40 %" in one
+    assert "ACCEPTED" in one
+    assert "PENDING" in other
 
 
 async def test_a_terminal_that_moves_no_cursor_gets_lines_too(
