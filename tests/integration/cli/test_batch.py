@@ -291,7 +291,11 @@ async def test_standard_input_and_output_may_be_closed(
     file.write_text("a,b\nsite-1,site-2\n")
     register = "appliance add x --management-url x --api-url x --api-thumbprint x --user x"
     for arguments, status, told in (
-        ("batch - --format csv <&-", 2, b"- cannot be sent:\nStandard input is closed.\n"),
+        (
+            f"batch - --format csv --failures {tmp_path}/x <&-",
+            2,
+            b"- cannot be sent:\nStandard input is closed.\n",
+        ),
         (
             f"{register} --password-file - <&-",
             2,

@@ -73,6 +73,25 @@ async def test_who_hears_nothing_any_more_is_told_that_it_goes_on(
     assert told == [f"Batch {made['id']} goes on without being watched."]
 
 
+async def test_all_that_failed_is_fetched_however_many_pages_it_takes(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_PAGE", 1)
+    async with served_over(database_url) as served:
+        made = await accepted(served)
+        pairings = (await served.client.call("GET", "/v1/pairings")).json["items"]
+        for each in pairings:
+            await served.fail(each["id"])
+        async with remote(f"http://{served.host}:{served.port}", TOKEN) as service:
+            ended = await batch._standing(service, made["id"])
+            found = await batch._unwell(service, made["id"], ended)
+
+    assert [each["id"] for each in found] == sorted(each["id"] for each in pairings)
+    *listed, more, _ = batch._told_end(ended, found * 11)
+    assert len(listed) == 21
+    assert more.startswith("  ... and 2 more ")
+
+
 class _Screen(io.StringIO):
     def isatty(self) -> bool:
         return True

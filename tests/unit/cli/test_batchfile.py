@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.cli.batch import batch
-from service.cli.batchfile import BatchFile, Format, Source, spool
+from service.cli.batchfile import BadFile, BatchFile, Format, Source, spool
 from service.cli.status import Exit
 
 
@@ -49,6 +49,14 @@ def test_numbers_are_plain_digits() -> None:
     with csv_of("a,b,timeoutSeconds,priority\nx,y,060,-5\n") as file:
         (item,) = map(json.loads, b"".join(file.pieces()).splitlines())
     assert (item["timeoutSeconds"], item["priority"]) == (60, -5)
+
+
+def test_of_many_faults_the_first_are_told_and_how_many_more_there_are() -> None:
+    with pytest.raises(BadFile) as refused, csv_of("a,b\n" + "x\n" * 22):
+        pass
+    *told, more = str(refused.value).splitlines()
+    assert [line.partition(":")[0] for line in told] == [f"line {n}" for n in range(2, 22)]
+    assert more == "... and 2 more"
 
 
 def test_what_was_all_sent_once_may_be_written_to_before_it_is_sent_again(tmp_path: Path) -> None:

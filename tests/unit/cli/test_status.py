@@ -1,12 +1,21 @@
-"""What others wrote is shown as it is, and does nothing to the terminal."""
+"""How a command runs; what others wrote is shown as it is, and does nothing to the terminal."""
 
+import asyncio
 import io
 import sys
 
 import pytest
 
-from service.cli.status import Terminal, say
+from service.cli.status import Exit, Terminal, run, say
+from service.eventloop import SuspendAwareLoop
 from service.observe.terminals import harmless
+
+
+def test_a_command_runs_on_the_clock_that_goes_on_while_the_machine_sleeps() -> None:
+    async def work() -> Exit:
+        return Exit(not isinstance(asyncio.get_running_loop(), SuspendAwareLoop))
+
+    assert run(work()) == Exit.OK
 
 
 @pytest.mark.parametrize(
