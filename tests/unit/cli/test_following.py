@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from service.cli.following import Following, followed
+from service.cli.following import Following, breaking_off, followed, patiently
 from service.cli.remote import Refused, Unreachable, remote
+from tests.support.virtual_time import now, run
 from tests.unit.api.conftest import TOKEN, served_over
 
 
@@ -50,3 +51,24 @@ async def test_what_is_refused_does_not_go_on(
                 await followed(service, pairing, Following())
 
     assert explained.empty()
+
+
+def test_what_the_service_failed_at_may_go_on(explained: asyncio.Queue[str]) -> None:
+    with pytest.raises(Refused), breaking_off("It goes on."):
+        raise Refused(500, {})
+    assert explained.get_nowait() == "It goes on."
+
+
+def test_who_is_away_for_long_is_asked_for_a_minute_and_that_is_told_once(
+    explained: asyncio.Queue[str],
+) -> None:
+    asked: list[float] = []
+
+    async def ask() -> None:
+        asked.append(now())
+        raise Unreachable("lost")
+
+    with pytest.raises(Unreachable, match="lost"):
+        run(patiently(ask))
+    assert asked[-1] - asked[0] == 60.0
+    assert (explained.qsize(), explained.get_nowait()) == (1, "lost (asking again for 60 seconds)")

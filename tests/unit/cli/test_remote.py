@@ -1,5 +1,6 @@
 """Where a command looks for the service."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -46,25 +47,48 @@ async def test_without_an_address_it_is_where_the_service_listens(
     assert await asked_at() == "http://10.0.0.1:7"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8080",
+        "ftp://127.0.0.1",
+        "http://127.0.0.1/v1",
+        "http://127.0.0.1/?x",
+        "http://127.0.0.1:99999",
+        "http://[::1",
+    ],
+)
+async def test_what_is_no_address_of_a_service_is_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEPAIR_URL", url)
+    with pytest.raises(InvalidSettings, match="must be like http"):
+        await asked_at()
+
+
 async def test_a_port_that_nobody_knows_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITEPAIR_LISTEN", "127.0.0.1:0")
     with pytest.raises(InvalidSettings, match="SITEPAIR_URL"):
         await asked_at()
 
 
+@pytest.mark.parametrize(
+    ("configured", "sent"),
+    [("a-token-of-16-or-more", "a-token-of-16-or-more"), ("", "the one that it keeps")],
+)
 async def test_the_services_own_environment_lets_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    configured: str, sent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def answer(request: web.BaseRequest) -> web.Response:
         header = request.headers["Authorization"]
         return web.json_response(header, headers={"operationID": "x"})
 
-    tmp_path.joinpath("admin.token").write_text("the one of before it was set\n")
+    tmp_path.joinpath("admin.token").write_text("the one that it keeps\n")
     monkeypatch.delenv("SITEPAIR_TOKEN")
     monkeypatch.setenv("SITEPAIR_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("SITEPAIR_ADMIN_TOKEN", "a-token-of-16-or-more")
+    monkeypatch.setenv("SITEPAIR_ADMIN_TOKEN", configured)
     async with RawTestServer(answer) as server, remote.remote(str(server.make_url("/"))) as service:
-        assert await service.call("GET", "/v1/appliances") == "Bearer a-token-of-16-or-more"
+        assert await service.call("GET", "/v1/appliances") == f"Bearer {sent}"
 
 
 async def test_without_a_token_nothing_was_asked(
@@ -130,3 +154,59 @@ async def test_another_server_is_told_from_the_service(
     told = capsys.readouterr().err
     assert told.startswith(f"{status} ")
     assert f"Apache/2.4 at {where}, and no sitepair's" in told
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "exit_status", "told"),
+    [
+        (
+            400,
+            '{"code": "Malformed", "detail": "It is none."}',
+            Exit.REFUSED,
+            "Malformed: It is none.",
+        ),
+        (503, '{"code": "StoreUnavailable"}', Exit.UNREACHABLE, "StoreUnavailable: "),
+        (500, "[]", Exit.UNREACHABLE, "500: "),
+        (200, "half of a {", Exit.UNREACHABLE, "The service does not answer: "),
+    ],
+)
+async def test_what_the_service_says_is_told_whatever_it_is(
+    status: int, body: str, exit_status: Exit, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=status, text=body, headers={"operationID": "x"})
+
+    async def asking() -> Exit:
+        async with remote.remote(str(server.make_url(""))) as service:
+            await service.call("GET", "/v1/appliances")
+        return Exit.OK
+
+    async with RawTestServer(answer) as server:
+        assert await remote.answered(asking()) == exit_status
+    assert capsys.readouterr().err.startswith(told)
+
+
+async def test_who_answers_too_late_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_ANSWER_S", 0.05)
+
+    async def answer(_: web.BaseRequest) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with RawTestServer(answer) as server, remote.remote(str(server.make_url(""))) as service:
+        with pytest.raises(remote.Unreachable):
+            await service.call("GET", "/v1/appliances")
+
+
+async def test_who_has_answered_once_is_only_away() -> None:
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.json_response([], headers={"operationID": "x"})
+
+    server = RawTestServer(answer)
+    await server.start_server()
+    async with remote.remote(str(server.make_url(""))) as service:
+        await service.call("GET", "/v1/appliances")
+        await server.close()
+        with pytest.raises(remote.Unreachable) as away:
+            await service.call("GET", "/v1/appliances")
+    assert remote.is_passing(away.value)
