@@ -9,7 +9,7 @@ from pathlib import Path
 from cyclopts import App
 
 from service import __version__
-from service.cli.status import Exit
+from service.cli.status import Exit, settled
 
 app = App(
     name="sitepair",
@@ -40,7 +40,7 @@ def _import_all() -> None:
 def main(begin: Callable[[], object] = lambda: None) -> int:
     """Run the command line: `begin`, as soon as all of the command is loaded, then the command
     itself, whose exit status it is."""
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, settled():
         # Closed from the beginning (`2>&-`): what is said there, and logged, is said to nobody.
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
         if isinstance(sys.stdout, TextIOWrapper):

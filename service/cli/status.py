@@ -79,6 +79,20 @@ def say(*lines: str) -> None:
         _write(sys.stdout, lines)
 
 
+@contextmanager
+def settled() -> Iterator[None]:
+    """Nothing is left to be said at its end. What there was no room for would be tried once more as
+    the interpreter ends, and that fault would take the place of the command's exit status."""
+    try:
+        yield
+    finally:
+        for out in (sys.stdout, sys.stderr):
+            try:
+                out.flush()
+            except OSError:
+                _leave_unheard(out)
+
+
 class Unwritable(SitepairError):
     """There is no place for the output."""
 

@@ -24,8 +24,10 @@ async def start(
     program: Sequence[str] = SITEPAIR,
     stdout: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
-    """A command that goes on. It has no terminal, whoever runs the tests: it could ask there."""
+    """A command that goes on. It has no terminal, whoever runs the tests: it could ask there. What
+    it writes is buffered, as it is for most, so that some may be left when it ends."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SITEPAIR_")}
+    kept.pop("PYTHONUNBUFFERED", None)
     return await asyncio.create_subprocess_exec(
         *program,
         *arguments,

@@ -131,9 +131,13 @@ async def test_the_same_key_starts_nothing_twice(
     assert [each.status for each in ends] == [0, 0], ends
     first, second = (json.loads(each.out) for each in ends)
     assert first == second
-    unwatched = await sitepair(
-        "batch", str(file), "--no-wait", "--idempotency-key", "night-1", **remote
-    )
+    unwatched, told = [
+        await sitepair(
+            "batch", str(file), "--no-wait", "--idempotency-key", "night-1", *how, **remote
+        )
+        for how in ([], ["--json"])
+    ]
+    assert json.loads(told.out) == first
     assert (unwatched.status, unwatched.out.splitlines()) == (
         0,
         [f"Batch {first['id']}: 1 items, 1 accepted, 0 rejected."],
@@ -225,13 +229,16 @@ async def test_who_stops_listening_does_not_stop_the_command(
 ) -> None:
     file, failures = tmp_path / "sites.csv", tmp_path / "again.csv"
     file.write_text("a,b\nsite-1,site-2\nsite-1,nobody\n")
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = ["batch", str(file), "--failures", str(failures)]
-    process = await start(command, remote, stdout=writer)
-    os.close(writer)
-    _, told = await process.communicate()
-    assert (process.returncode, told) == (1, f"1 written to {failures}.\n".encode())
+    for command, status, told in (
+        (["batch", str(file), "--failures", str(failures)], 1, f"1 written to {failures}.\n"),
+        (["appliance", "list"], 0, ""),
+    ):
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = await start(command, remote, stdout=writer)
+        os.close(writer)
+        _, err = await process.communicate()
+        assert (process.returncode, err.decode()) == (status, told)
     assert failures.read_text() == "a,b\nsite-1,nobody\n"
     assert are_paired(registered.fleet, "site-1", "site-2")
 
