@@ -88,6 +88,28 @@ async def test_registering_again_leaves_the_limit_as_it_is(
     assert (refused.status, "/maxInFlight" in refused.err) == (2, True), refused
 
 
+async def test_an_account_of_the_single_sign_on_is_registered_as_one(
+    service: ServiceUnderTest, remote: dict[str, str]
+) -> None:
+    added = await add(service.fleet["site-1"], "--sso", "--description", "Prague", **remote)
+    assert added.status == 0, added
+    registered = (await service.call("GET", "/v1/appliances/site-1")).json
+    assert registered["credentials"] == {"type": "ssoCredentials", "user": "root"}
+    assert registered["description"] == "Prague"
+
+
+async def test_what_is_wished_of_a_pairing_is_asked_for(
+    service: ServiceUnderTest, remote: dict[str, str]
+) -> None:
+    await service.register()
+    wish = ["--timeout", "77", "--description", "Prague"]
+    promised = await sitepair("pair", "site-1", "site-2", *wish, "--no-wait", "--json", **remote)
+    assert promised.status == 0, promised
+    pairing = await service.over(json.loads(promised.out))
+    wished = (await service.events(pairing))[0]["detail"]
+    assert (wished["description"], wished["timeoutS"]) == ("Prague", 77)
+
+
 @pytest.mark.parametrize(
     ("password", "told"),
     [
@@ -287,6 +309,25 @@ async def test_a_database_of_another_application_is_refused_by_all(
 async def test_serve_answers_until_it_is_told_to_stop(reachable_dir: Path) -> None:
     environment = {"SITEPAIR_DATA_DIR": str(reachable_dir), "SITEPAIR_LISTEN": "127.0.0.1:0"}
     assert await served_until_stopped(environment) == (200, 0)
+
+
+async def test_a_process_may_have_one_of_the_two_roles(database_url: str, tmp_path: Path) -> None:
+    environment = {
+        "SITEPAIR_DATABASE_URL": database_url,
+        "SITEPAIR_DATA_DIR": str(tmp_path),
+        "SITEPAIR_LISTEN": "127.0.0.1:0",
+    }
+    for role in ("api", "worker"):
+        process = await start(["serve", f"--{role}-only"], environment)
+        assert process.stderr is not None
+        said: dict[str, object] = {}
+        while said.get("event") != "service_started":
+            said = json.loads(await process.stderr.readline())
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+        assert (said["roles"], process.returncode) == ([role], 0)
+    both = await sitepair("serve", "--api-only", "--worker-only", **environment)
+    assert (both.status, both.out) == (2, ""), both
 
 
 @pytest.mark.parametrize("token", ["", "a-token-of-16-or-more"])
