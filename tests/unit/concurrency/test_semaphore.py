@@ -60,7 +60,7 @@ async def test_who_goes_away_leaves_the_turn_to_the_next() -> None:
     await turns.acquire()
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(wait(turns, "gone", served))
-        at_the_very_moment = tasks.create_task(wait(turns, "gone", served))
+        at_the_very_moment = tasks.create_task(wait(turns, "gone as well", served))
         tasks.create_task(wait(turns, "patient", served))
         await settle()
         waiting.cancel()
