@@ -96,8 +96,8 @@ def test_a_key_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None
 
 
 def test_the_directory_of_a_key_is_made_closed_to_others(tmp_path: Path) -> None:
-    load_or_create_key(tmp_path / "data" / "secret.key")
-    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    load_or_create_key(tmp_path / "not" / "there" / "data" / "secret.key")
+    assert stat.S_IMODE((tmp_path / "not/there/data").stat().st_mode) == 0o700
 
 
 def test_a_wide_umask_does_not_open_the_key(tmp_path: Path) -> None:
