@@ -132,10 +132,11 @@ class Cluster:
         """
         if self.is_served() or not self._mark.exists():
             return
-        _, *rest = self._mark.read_text().splitlines(keepends=True)
-        self._mark.write_text("".join([f"{_NOBODY}\n", *rest]))
-        if len(rest) >= 4:
-            (Path(rest[3].strip()) / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+        _, *rest = self._mark.read_text().splitlines(keepends=True) or [""]
+        # Over what is there: were it emptied first, a disk that is full would leave it so.
+        with self._mark.open("r+") as opened:
+            opened.write("".join([f"{_NOBODY}\n", *rest]))
+        (self.socket_dir() / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
     def is_served(self) -> bool:
         """Whether a PostgreSQL runs on these files, ready or not. Raises OSError when nobody can
@@ -206,7 +207,7 @@ def _give(path: Path, account: Account) -> None:
 def _command_line(pid: int) -> str:
     if Path("/proc/self").exists():
         try:
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "))
         except (FileNotFoundError, ProcessLookupError):
             return ""
     listing = subprocess.run(  # noqa: S603 - a number is all that varies

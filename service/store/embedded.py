@@ -16,7 +16,7 @@ needs the door as well.
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from service.observe.events import DatabaseDied, DatabaseRestarted, StoreTroubled
@@ -24,11 +24,12 @@ from service.observe.logging import emit
 from service.store.cluster import Cluster, kept_in
 from service.store.installation import OwnDatabaseFailed
 from service.store.lockfile import LockFile
-from service.store.server import STOP_S, Server
+from service.store.server import Server
 
 WaitListener = Callable[[float], None]
 
 _LOOK_S = 1.0
+_DOOR_S = 5.0
 _FOR_WANT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -45,18 +46,26 @@ async def embedded_postgres(
     """
     cluster = await asyncio.to_thread(Cluster.prepare, data_dir)
     server = Server(cluster, settings or {})
-    with LockFile(cluster.lock("users")) as users, LockFile(cluster.lock("door")) as door:
-        try:
-            with _telling(on_wait):
-                async with door.taken():
-                    users.share()
-                    with kept_in(data_dir):
-                        await server.start()
-            yield cluster.url()
-        finally:
-            async with asyncio.timeout(2 * STOP_S), door.taken():
-                if users.take():
-                    await server.stop()
+    async with AsyncExitStack() as stack:
+        with kept_in(data_dir):
+            users = stack.enter_context(LockFile(cluster.lock("users")))
+            door = stack.enter_context(LockFile(cluster.lock("door")))
+        with _telling(on_wait):
+            async with door.taken():
+                users.share()
+                stack.push_async_callback(_leave, server, users, door)
+                with kept_in(data_dir):
+                    await server.start()
+        yield cluster.url()
+
+
+async def _leave(server: Server, users: LockFile, door: LockFile) -> None:
+    # Who holds the door for longer starts the server, and so will be there when we are gone.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DOOR_S) as patience, door.taken():
+            patience.reschedule(None)
+            if users.take():
+                await server.stop()
 
 
 async def keep_serving(data_dir: Path, on_wait: WaitListener | None = None) -> None:

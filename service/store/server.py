@@ -23,6 +23,7 @@ _LAUNCH_AGAIN_S = 0.5
 _NOT_READY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # It starts, or is stopped, or lost one of its processes.
+    asyncpg.InsufficientResourcesError,  # All its connections are in use.
     OSError,
     TimeoutError,
 )

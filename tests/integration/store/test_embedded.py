@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import pwd
+import resource
 import shutil
 import signal
 import stat
@@ -18,6 +19,7 @@ import asyncpg
 import pytest
 
 import tests
+from service.store import embedded
 from service.store.cluster import prepare_data_dir
 from service.store.embedded import embedded_postgres
 from service.store.installation import Account, OwnDatabaseFailed
@@ -181,12 +183,15 @@ async def test_a_process_id_that_is_in_use_again_by_somebody_else_does_not_stop_
         pid = pid_of(data_dir)
         await killed(pid)
     mark = data_dir / "postgres/data/postmaster.pid"
-    async with another_process(data_dir / "elsewhere") as bystander:
-        await url_of(bystander)
-        mark.write_text(mark.read_text().replace(str(pid), str(bystander.pid), 1))
-        async with embedded_postgres(data_dir) as url:
-            assert await query(url, "select 1") == 1
-            assert pid_of(data_dir) not in {pid, bystander.pid}
+    arguments = os.fsencode(data_dir / "elsewhere"), b"not in UTF-8: \xff"
+    bystander = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "input()", *arguments, stdin=PIPE
+    )
+    mark.write_text(mark.read_text().replace(str(pid), str(bystander.pid), 1))
+    async with embedded_postgres(data_dir) as url:
+        assert await query(url, "select 1") == 1
+        assert pid_of(data_dir) not in {pid, bystander.pid}
+    await bystander.communicate(b"\n")
 
 
 async def test_the_last_one_out_stops_the_server_and_nobody_before(data_dir: Path) -> None:
@@ -300,6 +305,47 @@ async def test_a_disk_that_was_full_is_no_hindrance_any_more(
         assert await query(url, "select 1") == 1
 
 
+async def test_nor_is_it_one_where_a_killed_server_has_left_its_mark(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir):
+        await killed(pid_of(data_dir))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OwnDatabaseFailed, match="File too large"):
+            async with embedded_postgres(data_dir):
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert pid_of(data_dir)
+    async with embedded_postgres(data_dir) as url:
+        assert await query(url, "select 1") == 1
+
+
+async def test_a_mark_that_a_crash_left_empty_does_not_stop_a_start(data_dir: Path) -> None:
+    async with embedded_postgres(data_dir):
+        await killed(pid_of(data_dir))
+    (data_dir / "postgres/data/postmaster.pid").write_text("")
+    async with embedded_postgres(data_dir) as url:
+        assert await query(url, "select 1") == 1
+
+
+async def test_a_server_whose_connections_are_all_in_use_is_waited_for(data_dir: Path) -> None:
+    server_says = data_dir / "postgres/log"
+    async with embedded_postgres(data_dir, settings={"max_connections": "5"}) as url:
+        others = [await asyncpg.connect(url) for _ in range(5)]
+        async with asyncio.TaskGroup() as tasks:
+            late = tasks.create_task(use(data_dir))
+            await until(lambda: late.done() or "too many clients" in server_says.read_text())
+            for each in others:
+                each.terminate()
+
+
+async def use(data_dir: Path) -> None:
+    """Come, and go at once."""
+    async with embedded_postgres(data_dir):
+        pass
+
+
 async def test_another_major_version_is_refused_with_the_way_out(data_dir: Path) -> None:
     async with embedded_postgres(data_dir):
         pass
@@ -369,6 +415,37 @@ async def test_whoever_waits_is_told_for_how_long(data_dir: Path) -> None:
     assert [round(waited_s) for waited_s in told[:2]] == [1, 2]
 
 
+async def test_who_gives_up_before_the_door_is_gone_at_once(data_dir: Path) -> None:
+    """Another process starts the server, which may take minutes."""
+    await use(data_dir)
+    waits = asyncio.Event()
+
+    async def start() -> None:
+        async with embedded_postgres(data_dir, on_wait=lambda _: waits.set()):
+            raise AssertionError
+
+    with LockFile(data_dir / "postgres/door.lock") as door:
+        assert door.take()
+        starting = asyncio.ensure_future(start())
+        await waits.wait()
+        starting.cancel()
+        await asyncio.wait([starting])
+    assert starting.cancelled()
+
+
+async def test_who_leaves_does_not_wait_for_who_starts_the_server_again(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_DOOR_S", 0.01)
+    with ExitStack() as held:
+        async with embedded_postgres(data_dir):
+            assert held.enter_context(LockFile(data_dir / "postgres/door.lock")).take()
+    monkeypatch.undo()
+    assert is_served(data_dir), "who was there stops it"
+    await use(data_dir)
+    assert not is_served(data_dir)
+
+
 @pytest.mark.skipif(not AS_ROOT, reason="only root runs PostgreSQL as somebody else")
 async def test_root_is_told_what_to_do_about_a_directory_that_is_closed(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
@@ -401,6 +478,18 @@ async def test_the_files_of_another_user_are_refused(data_dir: Path) -> None:
     assert process.returncode == 1
     assert "of 'daemon'" in said.decode()
     assert "SITEPAIR_DATA_DIR" in said.decode()
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can start processes of others")
+async def test_a_single_file_of_another_user_is_refused_with_the_way_out(data_dir: Path) -> None:
+    """As of whoever restored a backup."""
+    make_for("nobody", data_dir)
+    make_for("nobody", data_dir / "postgres")
+    (data_dir / "postgres/door.lock").touch(0o600)
+    async with another_process(data_dir, user="nobody") as process:
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "door.lock'. Name another directory with SITEPAIR_DATA_DIR" in said.decode()
 
 
 async def test_a_directory_that_cannot_be_made_is_refused_with_the_way_out(
