@@ -12,6 +12,7 @@ import pytest
 
 from service.app import running
 from service.concurrency import singleflight
+from service.engine.policy import Policy
 from service.settings import Settings
 from service.store.sessions import CONNECT_TIMEOUT_S
 from tests.integration.store.proxy import proxy_to
@@ -50,6 +51,20 @@ async def test_it_says_what_the_database_is(
             await sql.execute(befell)
             answer = await refused(client)
     assert answer.json["detail"] == detail
+
+
+async def test_it_says_that_the_worker_cannot_do_its_work(
+    settings: Settings, sql: "Connection"
+) -> None:
+    async with running(settings, policy=Policy(idle_s=0.05)) as service:
+        assert service.url is not None
+        async with contract_client(service.url, service.admin_token) as client:
+            assert (await client.call("GET", "/readyz")).status == 200
+            await sql.execute("alter table appliance_health rename to theirs")
+            assert (await refused(client)).json["detail"] == "No pairings can be claimed."
+            await sql.execute("alter table theirs rename to appliance_health")
+            while (await client.call("GET", "/readyz")).status != 200:
+                pass
 
 
 async def test_a_database_that_hangs_is_told_before_it_is_given_up(

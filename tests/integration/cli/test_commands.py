@@ -11,6 +11,8 @@ import pytest
 
 from service import __version__
 from service.api import appliances
+from service.store.cluster import Cluster
+from service.store.lockfile import LockFile
 from simulator import fault
 from simulator.handle import SimulatedAppliance
 from tests.integration.cli.commands import Ended, sitepair, start
@@ -307,7 +309,7 @@ async def test_a_database_of_another_application_is_refused_by_all(
 
 
 async def test_serve_answers_until_it_is_told_to_stop(reachable_dir: Path) -> None:
-    environment = {"SITEPAIR_DATA_DIR": str(reachable_dir), "SITEPAIR_LISTEN": "127.0.0.1:0"}
+    environment = {"SITEPAIR_DATA_DIR": str(reachable_dir), "SITEPAIR_LISTEN": "[::1]:0"}
     assert await served_until_stopped(environment) == (200, 0)
 
 
@@ -328,6 +330,37 @@ async def test_a_process_may_have_one_of_the_two_roles(database_url: str, tmp_pa
         assert (said["roles"], process.returncode) == ([role], 0)
     both = await sitepair("serve", "--api-only", "--worker-only", **environment)
     assert (both.status, both.out) == (2, ""), both
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_serve_that_is_told_to_stop_while_it_starts_gives_that_up(
+    number: signal.Signals, reachable_dir: Path
+) -> None:
+    data_dir = reachable_dir / f"waited-for-{number}"
+    with LockFile(Cluster.prepare(data_dir).lock("door")) as door:
+        assert door.take()
+        process = await start(["serve"], {"SITEPAIR_DATA_DIR": str(data_dir)})
+        assert process.stderr is not None
+        assert b"database_starting" in await process.stderr.readline()
+        process.send_signal(number)
+        _, said = await process.communicate()
+    assert process.returncode == 0, said
+    assert all(b"database_starting" in line for line in said.splitlines()), said
+
+
+async def test_an_address_that_somebody_else_has_is_refused(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as another:
+        address = "{}:{}".format(*another.sockets[0].getsockname())
+        environment = {
+            "SITEPAIR_DATABASE_URL": database_url,
+            "SITEPAIR_DATA_DIR": str(tmp_path),
+            "SITEPAIR_LISTEN": address,
+        }
+        line = await refused(["serve"], environment)
+    assert line.startswith(f"Cannot listen on {address}: ")
+    assert line.lower().endswith("address already in use.\n")
 
 
 @pytest.mark.parametrize("token", ["", "a-token-of-16-or-more"])
