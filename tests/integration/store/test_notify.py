@@ -29,6 +29,8 @@ from tests.integration.store.values import (
     started,
     step,
 )
+from tests.support.logs import captured_logs
+from tests.support.virtual_time import run
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -194,13 +196,15 @@ async def cut(sql: "Connection") -> None:
     )
 
 
-async def test_a_database_that_cannot_be_reached_is_tried_again_until_cancelled(
-    database_url: str,
-) -> None:
-    listener = Listener(database_url.replace("port=5432", "port=5433"))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await listener.run()
+def test_a_database_that_cannot_be_reached_is_tried_again_until_cancelled_ever_more_seldom() -> None:
+    async def listen_for_an_hour() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3600):
+                await Listener("postgresql:///nowhere?host=/nowhere&user=nobody").run()
+
+    with captured_logs() as logs:
+        run(listen_for_an_hour())
+    assert 100 < logs.getvalue().count('"doing":"listening"') < 200
 
 
 async def test_behind_a_pgbouncer_nobody_listens(database_url: str) -> None:
@@ -218,6 +222,14 @@ async def test_a_signal_keeps_what_was_announced_before_the_call_and_tells_it_on
         await signal.wait(NEVER_S)
     await signal.wait(0)
     assert not signal._raised.is_set()
+
+
+def test_a_signal_that_nobody_announced_is_waited_for_to_the_end() -> None:
+    async def waited_s() -> float:
+        await Signal().wait(NEVER_S)
+        return asyncio.get_running_loop().time()
+
+    assert run(waited_s()) == NEVER_S
 
 
 async def test_nothing_is_kept_of_those_who_have_left() -> None:
