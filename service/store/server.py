@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import asyncpg
 
+from service.concurrency.uninterrupted import uninterrupted
 from service.store.cluster import PORT, USER, Cluster
 from service.store.installation import OwnDatabaseFailed
 from service.store.sessions import part
@@ -20,6 +21,7 @@ STOP_S = 60
 _LOOK_AGAIN_S = 0.05
 _LAUNCHES = 20
 _LAUNCH_AGAIN_S = 0.5
+_MARK_S = 5.0
 _NOT_READY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # It starts, or is stopped, or lost one of its processes.
@@ -111,10 +113,12 @@ class Server:
             **self._settings,
         }
         options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in wanted.items())
-        await self._run(
+        launching = self._run(
             "pg_ctl", "start", "-D", "data", "-w", "-t", str(PATIENCE_S),
             "-l", self._cluster.log.name, "-o", options,
         )  # fmt: skip
+        # A server that has not left its mark yet could not be found to be stopped.
+        await uninterrupted(launching, _MARK_S)
 
     async def _answers(self) -> bool:
         if not self._cluster.is_served():

@@ -280,6 +280,27 @@ async def test_a_start_that_is_given_up_leaves_no_server(data_dir: Path) -> None
     assert not is_served(data_dir)
 
 
+async def test_nor_does_one_whose_server_has_not_left_its_mark_yet(data_dir: Path) -> None:
+    await use(data_dir)
+    data = data_dir / "postgres/data"
+    with (data / "postgresql.conf").open("a") as configuration:
+        configuration.write("include 'slowly_read'\n")
+    slowly_read = data / "slowly_read"
+    os.mkfifo(slowly_read, 0o644)
+    starting = asyncio.ensure_future(use(data_dir))
+    written = await asyncio.to_thread(slowly_read.open, "w")  # As soon as it is being read.
+    assert not is_served(data_dir)
+    starting.cancel()
+    await asyncio.wait([starting], timeout=0.1)
+    assert not starting.done(), "nobody would stop it"
+    slowly_read.rename(data / "read")
+    slowly_read.touch()
+    written.close()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert not is_served(data_dir)
+
+
 async def test_a_creation_that_was_cut_off_is_begun_anew(data_dir: Path) -> None:
     async with embedded_postgres(data_dir):
         pass

@@ -196,7 +196,9 @@ async def cut(sql: "Connection") -> None:
     )
 
 
-def test_a_database_that_cannot_be_reached_is_tried_again_until_cancelled_ever_more_seldom() -> None:
+def test_a_database_that_cannot_be_reached_is_tried_again_until_cancelled_ever_more_seldom() -> (
+    None
+):
     async def listen_for_an_hour() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(3600):
