@@ -1,6 +1,7 @@
 """What the service did stands in the trail as it is in each pairing's own, and its chains hold."""
 
 import asyncio
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -8,7 +9,7 @@ from service.domain.chain import Verdict
 from service.settings import Settings
 from service.store.chains import Chains
 from service.store.database import Database
-from tests.support.service import fleet_of, service_over
+from tests.support.service import ServiceUnderTest, fleet_of, service_over
 
 
 async def test_pairings_that_are_followed_and_verified_while_they_run(settings: Settings) -> None:
@@ -41,6 +42,26 @@ async def test_pairings_that_are_followed_and_verified_while_they_run(settings: 
     assert [event["side"] for event in followed if "pairing" not in event] == names
     for pairing_id, events in own.items():
         assert [_alone(event) for event in followed if event.get("pairing") == pairing_id] == events
+
+
+async def test_who_reads_it_goes_on_when_a_new_key_is_put_in_front(settings: Settings) -> None:
+    old, new = b"o" * 32, b"n" * 32
+    async with fleet_of(2) as fleet:
+        async with service_over(replace(settings, secret_keys=(old,)), fleet) as service:
+            one, other = await service.register()
+            first = await _next_event(service, "limit=1")
+        async with service_over(replace(settings, secret_keys=(new, old)), fleet) as service:
+            second = await _next_event(service, f"after={first['id']}")
+    assert (first["side"], second["side"]) == (one, other)
+
+
+async def _next_event(service: ServiceUnderTest, query: str) -> Any:
+    """The first one that fits, as soon as it is shown."""
+    while True:
+        answer = await service.call("GET", f"/v1/audit?{query}")
+        assert answer.status == 200, answer
+        if items := answer.json["items"]:
+            return items[0]
 
 
 def _alone(event: dict[str, Any]) -> dict[str, Any]:

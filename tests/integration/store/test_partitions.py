@@ -2,10 +2,12 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from service.app import running
 from service.observe.events import StoreTroubled
 from service.observe.logging import listening
 from service.store.database import Database
@@ -13,6 +15,7 @@ from service.store.pairings import Pairings
 from service.store.partitions import keep_partitions, make_partitions
 from tests.integration.store.values import AUTHOR, accepted, intake_on, register, request
 from tests.integration.store.watching import until, until_blocked
+from tests.support.service import settings_for
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -135,6 +138,15 @@ async def test_months_are_made_for_as_long_as_a_worker_runs(
     keeping.cancel()
     await asyncio.wait([keeping])
     assert keeping.cancelled()
+
+
+async def test_a_service_makes_what_is_missing_as_it_starts(
+    database_url: str, tmp_path: Path, sql: "Connection"
+) -> None:
+    *_, newest, _ = sorted(await months(sql))  # The last one is for all others.
+    await sql.execute(f"drop table {newest}")
+    async with running(settings_for(database_url, tmp_path)):
+        await until(sql, f"select to_regclass('{newest}') is not null")
 
 
 async def test_a_month_that_could_not_be_made_is_made_the_next_time(
