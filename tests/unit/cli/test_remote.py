@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import RawTestServer
+from aiohttp.test_utils import BaseTestServer, RawTestServer
 
 from service.cli import remote
 from service.cli.status import Exit
@@ -126,6 +126,13 @@ async def test_an_address_with_a_password_is_refused_without_repeating_it(
     assert "hunter2" not in str(refused.value)
 
 
+async def listing(server: BaseTestServer) -> Exit:
+    """Ask for the appliances."""
+    async with remote.remote(str(server.make_url(""))) as service:
+        await service.call("GET", "/v1/appliances")
+    return Exit.OK
+
+
 @pytest.mark.parametrize(
     ("status", "body", "exit_status"),
     [
@@ -143,13 +150,8 @@ async def test_another_server_is_told_from_the_service(
         headers = {"Server": "Apache/2.4", "Location": "/elsewhere"}
         return web.Response(status=status, text=body, headers=headers)
 
-    async def asking() -> Exit:
-        async with remote.remote(str(server.make_url(""))) as service:
-            await service.call("GET", "/v1/appliances")
-        return Exit.OK
-
     async with RawTestServer(answer) as server:
-        assert await remote.answered(asking()) == exit_status
+        assert await remote.answered(listing(server)) == exit_status
         where = server.make_url("").origin()
     told = capsys.readouterr().err
     assert told.startswith(f"{status} ")
@@ -176,13 +178,8 @@ async def test_what_the_service_says_is_told_whatever_it_is(
     async def answer(_: web.BaseRequest) -> web.Response:
         return web.Response(status=status, text=body, headers={"operationID": "x"})
 
-    async def asking() -> Exit:
-        async with remote.remote(str(server.make_url(""))) as service:
-            await service.call("GET", "/v1/appliances")
-        return Exit.OK
-
     async with RawTestServer(answer) as server:
-        assert await remote.answered(asking()) == exit_status
+        assert await remote.answered(listing(server)) == exit_status
     assert capsys.readouterr().err.startswith(told)
 
 
