@@ -111,8 +111,16 @@ class Terminal(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         out = sys.stderr if stderr else sys.stdout
-        # By itself it takes a file for a terminal where FORCE_COLOR is set, as build servers do.
-        super().__init__(stderr=stderr, markup=False, emoji=False, force_terminal=out.isatty())
+        is_terminal = out.isatty()
+        # By itself it takes a file for a terminal where FORCE_COLOR is set, as build servers do,
+        # and draws on it where TTY_INTERACTIVE is.
+        super().__init__(
+            stderr=stderr,
+            markup=False,
+            emoji=False,
+            force_terminal=is_terminal,
+            force_interactive=None if is_terminal else False,
+        )
 
     def print(self, *objects: Any, **how: Any) -> None:
         """Raises Unwritable."""

@@ -92,6 +92,15 @@ async def test_all_that_failed_is_fetched_however_many_pages_it_takes(
     assert more.startswith("  ... and 2 more ")
 
 
+def test_elsewhere_there_is_no_bar_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_INTERACTIVE", "1")
+    with batch._bar(Terminal()) as show:
+        show({"accepted": 2, "progress": 50, "counts": {"RUNNING": 1, "SUCCEEDED": 1}})
+    assert capsys.readouterr().out == "50 % 1 RUNNING, 1 SUCCEEDED\n"
+
+
 class _Screen(io.StringIO):
     def isatty(self) -> bool:
         return True
