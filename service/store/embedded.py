@@ -52,7 +52,7 @@ async def embedded_postgres(
             door = stack.enter_context(LockFile(cluster.lock("door")))
         with _telling(on_wait):
             async with door.taken():
-                users.share()
+                await users.share()  # Who was the last one lets go of it just after the door.
                 stack.push_async_callback(_leave, server, users, door)
                 with kept_in(data_dir):
                     await server.start()

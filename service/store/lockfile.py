@@ -24,9 +24,10 @@ class LockFile:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
-    def share(self) -> bool:
-        """Hold it together with others; False if somebody holds it alone."""
-        return self._lock(fcntl.LOCK_SH)
+    async def share(self) -> None:
+        """Wait until it can be held together with others."""
+        while not self._lock(fcntl.LOCK_SH):  # noqa: ASYNC110 - the kernel offers no event for it
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     def take(self) -> bool:
         """Hold it alone; False if somebody else holds it."""

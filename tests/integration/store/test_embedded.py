@@ -21,7 +21,7 @@ import asyncpg
 import pytest
 
 import tests
-from service.store import embedded
+from service.store import embedded, server
 from service.store.cluster import prepare_data_dir
 from service.store.embedded import embedded_postgres
 from service.store.installation import Account, OwnDatabaseFailed
@@ -282,7 +282,10 @@ async def test_a_start_that_is_given_up_leaves_no_server(data_dir: Path) -> None
     assert not is_served(data_dir)
 
 
-async def test_nor_does_one_whose_server_has_not_left_its_mark_yet(data_dir: Path) -> None:
+async def test_nor_does_one_whose_server_has_not_left_its_mark_yet(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_MARK_S", 60.0)  # However slow the machine.
     await use(data_dir)
     data = data_dir / "postgres/data"
     with (data / "postgresql.conf").open("a") as configuration:
@@ -458,6 +461,23 @@ async def test_who_gives_up_before_the_door_is_gone_at_once(data_dir: Path) -> N
         starting.cancel()
         await asyncio.wait([starting])
     assert starting.cancelled()
+
+
+async def test_who_comes_as_the_last_one_leaves_counts_as_a_user(data_dir: Path) -> None:
+    """The last one has opened the door again, and holds the other lock for a moment yet."""
+    await use(data_dir)
+    waits = asyncio.Event()
+
+    async def come() -> None:
+        async with embedded_postgres(data_dir, on_wait=lambda _: waits.set()):
+            waits.set()
+
+    with LockFile(data_dir / "postgres/users.lock") as users:
+        assert users.take()
+        coming = asyncio.ensure_future(come())
+        await waits.wait()
+        assert not is_served(data_dir)
+    await coming
 
 
 async def test_who_leaves_does_not_wait_for_who_starts_the_server_again(

@@ -9,8 +9,8 @@ from service.store.lockfile import LockFile
 async def test_shared_and_alone_exclude_each_other(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with LockFile(path) as one, LockFile(path) as two, LockFile(path) as three:
-        assert one.share()
-        assert two.share()
+        await one.share()
+        await two.share()
         assert not three.take()
         assert not one.take()
 
@@ -18,13 +18,24 @@ async def test_shared_and_alone_exclude_each_other(tmp_path: Path) -> None:
 async def test_the_last_one_left_can_have_it_alone(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with LockFile(path) as one:
-        assert one.share()
+        await one.share()
         with LockFile(path) as two:
-            assert two.share()
+            await two.share()
             assert not one.take()
         assert one.take()
     with LockFile(path) as three:
         assert three.take()
+
+
+async def test_who_wants_to_share_it_waits_for_who_has_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with LockFile(path) as one, LockFile(path) as two:
+        async with one.taken():
+            sharing = asyncio.ensure_future(two.share())
+            await asyncio.wait([sharing], timeout=0.1)
+            assert not sharing.done()
+        await sharing
+        assert not one.take()
 
 
 async def test_who_waits_for_it_gets_it_when_it_is_let_go(tmp_path: Path) -> None:
