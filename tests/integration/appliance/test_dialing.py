@@ -1,7 +1,6 @@
 """The way to a connection: names, addresses, time, and who is at the other end."""
 
 import asyncio
-import errno
 import socket
 import ssl
 import threading
@@ -32,6 +31,7 @@ from tests.integration.appliance.raw_server import (
 )
 from tests.integration.appliance.rigs import LOOPBACK, QUICK, channel_to
 from tests.support.descriptors import at_most, next_descriptor
+from tests.support.ipv6 import has_ipv6
 
 LOOK = Request("GET", "/look")
 CHANGE = Request("POST", "/change", body=b"{}", mutating=True)
@@ -366,13 +366,8 @@ def never(sock: TlsSocket) -> Connection:
     raise AssertionError(f"{sock} was taken for good")
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 async def test_an_ipv6_literal_is_called() -> None:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError as error:
-        if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
-            raise
-        pytest.skip("no IPv6 here")
     async with raw_server(echo, "::1") as server, channel_to(server, "[::1]") as channel:
         assert isinstance(await channel.send(LOOK, {}, granted), Answer)
         assert server.arrivals[0].headers["host"] == f"[::1]:{server.port}"

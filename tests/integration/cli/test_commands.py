@@ -16,6 +16,7 @@ from service.store.lockfile import LockFile
 from simulator import fault
 from simulator.handle import SimulatedAppliance
 from tests.integration.cli.commands import Ended, sitepair, start
+from tests.support.ipv6 import has_ipv6
 from tests.support.service import ServiceUnderTest, are_paired
 
 REGISTRATION = (
@@ -309,7 +310,8 @@ async def test_a_database_of_another_application_is_refused_by_all(
 
 
 async def test_serve_answers_until_it_is_told_to_stop(reachable_dir: Path) -> None:
-    environment = {"SITEPAIR_DATA_DIR": str(reachable_dir), "SITEPAIR_LISTEN": "[::1]:0"}
+    host = "[::1]" if has_ipv6() else "127.0.0.1"
+    environment = {"SITEPAIR_DATA_DIR": str(reachable_dir), "SITEPAIR_LISTEN": f"{host}:0"}
     assert await served_until_stopped(environment) == (200, 0)
 
 
