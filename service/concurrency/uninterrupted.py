@@ -12,7 +12,7 @@ async def uninterrupted(work: Coroutine[Any, Any, Answer], grace_s: float) -> An
 
     For the stretch between the intent to call an appliance and the record of its answer: cut
     there, the next worker would have to find out what the call has done. Likewise for what becomes
-    of a login: others wait to hear it.
+    of a login, which others wait to hear, and for a server that nobody could find yet to stop it.
     """
     stretch = asyncio.ensure_future(work)
     try:

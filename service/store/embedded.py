@@ -16,7 +16,7 @@ needs the door as well.
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from service.observe.events import DatabaseDied, DatabaseRestarted, StoreTroubled
@@ -60,12 +60,14 @@ async def embedded_postgres(
 
 
 async def _leave(server: Server, users: LockFile, door: LockFile) -> None:
-    # Who holds the door for longer starts the server, and so will be there when we are gone.
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DOOR_S) as patience, door.taken():
-            patience.reschedule(None)
-            if users.take():
-                await server.stop()
+    async with AsyncExitStack() as inside:
+        try:
+            async with asyncio.timeout(_DOOR_S):
+                await inside.enter_async_context(door.taken())
+        except TimeoutError:
+            return  # Who holds it for longer starts the server, and so will be there after us.
+        if users.take():
+            await server.stop()
 
 
 async def keep_serving(data_dir: Path, on_wait: WaitListener | None = None) -> None:
