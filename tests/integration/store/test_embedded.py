@@ -296,7 +296,7 @@ async def test_nor_does_one_whose_server_has_not_left_its_mark_yet(
     written = await asyncio.to_thread(slowly_read.open, "w")  # As soon as it is being read.
     assert not is_served(data_dir)
     starting.cancel()
-    await asyncio.wait([starting], timeout=0.1)
+    await asyncio.wait([starting], timeout=0.1)  # Who does not wait is gone in a few turns.
     assert not starting.done(), "nobody would stop it"
     slowly_read.rename(data / "read")
     slowly_read.touch()

@@ -28,13 +28,18 @@ async def test_the_last_one_left_can_have_it_alone(tmp_path: Path) -> None:
 
 
 async def test_who_wants_to_share_it_waits_for_who_has_it_alone(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
+    path, order = tmp_path / "lock", []
+
+    async def share(lock: LockFile) -> None:
+        await lock.share()
+        order.append("shared")
+
     with LockFile(path) as one, LockFile(path) as two:
-        async with one.taken():
-            sharing = asyncio.ensure_future(two.share())
-            await asyncio.wait([sharing], timeout=0.1)
-            assert not sharing.done()
-        await sharing
+        async with asyncio.TaskGroup() as tasks, one.taken():
+            tasks.create_task(share(two))
+            await asyncio.sleep(0)  # It has tried once.
+            order.append("let go")
+        assert order == ["let go", "shared"]
         assert not one.take()
 
 
