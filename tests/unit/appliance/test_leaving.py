@@ -20,6 +20,29 @@ from tests.unit.appliance.waiting import waiting
 
 ONE, TWO = a_task_id(1), a_task_id(2)
 
+OLD_S = 2 * Pace().cap_s / Pace().share
+"""A task of this age is looked after as seldom as any."""
+
+
+async def a_look(appliance: H4Tasks) -> None:
+    """Return when it has been asked once more."""
+    asked = asyncio.Event()
+
+    def tell(_: Request) -> None:
+        asked.set()
+
+    appliance.spoil = tell
+    await asked.wait()
+    appliance.spoil = None
+
+
+async def all_end(since: set["asyncio.Task[Any]"]) -> None:
+    """Whatever runs that did not run then ends by itself, and at this very moment."""
+    began = now()
+    if left := asyncio.all_tasks() - since:
+        await asyncio.wait(left, timeout=Pace().cap_s)
+    assert (asyncio.all_tasks(), now()) == (since, began)
+
 
 def test_one_who_goes_away_leaves_the_others_and_the_last_one_ends_the_loop() -> None:
     async def scene() -> None:
@@ -28,12 +51,11 @@ def test_one_who_goes_away_leaves_the_others_and_the_last_one_ends_the_loop() ->
             before = asyncio.all_tasks()
             gone = [rounds.finished(task_id) for task_id in (ONE, TWO)]
             stays = rounds.finished(ONE)
-            await asyncio.sleep(1.0)
+            await a_look(appliance)
             for each in gone:
                 each.cancel()
             assert (await stays).id == ONE
-            await asyncio.sleep(0.01)
-            assert asyncio.all_tasks() == before
+            await all_end(before)
         assert appliance.sizes[0] == 2
         assert appliance.sizes[-1] == 1
 
@@ -46,7 +68,7 @@ def test_nobody_looks_after_the_only_one_went_away() -> None:
         async with waiting(appliance) as (rounds, _):
             before = asyncio.all_tasks()
             waiter = rounds.finished(ONE)
-            await asyncio.sleep(100.0)
+            await asyncio.sleep(OLD_S)
             waiter.cancel()
             looks = len(appliance.times)
             await asyncio.sleep(Pace().cap_s)  # Until the next look would come, and no longer.
@@ -61,11 +83,11 @@ def test_who_asks_about_a_task_that_another_gave_up_is_looked_after_anew() -> No
         appliance = H4Tasks({ONE: 1e9})
         async with waiting(appliance) as (rounds, _):
             first = rounds.finished(ONE)
-            await asyncio.sleep(100.0)
+            await asyncio.sleep(OLD_S)
             first.cancel()
             appliance.ends[ONE] = now()
             await rounds.finished(ONE)
-            assert now() == pytest.approx(100.1)
+            assert now() == pytest.approx(OLD_S + Pace().first_s)
 
     run(scene())
 
@@ -110,24 +132,25 @@ def test_who_goes_away_does_not_make_an_appliance_that_fails_be_asked_more_often
 
 def test_who_is_turned_away_leaves_nothing_running() -> None:
     async def scene() -> None:
-        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, _):
+        appliance = H4Tasks({ONE: 1e9})
+        async with waiting(appliance) as (rounds, _):
             before = asyncio.all_tasks()
             waiter = rounds.finished(ONE)
-            await asyncio.sleep(100.0)
+            await a_look(appliance)
             rounds.abandon(ApplianceClosed(ApiError("ApplianceUnavailable", "no answer")))
             with pytest.raises(ApplianceClosed):
                 await waiter
-            await asyncio.sleep(0.01)
-            assert asyncio.all_tasks() == before
+            await all_end(before)
 
     run(scene())
 
 
 def test_whoever_waits_when_the_client_is_closed_is_turned_away() -> None:
     async def scene() -> None:
-        async with waiting(H4Tasks({ONE: 1e9})) as (rounds, tasks):
+        appliance = H4Tasks({ONE: 1e9})
+        async with waiting(appliance) as (rounds, tasks):
             waiter = rounds.finished(ONE)
-            await asyncio.sleep(1.0)
+            await a_look(appliance)
             await tasks.close()
             rounds.abandon()
             with pytest.raises(NotSent):
