@@ -255,6 +255,13 @@ def says_gone(error: ApiError) -> bool:
     return error.code in _GONE or "was not found" in error.msg
 
 
+def says_paired(error: ApiError) -> bool:
+    """Whether an appliance that was to pair says that the peer is there already: then the call has
+    not made the record. The code is unknown (h4-api 7), the word is that of the one text there is.
+    """
+    return "already" in f"{error.code} {error.msg}".lower()
+
+
 def lingering(peers: Sequence[Peer], endpoint: Endpoint) -> ApiError | None:
     """Why an unpaired side does not count as such yet; None if it lists the peer no more."""
     if isinstance(sight(peers, endpoint), Absent):

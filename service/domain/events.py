@@ -162,7 +162,7 @@ class SideUnpaired(OnSide, frozen=True):
 
 class SideFailed(OnSide, frozen=True):
     """This side will not get where the operation wants it. `refused`: the appliance said no to
-    the call, which therefore had no effect."""
+    the call, at once or in its task, and it therefore had no effect."""
 
     error: ApiError
     refused: bool = False

@@ -359,9 +359,6 @@ def _need_ground(pairing: Pairing, side: Side, event: e.SideEvent) -> None:
     ground = _GROUNDS.get(type(event))
     if ground is not None:
         _need(ground.is_given(pairing, side), event, ground.what)
-    if isinstance(event, e.SideFailed):
-        was_accepted = side.state is S.ACCEPTED
-        _need(not (event.refused and was_accepted), event, "a call that was not accepted")
 
 
 def _need_standing(pairing: Pairing, event: e.PairingEvent) -> None:

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from math import inf
 
 from service.domain.appliance import Task, find_peer
+from service.domain.decisions import says_paired
 from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten, TaskUnreadable
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
@@ -42,7 +43,12 @@ class Evidence:
         self._keeps_tasks = False
         """Whether a task is listed that ended before this side began: ours would be, too. Else what
         is not there may be forgotten (h4-api 3.6)."""
+        self._gathered_at = -inf
+        """When the look at the peers that follows was about to begin: what it shows is no newer."""
         self._missed_since: float | None = None
+        self.is_disowned = False
+        """Whether the task of this side's only call to pair says that the peer was there already:
+        what is listed is somebody else's."""
         self._in_vain_since: float | None = None
         """Since when the list of tasks is asked for in vain (loop time)."""
 
@@ -63,6 +69,7 @@ class Evidence:
                 self._account = await self._outlast(calls, own)
         except TimeoutError:
             self._account = _Account.RUNNING
+        self._gathered_at = asyncio.get_running_loop().time()
 
     def is_missed(self, patience_s: Seconds, unknown_s: Seconds) -> bool:
         """Whether what a look at the peers did not show is missed for good: nothing runs any more,
@@ -70,11 +77,10 @@ class Evidence:
         if self._account is _Account.RUNNING:
             self._missed_since = None
             return False
-        now = asyncio.get_running_loop().time()
         if self._missed_since is None:
-            self._missed_since = now
+            self._missed_since = self._gathered_at
         is_told = self._account is _Account.NOTHING_MORE
-        return now - self._missed_since >= (patience_s if is_told else unknown_s)
+        return self._gathered_at - self._missed_since >= (patience_s if is_told else unknown_s)
 
     @property
     def is_outrun(self) -> bool:
@@ -103,6 +109,8 @@ class Evidence:
                 self._is_done_perhaps = True
         if last is not None and not self._case.side(self._appliance.name).losses:
             # It was the only one.
+            refusal = last.error if last.failed and set(calls) == {SiteCall.PAIR} else None
+            self.is_disowned = refusal is not None and says_paired(refusal)
             return _Account.NOTHING_MORE if last.failed else _Account.UNKNOWN
         is_told = is_listed and (own is None or (last is not None and last.failed))
         is_all = is_told and self._keeps_tasks and not self._is_done_perhaps

@@ -198,9 +198,12 @@ class SideRollback:
                 return not self._site.is_missed(late_s, late_s)
             case SideState.FAILED if step is None:  # What its call did is not known.
                 return not self._site.is_missed(settle_s, late_s)
-            case SideState.FAILED:
-                # What is paired again must not be unpaired by a task that runs still.
-                return is_pairing and not self._site.is_missed(AT_ONCE, AT_ONCE)
+            case SideState.SUCCEEDED | SideState.FAILED:
+                # A call without an answer may come late: what is there may be somebody else's. And
+                # what is paired again must not be unpaired by a task that runs still.
+                wait_s = settle_s if self._side.task_id is None else AT_ONCE
+                is_outrun = self._site.is_outrun and not is_pairing
+                return not (is_outrun or self._site.is_missed(wait_s, wait_s))
             case SideState.ROLLBACK_FAILED if isinstance(step, Call) and not is_pairing:
                 # What is listed does not stay for a task that never ends, nor for want of time.
                 late_s = min(late_s, self._case.left_s)

@@ -12,7 +12,14 @@ from msgspec.structs import replace
 
 from service.concurrency.uninterrupted import uninterrupted
 from service.domain.appliance import ApiError, Task, id_sent
-from service.domain.decisions import Call, Step, deadline_exceeded, next_step, says_gone
+from service.domain.decisions import (
+    Call,
+    Step,
+    deadline_exceeded,
+    next_step,
+    says_gone,
+    says_paired,
+)
 from service.domain.errors import (
     Ambiguous,
     ApplianceClosed,
@@ -197,7 +204,8 @@ class SideSaga:
     async def _conclude(self, task: Task) -> Seconds:
         if task.failed:
             error = task.error or ApiError("TaskFailed", f"Task {task.id} failed without a reason.")
-            return await self._fail_unless_there(error, refused=False)
+            did_nothing = self._side.call is SiteCall.PAIR and says_paired(error)
+            return await self._fail_unless_there(error, refused=did_nothing)
         if self._operation is Operation.UNPAIR:
             return await self._record(SideUnpaired(self._name))
         return await self._record(

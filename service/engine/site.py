@@ -53,6 +53,8 @@ class Site:
     def was_there(self, peer_id: str | None) -> bool:
         """Whether a record with this id is known to have been there before anything was called: it
         is of nobody's doing here, whatever the call made of it."""
+        if self._evidence is not None and self._evidence.is_disowned:
+            return True
         if peer_id is None:
             return False
         return self._appliance.listed_since(peer_id) <= self._case.first_called_at(self.name)

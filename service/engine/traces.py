@@ -5,7 +5,7 @@ import asyncio
 import itertools
 
 from service.domain.decisions import Absent, Present, Sighting
-from service.domain.errors import ApplianceClosed, ApplianceError, Rejected
+from service.domain.errors import ApplianceClosed, ApplianceError, Rejected, UnknownAppliance
 from service.domain.pairing import Phase, SideState, SiteCall
 from service.engine.case import Case
 from service.engine.defects import defect
@@ -16,7 +16,7 @@ from service.engine.site import Site
 
 async def until_listed(case: Case, here: Appliance, there: Appliance, policy: Policy) -> None:
     """Wait until both lists show what this job did there, but no longer than a list may be behind,
-    nor for an appliance that is closed, or shows its list to nobody."""
+    nor for an appliance that is closed, or not registered any more, or shows its list to nobody."""
     if case.pairing.phase is Phase.VERIFYING and not case.pairing.is_canceling:
         return  # They had that time.
     async with asyncio.TaskGroup() as both_sides:
@@ -35,7 +35,7 @@ async def _until_listed(case: Case, appliance: Appliance, policy: Policy) -> Non
         try:
             if _shows(await site.look(), call):
                 return
-        except (ApplianceClosed, Rejected, TimeoutError):
+        except (ApplianceClosed, Rejected, TimeoutError, UnknownAppliance):
             return
         except ApplianceError:
             pass  # Nothing was seen.

@@ -11,4 +11,8 @@ KEPT = {
     30028: "the clock was set forward between a beat and a burial: the living were buried",
     740706: "by hand it was undone after the verification began, but before that was written",
     777043: "a retry of a rollback made a call again at once, though the first ran unseen",
+    80003836: "what a failed task said was there already was undone as if that task had made it",
+    90003256: "an appliance that was removed as its list was waited for counted as a defect",
+    90006342: "a list that was long in coming counted as what was there when it came",
+    90007353: "a call came late, after what somebody else had made was undone in its place",
 }

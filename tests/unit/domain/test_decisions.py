@@ -10,12 +10,27 @@ from service.domain.decisions import (
     Present,
     deadline_exceeded,
     doubt,
+    says_paired,
     sight,
     verification_failed,
 )
 from service.domain.ids import ApplianceName
 from service.domain.thumbprint import thumbprint_of
 from tests.unit.domain.values import ENDPOINT_B, ERROR, PRINT_A, PRINT_B, A, a_peer, with_errors
+
+
+@pytest.mark.parametrize(
+    ("error", "says_so"),
+    [
+        (ApiError("BadUserInput", "Site 'b' is already paired."), True),
+        (ApiError("SiteAlreadyPaired", "No."), True),
+        (ApiError("GeneralServerFailure", "Cannot connect to https://b.example.test:8048/"), False),
+    ],
+)
+def test_that_the_peer_is_there_already_is_read_from_the_text(
+    error: ApiError, says_so: bool
+) -> None:
+    assert says_paired(error) is says_so
 
 
 @pytest.mark.parametrize(

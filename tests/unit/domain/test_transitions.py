@@ -205,7 +205,6 @@ def test_nothing_to_unpair_is_success_with_a_warning() -> None:
             [*BEGUN, e.PeerFound(B, b"{}"), e.VerificationStarted(), e.PeerVerified(A, b"{}")],
             e.PairingSucceeded(),
         ),
-        (BEGUN[:3], e.SideFailed(A, ERROR, refused=True)),
         ([*BEGUN[:2], e.CallLost(A, ERROR, 1)], e.PeerFound(A, b"{}")),
         ([e.PairingStarted("w", 1)], e.SidePaired(A, b"{}")),
         ([e.PairingStarted("w", 1)], e.UnpairRequested(A, 1)),

@@ -14,6 +14,7 @@ PATIENT = replace(POLICY, verify_timeout_s=60.0)
 LAG_MS = 20_000
 PAIR = a_pairing()
 UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR)
+LATEST_S = POLICY.verify_timeout_s - POLICY.settle_s
 HASTY = replace(PATIENT, rollback_s=10)
 TWICE = a_pairing(retries=1)
 UNPAIR_TWICE = a_pairing(at_s=100.0, operation=Operation.UNPAIR, retries=1)
@@ -38,6 +39,18 @@ def test_what_succeeded_is_undone_though_the_list_shows_it_late() -> None:
         assert pairing.state is PairingState.FAILED
         # The list is late twice: with the record, and with its end.
         assert first_side(pairing) is SideState.ROLLED_BACK
+        assert here.calls(ONE, "DELETE") == 1
+        assert not here.world.appliances[ONE].peers
+
+
+def test_a_list_that_is_slow_in_coming_is_as_old_as_it_was_when_it_was_asked_for() -> None:
+    with scene() as here:
+        here.turn(ONE, list_lag_ms=int(POLICY.verify_timeout_s * 1000) - 100)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "RollbackStarted" in here.events)
+        here.loop.run_until(lambda: False, here.loop.instant + LATEST_S)
+        here.befall(ONE, "GET", "/sites", CallFault.SLOW, times=1)
+        assert first_side(here.until_over()) is SideState.ROLLED_BACK
         assert here.calls(ONE, "DELETE") == 1
         assert not here.world.appliances[ONE].peers
 
@@ -193,6 +206,26 @@ def test_a_task_of_somebody_else_that_never_ends_holds_up_no_way_back() -> None:
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
         assert first_side(here.until_over(60.0)) is SideState.ROLLED_BACK
         assert not here.world.appliances[ONE].peers
+
+
+@pytest.mark.parametrize("wanted", [(PAIR,), (PAIR, UNPAIR)], ids=["pair", "unpair"])
+def test_where_an_answer_was_lost_it_holds_up_only_what_is_to_be_brought_back(
+    wanted: tuple[Wanted, ...],
+) -> None:
+    with scene(*wanted, policy=PATIENT) as here:
+        is_pairing = len(wanted) == 1
+        if not is_pairing:
+            here.stage.call_by_hand(ONE, THIRD, pairs=True)
+        here.until(lambda: len(here.tables.pairings) == len(wanted))
+        method, path = ("POST", "/sites") if is_pairing else ("DELETE", "/sites/.*")
+        here.befall(ONE, method, path, CallFault.ANSWER_LOST, times=1)
+        here.spoil(OTHER, fault("task_fails", method=method, path=path))
+        here.turn(ONE, task_ms=(10_000_000, 10_000_000))
+        here.stage.call_by_hand(ONE, THIRD, pairs=is_pairing)
+        here.turn(ONE, task_ms=(80, 220))
+        side = first_side(here.until_over())
+        assert side is (SideState.ROLLED_BACK if is_pairing else SideState.ROLLBACK_FAILED)
+        assert here.world.appliances[OTHER].site_id not in here.world.appliances[ONE].peers
 
 
 @pytest.mark.parametrize("wanted", [(PAIR,), (PAIR, UNPAIR)], ids=["pair", "unpair"])

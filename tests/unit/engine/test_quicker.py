@@ -1,22 +1,26 @@
 """Somebody else does what is asked for between the look and the call, which is refused then."""
 
+import pytest
+
 from service.domain.pairing import Operation, PairingState, SideState
 from simulator import fault
 from tests.simulation.weather import CallFault
-from tests.unit.engine.scene import ONE, OTHER, Scene, a_pairing, scene
+from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
 
 PAIR = a_pairing()
 UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR)
 
 
-def be_quicker(here: Scene, method: str) -> None:
-    """Somebody pairs, or unpairs, ONE by hand as the call to it is on its way."""
+def be_quicker(here: Scene, method: str, *, then_ms: int = 1) -> None:
+    """Somebody pairs, or unpairs, ONE by hand as the call to it is on its way, whose task takes
+    `then_ms`."""
     wanted = iter([True])
 
     def done_by_hand() -> bool:
         if next(wanted, False):
             here.turn(ONE, task_ms=(1, 1), queued_ms=0)
             here.stage.call_by_hand(ONE, OTHER, pairs=method == "POST")
+            here.turn(ONE, task_ms=(then_ms, then_ms))
         return False
 
     here.befall(ONE, method, "/sites.*", CallFault.LOST, when=done_by_hand)
@@ -27,8 +31,16 @@ def is_called(here: Scene) -> bool:
     return here.calls(ONE, "POST") > 0
 
 
-def test_who_was_paired_meanwhile_stays_so_whatever_becomes_of_the_other_side() -> None:
-    with scene(already_paired="rejected") as here:
+def has_failed(here: Scene) -> bool:
+    """Whether a side has."""
+    return "SideFailed" in here.events
+
+
+@pytest.mark.parametrize("refused", ["rejected", "task_fails"])
+def test_who_was_paired_meanwhile_stays_so_whatever_becomes_of_the_other_side(
+    refused: str,
+) -> None:
+    with scene(already_paired=refused) as here:
         be_quicker(here, "POST")
         here.befall(ONE, "GET", "/sites", CallFault.BUSY, times=1, when=lambda: is_called(here))
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
@@ -36,6 +48,40 @@ def test_who_was_paired_meanwhile_stays_so_whatever_becomes_of_the_other_side() 
         assert side.state is SideState.ALREADY_PAIRED
         assert here.world.appliances[ONE].peers
         assert here.calls(ONE, "DELETE") == 0
+
+
+def test_so_does_one_that_the_list_shows_late() -> None:
+    with scene() as here:
+        be_quicker(here, "POST")
+        here.turn(ONE, list_lag_ms=int(POLICY.settle_s * 1000) - 500)
+        for method, path in (("POST", "/tasks/poll"), ("GET", "/tasks.*")):
+            here.befall(ONE, method, path, CallFault.REFUSED, when=lambda: has_failed(here))
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        side, _ = here.until_over().sides
+        assert here.world.appliances[ONE].peers
+        assert here.calls(ONE, "DELETE") == 0
+        assert side.state is SideState.FAILED
+
+
+def test_so_does_one_that_a_task_met_when_nobody_waited_for_it_any_more() -> None:
+    with scene(a_pairing(timeout_s=5)) as here:
+        be_quicker(here, "POST", then_ms=20_000)
+        side, _ = here.until_over().sides
+        assert here.events.count("NothingToUndo") == 1
+        assert here.world.appliances[ONE].peers
+        assert here.calls(ONE, "DELETE") == 0
+        assert side.state is SideState.FAILED
+
+
+def test_a_call_that_comes_late_finds_one_there_and_leaves_nothing_after_the_way_back() -> None:
+    with scene(a_pairing(timeout_s=5)) as here:
+        be_quicker(here, "POST")
+        here.befall(ONE, "POST", "/sites", CallFault.LATE, times=1)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        side, _ = here.until_over().sides
+        here.loop.run_until(lambda: False, here.loop.instant + POLICY.settle_s)
+        assert side.state is SideState.ROLLED_BACK
+        assert not here.world.appliances[ONE].peers
 
 
 def test_who_was_unpaired_meanwhile_is_gone() -> None:

@@ -3,8 +3,11 @@ takes it for their own."""
 
 import pytest
 
+from service.domain.ids import ApplianceName
 from service.domain.pairing import OnFailure, Operation, PairingState, SideState
 from service.engine import traces
+from service.observe.events import LogEvent
+from service.observe.logging import listening
 from simulator import fault
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, a_pairing, scene
@@ -73,6 +76,20 @@ def test_a_defect_met_there_does_not_hide_why_it_failed(monkeypatch: pytest.Monk
         assert pairing.state is PairingState.FAILED
         assert pairing.error is not None
         assert pairing.error.code == "PeerBusy"
+
+
+def test_nor_does_an_appliance_that_was_removed_meanwhile() -> None:
+    told: list[LogEvent] = []
+    with scene(KEPT) as here, listening(told.append):
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites", code="PeerBusy"))
+        here.until(lambda: "SidePaired" in here.events)
+        here.befall(ONE, "GET", "/sites", CallFault.SESSION_GONE)
+        here.tables.remove(ApplianceName(ONE))
+        pairing = here.until_over()
+        assert pairing.error is not None
+        assert pairing.error.code == "PeerBusy"
+    assert {event.level for event in told} == {"info"}
 
 
 def test_what_did_nothing_waits_for_no_list() -> None:
