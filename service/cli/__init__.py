@@ -9,7 +9,7 @@ from pathlib import Path
 from cyclopts import App
 
 from service import __version__
-from service.cli.status import Exit, settled
+from service.cli.status import Exit, Terminal, Unwritable, settled, tell
 
 app = App(
     name="sitepair",
@@ -46,6 +46,7 @@ def main(begin: Callable[[], object] = lambda: None) -> int:
         if isinstance(sys.stdout, TextIOWrapper):
             # What others wrote may have characters that this terminal has not.
             sys.stdout.reconfigure(errors="backslashreplace")
+        app.console, app.error_console = Terminal(), Terminal(stderr=True)
         if set(sys.argv[1:2]) <= set(app.help_flags):
             _import_all()
         command, bound, _ = app.parse_args(sys.argv[1:])
@@ -54,4 +55,7 @@ def main(begin: Callable[[], object] = lambda: None) -> int:
             status = command(*bound.args, **bound.kwargs)
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
+        except Unwritable as error:
+            tell(str(error))
+            return Exit.FAILED
     return status if isinstance(status, int) else 0

@@ -52,7 +52,7 @@ class Options:
 
 
 _OPTIONS = Options()
-_AS_WRITTEN: Any = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+_AS_WRITTEN: Any = {"encoding": "utf-8-sig", "errors": "surrogateescape"}
 """Spreadsheets put a byte order mark before what they write; without one it is plain UTF-8. What is
 not is told by whoever reads the lines, for only they are counted."""
 
@@ -82,7 +82,7 @@ def batch(
             if options.failures is not None:
                 _refuse_same(file, options.failures)
             kind = _kind(file, options)
-            text = stack.enter_context(_opened(file))
+            text = stack.enter_context(_opened(file, kind))
             source = Source(text)
             requests = BatchFile(text, kind, aside)
             if options.failures is not None:
@@ -114,14 +114,16 @@ def _kind(file: Path, options: Options) -> Format:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[TextIO]:
+def _opened(file: Path, kind: Format) -> Iterator[TextIO]:
+    # In JSON a CR is a space like any other; whoever writes CSV may end a line with it.
+    how = {**_AS_WRITTEN, "newline": "" if kind is Format.CSV else "\n"}
     if str(file) == "-":
         if sys.stdin is None:
             raise BadFile(["Standard input is closed."])
-        with open(sys.stdin.fileno(), closefd=False, **_AS_WRITTEN) as text:
+        with open(sys.stdin.fileno(), closefd=False, **how) as text:
             yield text
     else:
-        with file.open(**_AS_WRITTEN) as text:
+        with file.open(**how) as text:
             yield text
 
 

@@ -74,7 +74,7 @@ class BatchFile:
     they fit into memory."""
 
     def __init__(self, text: TextIO, kind: Format, aside: Spool) -> None:
-        """Read all of `text`, universal newlines left as they are, and lone surrogates where it was
+        """Read all of `text`, its newlines left as they are, and lone surrogates where it was
         no UTF-8, into `aside`. Raises BadFile with all that is wrong, the first line's faults
         alone."""
         self._kind = kind

@@ -123,8 +123,8 @@ class Terminal(Console):
         )
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """Raises Unwritable."""
-        with _room_needed():
+        """Raises Unwritable, unless it is on stderr, where it may get lost."""
+        with suppress(OSError) if self.stderr else _room_needed():
             super().print(*objects, **how)
 
     def on_broken_pipe(self) -> None:

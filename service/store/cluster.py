@@ -37,6 +37,7 @@ class Cluster:
         Raises OwnDatabaseFailed.
         """
         with kept_in(data_dir):
+            _need_text(data_dir)
             data_dir = prepare_data_dir(data_dir)
             home = data_dir / "postgres"
             account = account_for(home)
@@ -169,6 +170,16 @@ def kept_in(data_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise OwnDatabaseFailed(
             f"The database cannot be kept in {data_dir}: {error}. "
+            "Name another directory with SITEPAIR_DATA_DIR."
+        ) from error
+
+
+def _need_text(data_dir: Path) -> None:
+    try:
+        str(data_dir.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise OwnDatabaseFailed(
+            f"A path in UTF-8 is needed, and {os.fsencode(data_dir)!r} is none. "
             "Name another directory with SITEPAIR_DATA_DIR."
         ) from error
 

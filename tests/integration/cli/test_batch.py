@@ -264,9 +264,11 @@ async def test_output_that_there_is_no_room_for_is_told_and_what_is_told_may_get
     for arguments, status, told in (
         ("appliance list >/dev/full", 1, b"The output cannot be written: [Errno 28] No space left"),
         ("appliance list --json >/dev/full", 1, b"The output cannot be written: [Errno 28]"),
+        ("--help >/dev/full", 1, b"The output cannot be written: [Errno 28]"),
         ("simulate --appliances 1 >/dev/full", 1, b"The output cannot be written: [Errno 28]"),
         ("appliance list 2>/dev/full", 0, b""),
         ("pair site-1 nobody 2>/dev/full", 2, b""),
+        ("pair --nonsense 2>/dev/full", 2, b""),
     ):
         process = await start([f"exec {shlex.join(SITEPAIR)} {arguments}"], remote, ["sh", "-c"])
         _, err = await process.communicate()
@@ -352,6 +354,7 @@ async def test_nobody_there_and_a_wrong_token(tmp_path: Path, remote: dict[str, 
     [
         ("x.csv", '\ufeff"a","b"\r\n"site-1","site-2"\r\n'),
         ("x.ndjson", '\ufeff{"appliances": ["site-1", "site-2"]}\r\n'),
+        ("x.ndjson", '{"appliances":\r["site-1", "site-2"]}'),
     ],
 )
 async def test_what_a_spreadsheet_wrote_is_taken(

@@ -548,6 +548,14 @@ async def test_a_directory_that_cannot_be_made_is_refused_with_the_way_out(
             pass
 
 
+async def test_a_path_that_is_no_text_is_refused_before_anything_is_made(data_dir: Path) -> None:
+    strange = data_dir / os.fsdecode(b"caf\xe9")
+    with pytest.raises(OwnDatabaseFailed, match=r"UTF-8.*caf\\xe9.*SITEPAIR_DATA_DIR"):
+        async with embedded_postgres(strange):
+            pass
+    assert not strange.exists()
+
+
 def make_for(user: str, directory: Path) -> None:
     """A directory of another user's."""
     directory.mkdir(mode=0o700)
