@@ -111,15 +111,15 @@ class Terminal(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         out = sys.stderr if stderr else sys.stdout
-        is_terminal = out.isatty()
+        no_unless_one = None if out.isatty() else False
         # By itself it takes a file for a terminal where FORCE_COLOR is set, as build servers do,
         # and draws on it where TTY_INTERACTIVE is.
         super().__init__(
             stderr=stderr,
             markup=False,
             emoji=False,
-            force_terminal=is_terminal,
-            force_interactive=None if is_terminal else False,
+            force_terminal=no_unless_one,
+            force_interactive=no_unless_one,
         )
 
     def print(self, *objects: Any, **how: Any) -> None:

@@ -33,6 +33,14 @@ def test_what_wants_colours_makes_no_terminal_of_a_file(
     assert capsys.readouterr().out == "name  url\na     b\n"
 
 
+def test_a_terminal_that_wants_to_be_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
+    out = _Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    show(("name", "url"), [("a", "b")])
+    assert out.getvalue() == "name  url\na     b\n"
+
+
 def test_on_a_terminal_what_does_not_fit_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     out = _Terminal()
