@@ -11,7 +11,7 @@ from service.domain.errors import LoginRefused, NotSent, Rejected, TaskForgotten
 from service.domain.ids import TaskId
 from service.domain.pairing import SiteCall
 from service.engine.case import Case
-from service.engine.policy import Policy, Seconds
+from service.engine.policy import AT_ONCE, Policy, Seconds
 from service.engine.ports import Appliance
 
 _NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
@@ -73,14 +73,17 @@ class Evidence:
 
     def is_missed(self, patience_s: Seconds, unknown_s: Seconds) -> bool:
         """Whether what a look at the peers did not show is missed for good: nothing runs any more,
-        and the first such look was `patience_s` ago, or `unknown_s` if the tasks do not tell."""
+        and the first such look began `patience_s` before this one, or `unknown_s` if the tasks do
+        not tell."""
         if self._account is _Account.RUNNING:
             self._missed_since = None
             return False
+        wait_s = patience_s if self._account is _Account.NOTHING_MORE else unknown_s
+        if wait_s <= AT_ONCE:
+            return True  # Nothing was waited for: it is not unfinished either.
         if self._missed_since is None:
             self._missed_since = self._gathered_at
-        is_told = self._account is _Account.NOTHING_MORE
-        return self._gathered_at - self._missed_since >= (patience_s if is_told else unknown_s)
+        return self._gathered_at - self._missed_since >= wait_s
 
     @property
     def is_outrun(self) -> bool:

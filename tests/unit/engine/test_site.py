@@ -11,7 +11,7 @@ from service.domain.errors import ApplianceError, LoginRefused, NotSent, Rejecte
 from service.domain.ids import TaskId
 from service.domain.pairing import Assignment, SiteCall
 from service.engine.case import Case, Driver
-from service.engine.policy import Policy
+from service.engine.policy import AT_ONCE, Policy
 from service.engine.site import Site
 from tests.support.virtual_time import now, run
 from tests.unit.domain.values import ENDPOINT_A, ENDPOINT_B, ERROR, A, a_pairing
@@ -126,6 +126,20 @@ def test_any_other_refusal_says_nothing_about_tasks(status: int) -> None:
 def test_nor_does_a_login_that_is_refused(status: int) -> None:
     refusal = LoginRefused(ApiError("NotAuthenticated", "No."), status)
     assert look_at(refusal) == [refusal]
+
+
+def test_what_nothing_is_waited_for_is_not_unfinished() -> None:
+    async def look() -> None:
+        assignment = Assignment(a_pairing(), (ENDPOINT_A, ENDPOINT_B), 900.0)
+        case = Case(assignment, Unused(), Driver("worker", lambda: int(now()), lambda: None))
+        site = Site(case, Refusing(Rejected(ERROR, 404)), POLICY)
+        await site.look_after_tasks(SiteCall.PAIR)
+        assert site.is_missed(AT_ONCE, AT_ONCE)
+        assert not site.is_unfinished
+        assert not site.is_missed(POLICY.settle_s, POLICY.settle_s)
+        assert site.is_unfinished
+
+    run(look())
 
 
 class Secretive(Refusing):
