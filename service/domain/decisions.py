@@ -1,5 +1,6 @@
 """What to do next, decided from what an appliance said. Values in, values out."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -255,11 +256,15 @@ def says_gone(error: ApiError) -> bool:
     return error.code in _GONE or "was not found" in error.msg
 
 
+_PAIRED = re.compile(r"already[ _-]?(been )?(paired|exist|registered)", re.IGNORECASE)
+"""Not the mere word: what is already in use, closed or expired may have stopped a call half-way."""
+
+
 def says_paired(error: ApiError) -> bool:
     """Whether an appliance that was to pair says that the peer is there already: then the call has
-    not made the record. The code is unknown (h4-api 7), the word is that of the one text there is.
+    not made the record. The code is unknown (h4-api 7), the words are near the one text there is.
     """
-    return "already" in f"{error.code} {error.msg}".lower()
+    return _PAIRED.search(f"{error.code} {error.msg}") is not None
 
 
 def lingering(peers: Sequence[Peer], endpoint: Endpoint) -> ApiError | None:

@@ -24,6 +24,8 @@ from tests.unit.domain.values import ENDPOINT_B, ERROR, PRINT_A, PRINT_B, A, a_p
     [
         (ApiError("BadUserInput", "Site 'b' is already paired."), True),
         (ApiError("SiteAlreadyPaired", "No."), True),
+        (ApiError("BadUserInput", "The peer has already been registered."), True),
+        (ApiError("GeneralServerFailure", "bind: Address already in use"), False),
         (ApiError("GeneralServerFailure", "Cannot connect to https://b.example.test:8048/"), False),
     ],
 )

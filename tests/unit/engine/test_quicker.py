@@ -84,6 +84,24 @@ def test_a_call_that_comes_late_finds_one_there_and_leaves_nothing_after_the_way
         assert not here.world.appliances[ONE].peers
 
 
+def test_what_a_task_has_made_that_met_something_else_there_already_does_not_stay() -> None:
+    in_use = "bind: Address already in use"
+    with scene() as here:
+        here.spoil(ONE, fault("task_acts_and_fails", method="POST", path="/sites", msg=in_use))
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until_over()
+        assert not here.world.appliances[ONE].peers
+
+
+def test_what_its_own_task_made_is_undone_without_a_second_look() -> None:
+    with scene() as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "RollbackStarted" in here.events)
+        began = here.loop.instant
+        here.until(lambda: here.calls(ONE, "DELETE") == 1)
+        assert here.loop.instant - began < POLICY.settle_s
+
+
 def test_who_was_unpaired_meanwhile_is_gone() -> None:
     with scene(PAIR, UNPAIR) as here:
         here.until(lambda: len(here.tables.pairings) == 2)
