@@ -278,12 +278,15 @@ class SideSaga:
         # What was done before a call that was refused, that call has not done.
         is_innocent = refused and not self._side.losses
         side = replace(self._side, call=None) if is_innocent else self._side
+        # Whether a record works that was to be made is not for this look: it hardly can before the
+        # other side is through.
+        wanted = Operation.PAIR if self._side.call is SiteCall.PAIR else self._operation
         clock = asyncio.get_running_loop().time
         until = min(clock() + self._policy.late_s(error), self._case.deadline)
         while True:
             step: Step | None = None
             try:
-                step = next_step(self._operation, side, await self._site.look())
+                step = next_step(wanted, side, await self._site.look())
             except (ApplianceError, TimeoutError) as trouble:
                 if not isinstance(trouble, NotSent):
                     break  # It will not be shown. Else there is time for another look.

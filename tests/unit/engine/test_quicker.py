@@ -102,6 +102,19 @@ def test_what_its_own_task_made_is_undone_without_a_second_look() -> None:
         assert here.loop.instant - began < POLICY.settle_s
 
 
+@pytest.mark.parametrize("refused", ["rejected", "task_fails"])
+def test_who_was_paired_meanwhile_needs_no_repair_though_the_other_side_is_not_through(
+    refused: str,
+) -> None:
+    with scene(a_pairing(operation=Operation.REPAIR), already_paired=refused) as here:
+        be_quicker(here, "POST")
+        here.turn(OTHER, task_ms=(5_000, 5_000))
+        pairing = here.until_over()
+        assert pairing.state is PairingState.SUCCEEDED
+        assert pairing.sides[0].state is SideState.ALREADY_PAIRED
+        assert here.calls(ONE, "PUT") == 0
+
+
 def test_who_was_unpaired_meanwhile_is_gone() -> None:
     with scene(PAIR, UNPAIR) as here:
         here.until(lambda: len(here.tables.pairings) == 2)
