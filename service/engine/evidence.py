@@ -112,7 +112,9 @@ class Evidence:
                 self._is_done_perhaps = True
         if last is not None and not self._case.side(self._appliance.name).losses:
             # It was the only one.
-            refusal = last.error if last.failed and set(calls) == {SiteCall.PAIR} else None
+            # On the way back it may be the one that was to undo the call.
+            has_paired = SiteCall.PAIR in calls and (len(calls) == 1 or last.is_pairing)
+            refusal = last.error if last.failed and has_paired else None
             self.is_disowned = refusal is not None and says_paired(refusal)
             return _Account.NOTHING_MORE if last.failed else _Account.UNKNOWN
         is_told = is_listed and (own is None or (last is not None and last.failed))

@@ -312,7 +312,8 @@ class SideSaga:
 
     def _was_there(self, paired: SidePaired) -> bool:
         """Whether the call only brought a record up to date that had not been recognized, because
-        it had another URL: appliances know a peer by its id (h4-api 2.1)."""
+        it had another URL (appliances know a peer by its id, h4-api 2.1), or met somebody else's.
+        """
         is_first_call = self._side.call is SiteCall.PAIR and not self._side.losses
         return is_first_call and self._site.was_there(id_sent(paired.result))
 

@@ -51,8 +51,8 @@ class Site:
         return moved(self.side, self._appliance.url)
 
     def was_there(self, peer_id: str | None) -> bool:
-        """Whether a record with this id is known to have been there before anything was called: it
-        is of nobody's doing here, whatever the call made of it."""
+        """Whether a record with this id is known to have been there before anything was called, or
+        before what was called began: it is of nobody's doing here, whatever the call made of it."""
         if self._evidence is not None and self._evidence.is_disowned:
             return True
         if peer_id is None:

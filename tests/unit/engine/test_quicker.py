@@ -1,5 +1,7 @@
 """Somebody else does what is asked for between the look and the call, which is refused then."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.domain.pairing import Operation, PairingState, SideState
@@ -9,6 +11,7 @@ from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
 
 PAIR = a_pairing()
 UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR)
+ALREADY = "It is already paired."
 
 
 def be_quicker(here: Scene, method: str, *, then_ms: int = 1) -> None:
@@ -31,6 +34,11 @@ def is_called(here: Scene) -> bool:
     return here.calls(ONE, "POST") > 0
 
 
+def is_going_back(here: Scene) -> bool:
+    """Whether a way back has begun and none was given up."""
+    return "RollbackStarted" in here.events and "RollbackFailed" not in here.events
+
+
 def has_failed(here: Scene) -> bool:
     """Whether a side has."""
     return "SideFailed" in here.events
@@ -46,6 +54,18 @@ def test_who_was_paired_meanwhile_stays_so_whatever_becomes_of_the_other_side(
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
         side, _ = here.until_over().sides
         assert side.state is SideState.ALREADY_PAIRED
+        assert here.world.appliances[ONE].peers
+        assert here.calls(ONE, "DELETE") == 0
+
+
+def test_so_does_one_though_the_way_back_is_tried_again() -> None:
+    hasty = replace(POLICY, rollback_s=10)
+    with scene(a_pairing(timeout_s=5, retries=1), policy=hasty) as here:
+        be_quicker(here, "POST", then_ms=6_000)
+        here.befall(ONE, "GET", "/sites", CallFault.BUSY, when=lambda: is_going_back(here))
+        side, _ = here.until_over().sides
+        assert here.events.count("RollbackFailed") == 1
+        assert side.state is SideState.ROLLED_BACK
         assert here.world.appliances[ONE].peers
         assert here.calls(ONE, "DELETE") == 0
 
@@ -90,6 +110,42 @@ def test_what_a_task_has_made_that_met_something_else_there_already_does_not_sta
         here.spoil(ONE, fault("task_acts_and_fails", method="POST", path="/sites", msg=in_use))
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
         here.until_over()
+        assert not here.world.appliances[ONE].peers
+
+
+def test_what_an_unpairing_did_that_says_so_is_undone() -> None:
+    with scene(PAIR, UNPAIR) as here:
+        here.until(lambda: len(here.tables.pairings) == 2)
+        unpairing = {"method": "DELETE", "path": "/sites/.*", "msg": ALREADY}
+        here.spoil(ONE, fault("task_acts_and_fails", **unpairing))
+        here.spoil(OTHER, fault("task_fails", method="DELETE", path="/sites/.*"))
+        here.until_over()
+        assert "SideUnpaired" in here.events
+        assert here.world.appliances[ONE].peers
+
+
+def test_what_an_undoing_said_before_it_was_given_up_disowns_nothing() -> None:
+    undoing = {"method": "DELETE", "path": "/sites/.*", "msg": ALREADY}
+    with scene(a_pairing(retries=1)) as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.spoil(ONE, fault("task_fails", times=None, **undoing))
+        here.until(lambda: "PairingFailed" in here.events)
+        here.world.appliances[ONE].faults.clear()
+        side, _ = here.until_over().sides
+        assert here.events.count("PairingFailed") == 2
+        assert side.state is SideState.ROLLED_BACK
+        assert not here.world.appliances[ONE].peers
+
+
+def test_what_a_lost_call_made_is_undone_whatever_the_next_one_says() -> None:
+    with scene(a_pairing(timeout_s=25)) as here:
+        here.befall(ONE, "GET", r"/tasks(\?.*)?", CallFault.REFUSED)
+        here.turn(ONE, list_lag_ms=40_000)
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        here.until(lambda: "CallLost" in here.events)
+        here.turn(ONE, task_ms=(15_000, 15_000))
+        here.until_over()
+        assert here.calls(ONE, "POST") == 2
         assert not here.world.appliances[ONE].peers
 
 
