@@ -1,7 +1,9 @@
 """File descriptors: all that may be had are taken, and it is told once when there are none."""
 
 import asyncio
+import errno
 import io
+import json
 import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -68,8 +70,27 @@ async def test_callers_that_cannot_be_accepted_are_told_once_and_by_nobody_else(
     assert len(log.getvalue().splitlines()) == 1
 
 
-async def test_what_else_the_loop_has_to_tell_is_told(
-    watched: asyncio.AbstractEventLoop, log: io.StringIO
+@pytest.mark.parametrize("used_up", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_so_is_whatever_else_an_accept_may_be_short_of(
+    watched: asyncio.AbstractEventLoop, told: "asyncio.Queue[LogEvent]", used_up: int
 ) -> None:
-    watched.call_exception_handler({"message": "something odd"})
-    assert "something odd" in log.getvalue()
+    error = OSError(used_up, "there is none")
+    watched.call_exception_handler({"message": "odd", "exception": error, "socket": None})
+    assert isinstance(told.get_nowait(), AcceptFailed)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {},
+        {"exception": ValueError("no OSError"), "socket": None},
+        {"exception": OSError(errno.EBADF, "closed"), "socket": None},
+        {"exception": OSError(errno.EMFILE, "met by somebody else")},
+    ],
+)
+async def test_what_else_the_loop_has_to_tell_is_told(
+    watched: asyncio.AbstractEventLoop, log: io.StringIO, about: dict[str, object]
+) -> None:
+    watched.call_exception_handler({"message": "something odd", **about})
+    (line,) = log.getvalue().splitlines()
+    assert json.loads(line)["event"].startswith("something odd")
