@@ -78,3 +78,14 @@ def test_a_call_that_is_made_again_is_looked_for_as_long_as_the_first() -> None:
         here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
         assert here.until_over().state is PairingState.SUCCEEDED
         assert here.calls(ONE, "POST") == 2
+
+
+def test_a_call_that_is_lost_every_time_is_given_up() -> None:
+    with scene(BEFORE, PAIR, policy=PATIENT) as here:
+        here.until(lambda: len(here.tables.pairings) == 2)
+        here.befall(ONE, "POST", "/sites", CallFault.LOST)
+        side = here.until_over().failed_side
+        assert side is not None
+        assert side.error is not None
+        assert side.error.code == "ConnectionLost"
+        assert here.calls(ONE, "POST") == 1 + PATIENT.max_losses

@@ -57,6 +57,8 @@ def test_who_is_canceled_in_line_calls_nobody() -> None:
         here.befall(ONE, "POST", "/sites", CallFault.HANGS, when=lambda: here.loop.instant < 10)
         assert here.until_over().state is PairingState.CANCELED
         assert here.calls(ONE, "POST") == ABOUT_TO
+        sides = [row.pairing.side(ApplianceName(ONE)) for row in here.tables.pairings.values()]
+        assert [side.attempts for side in sides].count(0) == MANY - 1 - ABOUT_TO
 
 
 def test_a_deadline_ends_the_wait_in_line() -> None:

@@ -178,3 +178,22 @@ def test_who_was_unpaired_meanwhile_is_gone() -> None:
         pairing = here.until_over()
         assert pairing.state is PairingState.SUCCEEDED
         assert [each.code for each in pairing.warnings] == ["AlreadyUnpaired"]
+
+
+def test_what_a_lost_call_of_ours_made_is_undone_though_the_next_one_met_it() -> None:
+    with scene() as here:
+        here.turn(ONE, task_ms=(20_000, 20_000))
+        here.befall(
+            ONE, "GET", "/tasks.*", CallFault.REFUSED, when=lambda: not is_asked_twice(here)
+        )
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        here.until(lambda: is_asked_twice(here))
+        here.befall(ONE, "GET", "/sites", CallFault.REFUSED, when=lambda: not has_failed(here))
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLED_BACK
+        assert not here.world.appliances[ONE].peers
+
+
+def is_asked_twice(here: Scene) -> bool:
+    """Whether the call to ONE was made again."""
+    return here.calls(ONE, "POST") == 2

@@ -149,6 +149,19 @@ def test_a_call_back_that_never_does_anything_is_not_made_for_ever() -> None:
 UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR)
 
 
+def test_an_undo_task_that_succeeded_without_effect_is_given_up_when_the_list_had_its_time() -> (
+    None
+):
+    with scene() as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.spoil(ONE, fault("task_lies", method="DELETE", path="/sites/.*"))
+        side, _ = here.until_over(2 * POLICY.verify_timeout_s).sides
+        assert side.state is SideState.ROLLBACK_FAILED
+        assert side.error is not None
+        assert side.error.code == "RollbackWithoutEffect"
+        assert here.calls(ONE, "DELETE") == 1
+
+
 def test_an_undo_task_of_which_no_answer_told_is_not_overtaken() -> None:
     with scene() as here:
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))

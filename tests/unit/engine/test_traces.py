@@ -19,12 +19,13 @@ PAIR = a_pairing()
 UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR, on_failure=OnFailure.KEEP, cancel_s=1.0)
 
 
-def test_the_list_shows_what_a_canceled_pairing_keeps() -> None:
+@pytest.mark.parametrize("late", [ONE, OTHER])
+def test_the_list_shows_what_a_canceled_pairing_keeps(late: str) -> None:
     with scene(CANCELED) as here:
-        here.turn(ONE, list_lag_ms=LAG_MS)
+        here.turn(late, list_lag_ms=LAG_MS)
         assert here.until_over().state is PairingState.CANCELED
         assert [side.state for side in here.pairing.sides] == [SideState.SUCCEEDED] * 2
-        assert here.world.appliances[ONE].kept_list
+        assert here.world.appliances[late].kept_list
 
 
 def test_and_what_a_canceled_unpairing_has_removed() -> None:
@@ -59,6 +60,19 @@ def test_it_ends_though_no_list_ever_shows_it(looks: CallFault | None) -> None:
         assert here.until_over(within_s=3 * POLICY.verify_timeout_s).state is PairingState.FAILED
 
 
+@pytest.mark.parametrize("shown_to", [None, CallFault.REFUSED, CallFault.UNREACHABLE])
+def test_a_list_that_shows_it_or_that_nobody_is_shown_holds_up_no_end(
+    shown_to: CallFault | None,
+) -> None:
+    with scene(KEPT) as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.turn(OTHER, task_ms=(3_000, 3_000))
+        here.until(lambda: "SidePaired" in here.events)
+        if shown_to is not None:
+            here.befall(ONE, "GET", "/sites", shown_to)
+        assert here.until_over(within_s=POLICY.verify_timeout_s - 5.0).state is PairingState.FAILED
+
+
 def test_what_was_verified_in_vain_is_not_looked_for_again() -> None:
     with scene(KEPT) as here:
         here.spoil(ONE, fault("task_lies", method="POST", path="/sites"))
@@ -69,13 +83,15 @@ def test_a_defect_met_there_does_not_hide_why_it_failed(monkeypatch: pytest.Monk
     def crash(*_: object) -> bool:
         raise ZeroDivisionError
 
+    told: list[LogEvent] = []
     monkeypatch.setattr(traces, "_shows", crash)
-    with scene(KEPT) as here:
+    with scene(KEPT) as here, listening(told.append):
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites", code="PeerBusy"))
         pairing = here.until_over()
         assert pairing.state is PairingState.FAILED
         assert pairing.error is not None
         assert pairing.error.code == "PeerBusy"
+    assert "error" in {event.level for event in told}
 
 
 def test_nor_does_an_appliance_that_was_removed_meanwhile() -> None:
