@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -99,3 +100,26 @@ def test_what_is_to_be_kept_is_not_reported_as_left_behind() -> None:
         assert pairing.state is PairingState.FAILED
         assert {side.state for side in pairing.sides} == {SideState.FAILED}
         assert "RollbackStarted" not in here.events
+
+
+def test_what_may_be_older_than_the_pairing_stays_and_is_told() -> None:
+    with scene() as here:
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST)
+        here.befall(
+            ONE,
+            "GET",
+            "/sites",
+            CallFault.REFUSED,
+            when=lambda: here.calls(ONE, "POST") > 0 and "RollbackStarted" not in here.events,
+        )
+        here.until(lambda: "RollbackStarted" in here.events)
+        with nobody_driving(here):
+            anew = removed(here, OTHER)
+            url = "https://moved.example.test:8048/"
+            here.tables.register(replace(anew, spec=replace(anew.spec, api_url=url)))
+            (record,) = here.world.appliances[ONE].peers.values()
+            record.url = url
+        side = here.until_over().sides[0]
+        assert side.error is not None
+        assert (side.state, side.error.code) == (SideState.ROLLBACK_FAILED, "PeerRegisteredAnew")
+        assert here.world.appliances[ONE].peers
