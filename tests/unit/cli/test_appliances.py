@@ -1,10 +1,12 @@
 """What a person tells of an appliance, and is told."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from service.cli.appliances import _password, told_health, told_user
+from service.cli.appliances import Registration, _password, add, told_health, told_user
+from service.cli.status import Exit
 
 WELL = {"breaker": "closed", "lastError": None, "login": "ok", "loginError": None}
 
@@ -31,3 +33,17 @@ def test_how_a_file_begins_and_ends_is_not_in_its_password(tmp_path: Path, writt
     file.write_bytes(written.encode())
 
     assert _password(file) == "s e\u00e7ret "
+
+
+@pytest.mark.parametrize("place", ["password", "-"])
+def test_a_password_that_is_no_text_or_cannot_be_asked_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", None)
+    Path("password").write_bytes(b"\xff")
+    file = Path(place)
+    registration = Registration(
+        management_url="", api_url="", api_thumbprint="", user="root", password_file=file
+    )
+    assert add("site-1", registration) == Exit.REFUSED
