@@ -149,9 +149,7 @@ def test_a_call_back_that_never_does_anything_is_not_made_for_ever() -> None:
 UNPAIR = a_pairing(at_s=100.0, operation=Operation.UNPAIR)
 
 
-def test_an_undo_task_that_succeeded_without_effect_is_given_up_when_the_list_had_its_time() -> (
-    None
-):
+def test_an_undo_task_that_did_nothing_is_given_up_once_the_list_had_its_time() -> None:
     with scene() as here:
         here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
         here.spoil(ONE, fault("task_lies", method="DELETE", path="/sites/.*"))
