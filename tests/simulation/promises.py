@@ -40,6 +40,7 @@ class Promises:
         self._world = stage.air.world
         self._reopened: dict[PairingId, list[int]] = {}
         self._verifying_since: dict[PairingId, float] = {}
+        self._looks: dict[str, list[float]] = {}
         self._sessions: set[Way] = set()
         stage.air.watch = self.saw_departure
         stage.air.watch_answer = self.saw_answer
@@ -70,6 +71,8 @@ class Promises:
     def saw_departure(self, departure: Departure) -> None:
         """A request left a worker."""
         request = departure.request
+        if (request.method, request.path) == ("GET", "/sites"):
+            self._looks.setdefault(departure.spec.name, []).append(self._stage.loop.instant)
         if request.path == "/sessions":
             self._judge_login(departure)
         elif request.mutating:
@@ -169,7 +172,7 @@ class Promises:
 
     def _was_disturbed(self, pairing: Pairing, *appliances: Appliance) -> bool:
         """Whether what the verification saw may have changed since, by other hands."""
-        since = self._verifying_since.get(pairing.id, 0.0)
+        since = self._seen_since(pairing)
         return any(
             self._stage.disturbed.get(each.name, -1.0)
             >= since - max(each.knobs.comm_refresh_ms, each.knobs.list_lag_ms) / 1000
@@ -178,8 +181,7 @@ class Promises:
 
     def _others_meddled(self, pairing: Pairing) -> bool:
         """Whether others changed what is between the two since it was looked at."""
-        since_s = self._verifying_since.get(pairing.id, 0.0)
-        since_ms = BEGINNING_MS + int(since_s * 1000)
+        since_ms = BEGINNING_MS + int(self._seen_since(pairing) * 1000)
         lag_ms = {
             each.appliance: self._world.appliances[each.appliance].knobs.list_lag_ms
             for each in pairing.sides
@@ -189,6 +191,14 @@ class Promises:
             for side in pairing.sides
             for each in self._effects(side)
             if each.operation_id != pairing.operation_id
+        )
+
+    def _seen_since(self, pairing: Pairing) -> float:
+        """When the older of the lists was asked for that its verification began with."""
+        noted = self._verifying_since.get(pairing.id, 0.0)
+        return min(
+            max((at for at in self._looks.get(each.appliance, ()) if at <= noted), default=noted)
+            for each in pairing.sides
         )
 
     # At the end.
@@ -257,6 +267,21 @@ class Promises:
         is_late = lag_ms > self._stage.schedule.policy.settle_s * 1000
         return effect.outcome == "FAILED" and is_late
 
+    def _was_unlisted(self, effect: Accepted, began_ms: int) -> bool:
+        """Whether the first look after that could not show it yet, and nobody had waited until one
+        could: whoever asked for it had given it up, or was a person."""
+        row = self._row_of(effect.operation_id or "")
+        if row is not None and any(
+            side.appliance == effect.appliance and side.state is not SideState.FAILED
+            for side in row.pairing.sides
+        ):
+            return False
+        began_s = (began_ms - BEGINNING_MS) / 1000
+        looks = self._looks.get(effect.appliance, ())
+        looked_ms = min((BEGINNING_MS + at * 1000 for at in looks if at >= began_s), default=0.0)
+        lag_ms = self._world.appliances[effect.appliance].knobs.list_lag_ms
+        return (effect.effect_ms or 0) + lag_ms > looked_ms
+
     def _was_hidden(self, effect: Accepted) -> bool:
         """Whether the service was registered as another user before its task was over, which took
         longer than any list may be behind: from then on the task is hidden (h4-api 3.3)."""
@@ -310,7 +335,7 @@ class Promises:
 
     def _judge_removals(self, pairing: Pairing, side: Side, effects: list[Accepted]) -> None:
         """What was there when it began, or began anew, is not removed; but for what the appliance
-        had said twice not to be there."""
+        had said twice not to be there, or did not list yet when the first look came."""
         made: Accepted | None = None
         for each in effects:
             at_ms = each.effect_ms or 0
@@ -320,9 +345,12 @@ class Promises:
                 continue
             made_ms, made_by = (made.effect_ms or 0, made.operation_id) if made else (0, None)
             is_mine = each.operation_id == pairing.operation_id
-            was_there = made_ms <= self._began_ms(pairing, at_ms)
-            is_belied = made is not None and self._was_belied(made)
-            if is_mine and was_there and made_by != pairing.operation_id and not is_belied:
+            began_ms = self._began_ms(pairing, at_ms)
+            was_there = made_ms <= began_ms and made_by != pairing.operation_id
+            is_unseen = made is not None and (
+                self._was_belied(made) or self._was_unlisted(made, began_ms)
+            )
+            if is_mine and was_there and not is_unseen:
                 self._break(pairing, f"removed what was there before it: {_told(each)}")
 
     def _effects(self, side: Side) -> list[Accepted]:
