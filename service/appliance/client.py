@@ -120,6 +120,11 @@ class ApplianceClient:
         """The headers of the last answer, and when it came."""
         self.breaker.listeners.add(self._turn_away)
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the credentials were refused when they were last wanted here."""
+        return self._session.is_refused
+
     def share(self, workers: int) -> None:
         """Take this worker's part of `max_in_flight`, of which each of so many workers has an equal
         one, but one change at least."""

@@ -54,6 +54,8 @@ class Session:
         self.accept = PLAIN_JSON
         self.logins = 0
         """How many sessions there were."""
+        self.is_refused = False
+        """Whether the credentials were refused when a token was last wanted."""
         self._is_plain = False
         self._credentials = credentials
         self._calls = calls
@@ -121,6 +123,7 @@ class Session:
                 ApiError("StoreUnavailable", f"No login: the database does not answer: {trouble}")
             )
         except ApplianceError as error:
+            self.is_refused = self.is_refused or isinstance(error, LoginRefused)
             return error
         except Exception as defect:  # noqa: BLE001 - raised by those who wait
             return defect
@@ -174,6 +177,7 @@ class Session:
         is_plain = self._is_plain or not media_type.startswith(VENDOR_TYPE)
         self.accept = PLAIN_JSON if is_plain else media_type
         self._token = token
+        self.is_refused = False
         self.logins += 1
         return LoginEnd.ACCEPTED
 

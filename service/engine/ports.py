@@ -85,6 +85,11 @@ class Appliance(Protocol):
     url: str
     """Where it is called, normalized."""
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether it refused the credentials when they were last wanted. They may be right by now:
+        only a call tells."""
+
     def peers(self, since: float = inf, until: float = inf) -> Awaitable[Sequence[Peer]]:
         """Its peers as of a moment after this call began or, if that was earlier, after `since`
         (loop time). Shared by all who ask at once. Raises TimeoutError at `until` (loop time)."""

@@ -132,8 +132,10 @@ def test_what_was_refused_elsewhere_is_not_tried_here() -> None:
             assert caught.value.error == REFUSAL.error
             assert not here.channel.calls
             assert not gate.told
+            assert client.is_refused
             gate.refusal = None  # An operator's check succeeded.
             assert await client.peers() == ()
+            assert not client.is_refused
 
     run(scene())
 

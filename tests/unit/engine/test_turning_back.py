@@ -63,12 +63,13 @@ def test_nor_does_it_wait_for_the_next_try_of_a_side_that_has_nothing_to_try_for
         assert here.loop.instant < failed_at + 1.0
 
 
-def test_what_is_not_called_yet_stays_uncalled_once_the_other_side_is_known_to_be_refused() -> None:
+def test_what_is_not_called_yet_stays_uncalled_once_the_other_side_has_failed() -> None:
     """Not even if it was about to be, as its list had been read for somebody else."""
     busy = replace(POLICY, window=1)
     wanted = [a_pairing(1, 2, at_s=20.0), a_pairing(0, 2, at_s=50.0), a_pairing(at_s=50.1)]
     with scene(*wanted, policy=busy) as here:
-        here.stage.register(OTHER, "wrong")
+        here.stage.weather.store_way_s = 0.1  # The intent takes longer than a look.
+        here.befall(OTHER, "GET", "/sites", CallFault.REFUSED)
         here.until(lambda: len(here.tables.pairings) == len(wanted))
         first, _ = here.until_over().sides
         assert here.events.count("PairRequested") == 1
