@@ -195,6 +195,9 @@ class TaskInquiry:
         if _is_refused(answer) and (answer.status < 500 or answer.status == _NOT_IMPLEMENTED):
             tell(question.task_id, question.failed or TaskForgotten(question.task_id))
             return
+        if question.failed is not None and question.is_vain and answer.status >= 500:
+            tell(question.task_id, question.failed)  # Why, it will hardly say any more.
+            return
         try:
             task = read_task(good(answer, mutating=False).body)
         except Unreadable as error:

@@ -12,7 +12,7 @@ from service.domain.errors import TaskUnreadable
 from service.domain.ids import TaskId
 from tests.support.virtual_time import now, run
 from tests.unit.appliance.h4tasks import SILENCE_S, H4Tasks
-from tests.unit.appliance.values import a_task_id, an_answer
+from tests.unit.appliance.values import a_task_id, an_answer, as_json
 from tests.unit.appliance.waiting import PATIENCE_S, many, waiting
 
 ONE, TWO = a_task_id(1), a_task_id(2)
@@ -147,5 +147,22 @@ def test_a_task_that_can_be_read_now_and_then_is_not_unreadable() -> None:
         appliance = H4Tasks({ONE: 300.0}, spoil=moody)
         async with waiting(appliance) as (rounds, _):
             assert (await rounds.finished(ONE)).succeeded
+
+    run(scene())
+
+
+def test_a_task_that_a_table_tells_to_have_failed_has_though_nobody_hears_why() -> None:
+    table = as_json({"propertyNames": ["id", "state"], "values": [[ONE, "FAILED"]]})
+
+    def tell_no_reason(request: Request) -> Answer:
+        return an_answer(200, table) if request.method == "POST" else an_answer(500)
+
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 0.0}, spoil=tell_no_reason)
+        async with waiting(appliance) as (rounds, _):
+            task = await rounds.finished(ONE)
+            assert task.failed
+            assert task.error is None
+            assert appliance.asked["single"] == 2
 
     run(scene())
