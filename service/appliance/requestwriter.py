@@ -17,7 +17,11 @@ class RequestWriter:
     def __init__(self, url: URL) -> None:
         """`url` is where the appliance is managed; paths of requests are appended to it."""
         self._base = url.raw_path.rstrip("/")
-        self._lines = (f"Host: {url.host_port_subcomponent}", "User-Agent: sitepair")
+        self._lines = (
+            f"Host: {url.host_port_subcomponent}",
+            "User-Agent: sitepair",
+            "Accept-Encoding: identity",  # Who says nothing may be answered in any coding.
+        )
 
     def write(self, request: Request, headers: Mapping[str, str]) -> bytes:
         """The whole request. Raises ValueError for what would not stay within its line."""

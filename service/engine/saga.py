@@ -52,18 +52,14 @@ async def go_forward(
 ) -> ApiError | None:
     """Both sides, then the look from both ends. None when it succeeded or has to wait."""
     if case.pairing.phase is Phase.PAIRING:
-        # Where the login was refused before it comes first, for it hardly succeeds: the other side
-        # would be called for nothing, and undone.
-        refused = [each for each in (here, there) if each.is_refused]
-        for appliance in refused:
-            await SideSaga(case, appliance, policy).run()
+        for appliance in (here, there):
+            # It hardly gets anywhere: the other side would be called for nothing, and undone.
+            if appliance.is_refused:
+                await SideSaga(case, appliance, policy).run()
         async with asyncio.TaskGroup() as both_sides:
             # Two tasks, so that a cancellation reaches both at once.
-            for appliance in (here, there):
-                if appliance not in refused:
-                    both_sides.create_task(
-                        SideSaga(case, appliance, policy).run(), name=appliance.name
-                    )
+            both_sides.create_task(SideSaga(case, here, policy).run(), name=here.name)
+            both_sides.create_task(SideSaga(case, there, policy).run(), name=there.name)
     doubt = None
     if case.is_promising and all(side.is_over for side in case.pairing.sides):
         doubt = await verify(case, here, there, policy)

@@ -21,6 +21,7 @@ def test_a_request_says_where_to_and_how_long_and_what_it_is_told() -> None:
         "POST /sites HTTP/1.1",
         "Host: a.example.test",
         "User-Agent: sitepair",
+        "Accept-Encoding: identity",
         "Accept: x/y",
         "Content-Length: 2",
         "{}",
@@ -33,7 +34,7 @@ def test_a_request_without_a_body_says_so(method: str) -> None:
 
 
 def test_a_look_has_no_body_to_tell_of() -> None:
-    assert lines(Request("GET", "/x"))[-2:] == ["User-Agent: sitepair", ""]
+    assert lines(Request("GET", "/x"))[-2:] == ["Accept-Encoding: identity", ""]
 
 
 @pytest.mark.parametrize(
