@@ -114,7 +114,7 @@ async def test_a_request_carries_what_it_has_to_and_nothing_else() -> None:
             await client.pair(PEER, "two words", granted)
         login, first, second = server.arrivals
     assert set(login.headers) == {
-        "host", "user-agent", "content-type", "content-length", "operationid",
+        "host", "user-agent", "accept-encoding", "content-type", "content-length", "operationid",
     }  # fmt: skip
     expected = {*login.headers, "accept", "x-vcav-auth"}
     assert set(first.headers) == set(second.headers) == expected

@@ -40,7 +40,8 @@ from service.store.logins import LoginGates
 from service.store.vault import Vault
 
 AUTHOR = Author("tester", OperationId("test-1"))
-NOW = 1_795_000_000_000
+NOW = int(time.time() * 1000)
+"""Of a month that has its partition, whenever that is."""
 KEY = bytes(range(32))
 
 
