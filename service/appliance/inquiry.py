@@ -182,6 +182,9 @@ class TaskInquiry:
             except NotSent as trouble:
                 if not (trouble.is_answered or isinstance(trouble, Unheard)):
                     raise
+                if trouble.is_answered and question.is_vain and question.failed is not None:
+                    tell(question.task_id, question.failed)  # Why, it will hardly say any more.
+                    continue
                 if not (trouble.is_answered and self._is_of_use):
                     # The appliance, or this task? Who asks about another one sees.
                     return question, trouble
@@ -194,9 +197,6 @@ class TaskInquiry:
         answer = await self._ask_about(question)
         if _is_refused(answer) and (answer.status < 500 or answer.status == _NOT_IMPLEMENTED):
             tell(question.task_id, question.failed or TaskForgotten(question.task_id))
-            return
-        if question.failed is not None and question.is_vain and answer.status >= 500:
-            tell(question.task_id, question.failed)  # Why, it will hardly say any more.
             return
         try:
             task = read_task(good(answer, mutating=False).body)

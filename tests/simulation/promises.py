@@ -321,7 +321,7 @@ class Promises:
 
     def _judge_creations(self, pairing: Pairing, effects: list[Accepted]) -> None:
         """An attempt makes a side once, unless it was removed in between, or brought by somebody
-        else under a URL that nobody registered: such a record stays unseen."""
+        else under a URL that nobody registered, or by a task that is hidden: that stays unseen."""
         made: Accepted | None = None
         for each in effects:
             is_mine = each.operation_id == pairing.operation_id
@@ -329,7 +329,8 @@ class Promises:
                 made = None
             elif each.kind == "pair" and is_mine:
                 began_ms = self._began_ms(pairing, each.accepted_ms)
-                if made is not None and made.accepted_ms >= began_ms:
+                is_anew = made is None or made.accepted_ms < began_ms or self._was_hidden(made)
+                if made is not None and not is_anew:
                     self._break(pairing, f"created a side twice: {_told(made)}, then {_told(each)}")
                 made = each
 

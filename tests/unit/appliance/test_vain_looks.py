@@ -151,11 +151,14 @@ def test_a_task_that_can_be_read_now_and_then_is_not_unreadable() -> None:
     run(scene())
 
 
-def test_a_task_that_a_table_tells_to_have_failed_has_though_nobody_hears_why() -> None:
+@pytest.mark.parametrize("useless", [an_answer(500), an_answer(200, b"<html>")])
+def test_a_task_that_a_table_tells_to_have_failed_has_though_nobody_hears_why(
+    useless: Answer,
+) -> None:
     table = as_json({"propertyNames": ["id", "state"], "values": [[ONE, "FAILED"]]})
 
     def tell_no_reason(request: Request) -> Answer:
-        return an_answer(200, table) if request.method == "POST" else an_answer(500)
+        return an_answer(200, table) if request.method == "POST" else useless
 
     async def scene() -> None:
         appliance = H4Tasks({ONE: 0.0}, spoil=tell_no_reason)
