@@ -112,10 +112,7 @@ class Evidence:
                 self._is_done_perhaps = True
         if last is not None and not self._case.side(self._appliance.name).losses:
             # It was the only one.
-            # On the way back it may be the one that was to undo the call.
-            has_paired = SiteCall.PAIR in calls and (len(calls) == 1 or last.is_pairing)
-            refusal = last.error if last.failed and has_paired else None
-            self.is_disowned = refusal is not None and says_paired(refusal)
+            self.is_disowned = _met_another(last, calls)
             return _Account.NOTHING_MORE if last.failed else _Account.UNKNOWN
         is_told = is_listed and (own is None or (last is not None and last.failed))
         is_all = is_told and self._keeps_tasks and not self._is_done_perhaps
@@ -191,3 +188,9 @@ class Evidence:
         if self._in_vain_since is None:
             self._in_vain_since = now
         return now - self._in_vain_since >= self._policy.list_patience_s
+
+
+def _met_another(own: Task, calls: Sequence[SiteCall]) -> bool:
+    """Whether `own`, which one of `calls` started, was to pair and found the peer there already."""
+    was_to_pair = SiteCall.PAIR in calls and (len(calls) == 1 or own.is_pairing)
+    return was_to_pair and own.failed and own.error is not None and says_paired(own.error)

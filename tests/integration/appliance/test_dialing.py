@@ -366,8 +366,14 @@ def never(sock: TlsSocket) -> Connection:
     raise AssertionError(f"{sock} was taken for good")
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
-async def test_an_ipv6_literal_is_called() -> None:
-    async with raw_server(echo, "::1") as server, channel_to(server, "[::1]") as channel:
-        assert isinstance(await channel.send(LOOK, {}, granted), Answer)
-        assert server.arrivals[0].headers["host"] == f"[::1]:{server.port}"
+async def test_an_ipv6_literal_is_called_and_where_there_is_no_ipv6_it_is_out_of_reach() -> None:
+    host = "::1" if has_ipv6() else "127.0.0.1"
+    async with raw_server(echo, host) as server, channel_to(server, "[::1]") as channel:
+        outcome = await channel.send(LOOK, {}, granted)
+        if has_ipv6():
+            assert isinstance(outcome, Answer)
+            assert server.arrivals[0].headers["host"] == f"[::1]:{server.port}"
+        else:
+            assert isinstance(outcome, Failure)
+            assert outcome.kind is FailureKind.UNREACHABLE
+            assert not server.connections
