@@ -93,6 +93,7 @@ def standing_parameters(folds: Sequence[Fold]) -> dict[str, object]:
 def _of_pairings(folds: Sequence[Fold]) -> dict[str, object]:
     pairings = [fold.pairing for fold in folds]
     return {
+        "places": array(list(range(1, len(folds) + 1))),
         "ids": array([pairing.id for pairing in pairings]),
         "epochs": array([pairing.epoch for pairing in pairings]),
         "followed": array([fold.followed for fold in folds]),
@@ -124,7 +125,7 @@ def _of_sides(folds: Sequence[Fold]) -> dict[str, object]:
         "side_attempts": array([side.attempts for side in sides]),
         "side_starts": array([side.start_time for side in sides]),
         "side_ends": array([side.end_time for side in sides]),
-        "side_results": array([result_to_json(side.result) for side in sides]),
+        "side_results": [result_to_json(side.result) for side in sides],
         "side_errors": array([error_to_json(side.error) for side in sides]),
         "side_calls": array([side.call and str(side.call) for side in sides]),
         "side_losses": array([side.losses for side in sides]),
@@ -145,6 +146,6 @@ def _of_entries(folds: Sequence[Fold]) -> dict[str, object]:
         "appliances": array([entry.appliance for entry in entries]),
         "actors": array([entry.actor for entry in entries]),
         "operation_ids": array([entry.operation_id for entry in entries]),
-        "details": array([entry.detail for entry in entries]),
+        "details": [entry.detail for entry in entries],
         "hashes": [entry.hash for entry in entries],
     }
