@@ -50,7 +50,7 @@ Ask = Callable[[Request, Callers], Awaitable[Answer]]
 
 News = Task | TaskForgotten | NotSent
 Tell = Callable[[TaskId, News], None]
-"""Told as soon as it is known: a task that is over, that it is no longer known, or that what was
+"""Told as soon as it is known: the task, over or not, that it is no longer known, or that what was
 answered about it is of no use, or that nothing was."""
 
 
@@ -74,8 +74,7 @@ class TaskInquiry:
         return asyncio.get_running_loop().time() >= self._bulk_from
 
     async def look(self, questions: Sequence[Question], tell: Tell) -> None:
-        """One look at each of these tasks, in their order where it is one by one. Says nothing
-        about those that are under way.
+        """One look at each of these tasks, in their order where it is one by one.
 
         Raises NotSent when the look has to be repeated, as it has to where no answer was of use;
         Rejected when that is no use.
@@ -135,7 +134,7 @@ class TaskInquiry:
                 left.append(question)  # Forgotten, perhaps.
             elif task.failed and task.error is None:
                 left.append(replace(question, failed=task))
-            elif task.is_over:
+            else:
                 tell(task.id, task)
         return left
 
@@ -202,8 +201,7 @@ class TaskInquiry:
             task = read_task(good(answer, mutating=False).body)
         except Unreadable as error:
             raise unclear(unreadable(str(error)), mutating=False) from error
-        if task.is_over:
-            tell(question.task_id, task)
+        tell(question.task_id, task)
 
     async def _is_heard(self, question: Question, trouble: NotSent) -> bool:
         """Whether the appliance, which had nothing of use to say to this, says anything."""

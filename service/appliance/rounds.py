@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
+from sys import intern
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -13,9 +14,15 @@ from service.appliance.background import BackgroundTasks, closed
 from service.appliance.inquiry import News, Question, TaskInquiry
 from service.appliance.pace import Pace
 from service.concurrency.expiry import Expiry, turn_away
-from service.domain.appliance import Task
+from service.domain.appliance import ApiError, Task
 from service.domain.backoff import backoff_s
-from service.domain.errors import ApplianceClosed, ApplianceError, NotSent, TaskUnreadable
+from service.domain.errors import (
+    ApplianceClosed,
+    ApplianceError,
+    NotSent,
+    TaskUnfinished,
+    TaskUnreadable,
+)
 from service.domain.ids import OperationId, TaskId
 from service.observe.context import WorkContext, current, operation_id, working_as
 
@@ -49,6 +56,9 @@ class _Watch:
     vain: int = 0
     """So many looks at it in a row were of no use, the first of them at `vain_since`."""
     vain_since: float = inf
+    state: str | None = None
+    """The appliance's word for how it stood at the last look that showed it, `error` with it."""
+    error: ApiError | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -80,7 +90,13 @@ class _Watch:
     def expire(self, now: float) -> None:
         for waiter in self.waiters:
             if waiter.until <= now:
-                waiter.tell(TimeoutError())
+                waiter.tell(TaskUnfinished(self._seen()))
+
+    def _seen(self) -> str:
+        if self.state is None:
+            return ""
+        seen = f"task {self.task_id} was {self.state}"
+        return f"{seen}: {self.error.msg}" if self.error is not None else f"{seen}."
 
 
 class TaskRounds:
@@ -114,7 +130,7 @@ class TaskRounds:
 
     def finished(self, task_id: TaskId, until: float = inf) -> asyncio.Future[Task]:
         """The task once it is over. Raises TaskForgotten, TaskUnreadable, Rejected,
-        ApplianceClosed; TimeoutError at `until`."""
+        ApplianceClosed; TaskUnfinished at `until`."""
         # No coroutine: thousands wait here at once.
         if self._loop is None or self._loop.done():
             self._loop = self._tasks.start_loop(self._run())
@@ -214,6 +230,8 @@ class TaskRounds:
         def tell(task_id: TaskId, news: News) -> None:
             if isinstance(news, NotSent):
                 troubles[task_id] = news
+            elif isinstance(news, Task) and not news.is_over:
+                self._see(news)
             else:
                 self._tell(task_id, news)
 
@@ -241,6 +259,11 @@ class TaskRounds:
             watch.due = now + (max(pause_s, self._pause_s(watch.vain)) if watch.vain else pause_s)
             if trouble is not None and now - watch.vain_since >= self._patience_s:
                 self._tell(watch.task_id, TaskUnreadable(trouble.error))
+
+    def _see(self, task: Task) -> None:
+        watch = self._watches.get(task.id)
+        if watch is not None:
+            watch.state, watch.error = intern(task.state), task.error
 
     def _pause_s(self, failures: int) -> float:
         return backoff_s(failures, self._jitter(), cap_s=MAX_PAUSE_S)

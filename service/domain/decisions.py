@@ -288,10 +288,10 @@ def verification_failed(side: ApplianceName, cause: ApiError, after_s: float) ->
     )
 
 
-def deadline_exceeded(what: str, timeout_s: int, last: ApiError | None) -> ApiError:
-    """The error of a step that the pairing's time ran out on; `last` is what it failed with
-    before."""
+def deadline_exceeded(what: str, timeout_s: int, heard: str = "") -> ApiError:
+    """The error of a step that the pairing's time ran out on; `heard` is what was heard about it
+    last, a failure mostly."""
     text = f"Gave up {what}: the pairing's {timeout_s} s are over."
-    if last is not None:
-        text += f" The last failure: {last.msg}"
+    if heard:
+        text += f" Heard last: {heard}"
     return ApiError("DeadlineExceeded", text, (what, str(timeout_s)))

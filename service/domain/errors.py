@@ -118,6 +118,15 @@ class TaskUnreadable(ApplianceError):
     anything."""
 
 
+class TaskUnfinished(TimeoutError):
+    """The time to wait for a task is over, the task is not. `seen` is what the appliance said of it
+    last, if anything."""
+
+    def __init__(self, seen: str = "") -> None:
+        super().__init__("a task was not over in time")
+        self.seen = seen
+
+
 class LeaseLost(SitepairError):
     """A write came under an epoch that is no longer the pairing's, or follows on another state of
     it than is stored."""

@@ -118,7 +118,7 @@ class Appliance(Protocol):
     def finished(self, task_id: TaskId, until: float) -> Awaitable[Task]:
         """The task once it is SUCCEEDED or FAILED. Shared rounds of polling.
 
-        Raises TimeoutError at `until` (loop time), TaskForgotten when the appliance no longer
+        Raises TaskUnfinished at `until` (loop time), TaskForgotten when the appliance no longer
         knows it, TaskUnreadable when nothing of use was heard about it for a good while.
         """
 

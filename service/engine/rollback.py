@@ -16,6 +16,7 @@ from service.domain.errors import (
     NotSent,
     Rejected,
     TaskForgotten,
+    TaskUnfinished,
     TaskUnreadable,
 )
 from service.domain.events import (
@@ -47,6 +48,8 @@ class SideRollback:
         self._failures = 0
         self._vain = 0
         self._gave_up = False
+        self._heard = ""
+        """What the appliance said last of the task that was waited for in vain."""
         self._is_unsent = False
         """Whether the last call is known not to have begun: a list cannot be late with it."""
 
@@ -112,12 +115,13 @@ class SideRollback:
             return False
 
     def _out_of_time(self) -> ApiError:
-        return ApiError(
-            "DeadlineExceeded",
-            f"Gave up undoing what was done on '{self._name}': the "
-            f"{self._policy.rollback_s} s for it are over.",
-            (self._name, str(self._policy.rollback_s)),
+        rollback_s = self._policy.rollback_s
+        text = (
+            f"Gave up undoing what was done on '{self._name}': the {rollback_s} s for it are over."
         )
+        if self._heard:
+            text += f" Heard last: {self._heard}"
+        return ApiError("DeadlineExceeded", text, (self._name, str(rollback_s)))
 
     async def _step(self, undo: SiteCall) -> Seconds:
         try:
@@ -143,6 +147,9 @@ class SideRollback:
                 return await self._conclude(undo, await self._site.finished(self._side.task_id))
         except (TaskForgotten, TaskUnreadable):
             pass  # The list tells.
+        except TaskUnfinished as unfinished:
+            self._heard = unfinished.seen
+            raise
         return await self._look(undo)
 
     async def _look(self, undo: SiteCall) -> Seconds:

@@ -28,6 +28,7 @@ from service.domain.errors import (
     NotSent,
     Rejected,
     TaskForgotten,
+    TaskUnfinished,
     TaskUnreadable,
 )
 from service.domain.events import (
@@ -61,7 +62,16 @@ durable with what is recorded next."""
 class SideSaga:
     """Brings one side to its end. `run` may be called on a side in any state."""
 
-    __slots__ = ("_case", "_failures", "_has_looked", "_is_reopened", "_name", "_policy", "_site")
+    __slots__ = (
+        "_case",
+        "_failures",
+        "_has_looked",
+        "_heard",
+        "_is_reopened",
+        "_name",
+        "_policy",
+        "_site",
+    )
 
     def __init__(self, case: Case, appliance: Appliance, policy: Policy) -> None:
         self._case = case
@@ -70,6 +80,8 @@ class SideSaga:
         self._policy = policy
         self._failures = 0
         self._has_looked = False
+        self._heard = ""
+        """What the appliance said last of the task that was waited for in vain."""
         self._is_reopened = self._side.attempts > 0 and self._side.start_time is None
 
     @property
@@ -87,7 +99,9 @@ class SideSaga:
         while not (self._side.is_over or self._is_pointless() or self._name in self._case.closed):
             if self._case.left_s <= 0:
                 timeout_s = self._case.pairing.timeout_s
-                await self._fail(deadline_exceeded(self._doing(), timeout_s, self._side.error))
+                trouble = self._side.error.msg if self._side.error is not None else ""
+                heard = self._heard or trouble
+                await self._fail(deadline_exceeded(self._doing(), timeout_s, heard))
                 return
             try:
                 pause_s = await self._step()
@@ -200,6 +214,9 @@ class SideSaga:
             return await self._conclude(await self._site.finished(task_id))
         except (TaskForgotten, TaskUnreadable):
             return await self._settle()
+        except TaskUnfinished as unfinished:
+            self._heard = unfinished.seen
+            raise
 
     async def _conclude(self, task: Task) -> Seconds:
         if task.failed:

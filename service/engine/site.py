@@ -93,7 +93,7 @@ class Site:
         return self._evidence is not None and self._evidence.is_unfinished
 
     def finished(self, task_id: TaskId) -> Awaitable[Task]:
-        """The task once it is over. Raises TaskForgotten, TaskUnreadable."""
+        """The task once it is over. Raises TaskForgotten, TaskUnreadable, TaskUnfinished."""
         # Passed on rather than awaited: thousands wait here at once.
         return self._appliance.finished(task_id, self._case.deadline)
 

@@ -115,4 +115,5 @@ async def _listed(case: Case, appliance: Appliance) -> Sequence[Peer] | Doubt:
 
 def _blind(case: Case, name: ApplianceName, last: ApiError | None = None) -> Doubt:
     doing = f"looking at the peers of '{name}'"
-    return Doubt(name, deadline_exceeded(doing, case.pairing.timeout_s, last), is_blind=True)
+    heard = last.msg if last is not None else ""
+    return Doubt(name, deadline_exceeded(doing, case.pairing.timeout_s, heard), is_blind=True)

@@ -7,7 +7,13 @@ import pytest
 from service.appliance.exchange import Answer, Request
 from service.appliance.rounds import TaskRounds
 from service.domain.appliance import ApiError, Task
-from service.domain.errors import ApplianceClosed, NotSent, Rejected, TaskForgotten
+from service.domain.errors import (
+    ApplianceClosed,
+    NotSent,
+    Rejected,
+    TaskForgotten,
+    TaskUnfinished,
+)
 from service.domain.ids import OperationId, TaskId
 from service.observe.context import WorkContext, current, working_as, working_on
 from tests.support.virtual_time import now, run
@@ -64,6 +70,30 @@ def test_each_waits_as_long_as_it_said_and_no_longer() -> None:
             waiters.create_task(gives_up_at(TWO, 2.0))
             assert (await rounds.finished(ONE, 10.0)).succeeded
             await gives_up_at(TWO, asyncio.get_running_loop().time())
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("row", "seen"),
+    [
+        (["RUNNING", None], f"task {ONE} was RUNNING."),
+        (
+            ["CANCELLED", {"msg": "by admin"}],
+            f"task {ONE} was CANCELLED: by admin",
+        ),
+    ],
+)
+def test_who_waited_in_vain_hears_how_the_task_stood(row: list[object], seen: str) -> None:
+    async def scene() -> None:
+        table = a_table(["id", "state", "error"], [ONE, *row])
+        async with waiting(H4Tasks(spoil=lambda _: an_answer(200, table))) as (rounds, _):
+            with pytest.raises(TaskUnfinished) as unfinished:
+                await rounds.finished(ONE, until=2.0)
+            assert unfinished.value.seen == seen
+            with pytest.raises(TaskUnfinished) as unseen:
+                await rounds.finished(TWO, until=now())
+            assert not unseen.value.seen
 
     run(scene())
 

@@ -132,9 +132,9 @@ def test_a_failed_verification_keeps_the_appliances_code_and_names_the_side() ->
 
 
 def test_a_deadline_says_which_step_it_cut_off_and_what_had_failed_before() -> None:
-    error = deadline_exceeded("waiting for task t-1", 900, None)
+    error = deadline_exceeded("waiting for task t-1", 900)
     assert error.msg == "Gave up waiting for task t-1: the pairing's 900 s are over."
-    assert deadline_exceeded("waiting for task t-1", 900, ERROR).msg.endswith(ERROR.msg)
+    assert deadline_exceeded("waiting for task t-1", 900, ERROR.msg).msg.endswith(ERROR.msg)
 
 
 def test_endpoints_with_equal_hosts_and_other_ports_are_told_apart() -> None:

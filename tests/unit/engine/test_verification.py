@@ -62,7 +62,7 @@ def test_who_cannot_look_until_the_deadline_fails_then_and_what_was_done_is_undo
         assert pairing.error is not None
         assert pairing.error.code == "DeadlineExceeded"
         assert pairing.error.msg.startswith(f"Gave up looking at the peers of '{ONE}': ")
-        assert "The last failure: " in pairing.error.msg
+        assert "Heard last: " in pairing.error.msg
         assert {side.state for side in pairing.sides} == {SideState.ROLLED_BACK}
         assert 120 <= here.loop.instant < 140
 
