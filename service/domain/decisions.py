@@ -75,8 +75,8 @@ def next_undoing(side: Side, sighting: Sighting) -> Step | None:
     """What brings `side` nearer to how it was before this job; None if it is there.
 
     A record counts as made by this job if it has the id that this job's own task told, or the URL
-    or the thumbprint that this job told. Where the peer was registered anew since, and no id is
-    known, one that has what is registered now may have been there before: it stays, and is said.
+    or the thumbprint that this job told. Where no id is known, any other record of the peer may be
+    of this job's making, or somebody else's, or from before: it stays, and is said.
     """
     match side.undo, sighting:
         case SiteCall.UNPAIR, Present(peer=peer) if _is_as_told(side, peer):
@@ -85,6 +85,8 @@ def next_undoing(side: Side, sighting: Sighting) -> Step | None:
             return _with_id(SiteCall.UNPAIR, peer) or RollbackFailed(side.appliance, _no_id(side))
         case SiteCall.UNPAIR, Present() if side.peer_id is None:
             return RollbackFailed(side.appliance, _unknown_maker(side))
+        case SiteCall.UNPAIR, Different(error=error) if side.asked_thumbprint and not side.peer_id:
+            return RollbackFailed(side.appliance, error)
         case SiteCall.PAIR, Absent():
             return Call(SiteCall.PAIR)
         case _:

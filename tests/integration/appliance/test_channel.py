@@ -160,7 +160,7 @@ async def test_what_is_too_long_for_the_kernel_to_take_at_once_arrives_whole() -
     async def measure(arrival: Arrival, writer: asyncio.StreamWriter) -> None:
         writer.write(response(str(len(arrival.body)).encode()))
 
-    async with raw_server(measure) as server, channel_to(server) as channel:
+    async with raw_server(measure) as server, channel_to(server, timeouts=PATIENT) as channel:
         long = Request("POST", "/change", body=asked, mutating=True)
         assert await body(channel.send(long, {}, granted)) == str(len(asked)).encode()
         assert await body(look(channel)) == b"0"

@@ -95,7 +95,7 @@ def test_a_record_without_an_id_cannot_be_changed(operation: Operation, sighting
     [
         (asked(SiteCall.PAIR), Present(PEER), Call(SiteCall.UNPAIR, ID)),
         (asked(SiteCall.PAIR), Absent(), None),
-        # Whoever made this record, it was not this job.
+        # What was told is not known.
         (asked(SiteCall.PAIR), Different(PEER, ERROR), None),
         (asked(SiteCall.UNPAIR), Absent(), Call(SiteCall.PAIR)),
         (asked(SiteCall.UNPAIR), Present(PEER), None),
@@ -119,17 +119,19 @@ TAKEN_BY_ANOTHER = replace(asked(SiteCall.PAIR), asked_thumbprint=PRINT_A)
 
 
 @pytest.mark.parametrize(
-    ("side", "code"),
+    ("side", "sighting", "code"),
     [
-        (ASKED_OF_OLD, "PeerRegisteredAnew"),
-        (WITH_ID, None),
-        (TAKEN_BY_ANOTHER, "PeerRegisteredAnew"),
+        (ASKED_OF_OLD, Present(PEER), "PeerRegisteredAnew"),
+        (WITH_ID, Present(PEER), None),
+        (TAKEN_BY_ANOTHER, Present(PEER), "PeerRegisteredAnew"),
+        (TAKEN_BY_ANOTHER, Different(PEER, ERROR), ERROR.code),
+        (replace(TAKEN_BY_ANOTHER, result=WITH_ID.result), Different(PEER, ERROR), None),
     ],
 )
 def test_a_record_that_is_not_as_this_job_told_stays_and_is_said_unless_ours_is_known(
-    side: Side, code: str | None
+    side: Side, sighting: Sighting, code: str | None
 ) -> None:
-    step = next_undoing(side, Present(PEER))
+    step = next_undoing(side, sighting)
     assert (step.error.code if isinstance(step, e.RollbackFailed) else step) == code
 
 

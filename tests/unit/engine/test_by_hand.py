@@ -53,3 +53,21 @@ def test_a_refusal_is_told_in_its_own_words_though_the_list_has_another_reason_b
         pairing = here.until_over()
         assert pairing.error is not None
         assert pairing.error.code == "Forbidden"
+
+
+def test_what_a_failed_task_may_have_left_stays_and_is_said_where_it_is_not_as_it_was_told() -> (
+    None
+):
+    with scene() as here:
+        here.turn(ONE, task_ms=(1_000, 1_000))
+        here.spoil(ONE, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "TaskAccepted" in here.events)
+        here.stage.call_by_hand(ONE, OTHER, pairs=True)
+        here.until(lambda: bool(here.world.appliances[ONE].peers))
+        (record,) = here.world.appliances[ONE].peers.values()
+        record.thumbprint, record.shown = here.world.appliances[THIRD].thumbprint, None
+        side, _ = here.until_over().sides
+        assert side.state is SideState.ROLLBACK_FAILED
+        assert side.error is not None
+        assert side.error.code == "PeerThumbprintDiffers"
+        assert here.calls(ONE, "DELETE") == 0
