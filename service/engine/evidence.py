@@ -41,8 +41,8 @@ class Evidence:
         """Whether a task that may be ours was seen to succeed, or is gone and nobody saw its end:
         appliances may forget tasks at any time (h4-api 3.6), what they told holds."""
         self._keeps_tasks = False
-        """Whether a task is listed that ended before this side began: ours would be, too. Else what
-        is not there may be forgotten (h4-api 3.6)."""
+        """Whether the last list has a task that ended before this side began: ours would be in it,
+        too. Else what is not there may be forgotten (h4-api 3.6)."""
         self._gathered_at = -inf
         """When the look at the peers that follows was about to begin: what it shows is no newer."""
         self._missed_since: float | None = None
@@ -54,7 +54,6 @@ class Evidence:
 
     def begin_anew(self) -> None:
         """A call is about to be made: what was missed before it does not count any more."""
-        self._account = _Account.UNKNOWN
         self._is_done_perhaps = False
         self._missed_since = None
 
@@ -110,13 +109,13 @@ class Evidence:
             last = last or next((task for task in ended if task.id == own), None)
             if any(self._may_have_done(call, task) for task in ended):
                 self._is_done_perhaps = True
+        is_told = is_listed and self._keeps_tasks and not self._is_done_perhaps
         if last is not None and not self._case.side(self._appliance.name).losses:
             # It was the only one.
             self.is_disowned = _met_another(last, calls)
-            return _Account.NOTHING_MORE if last.failed else _Account.UNKNOWN
-        is_told = is_listed and (own is None or (last is not None and last.failed))
-        is_all = is_told and self._keeps_tasks and not self._is_done_perhaps
-        return _Account.NOTHING_MORE if is_all else _Account.UNKNOWN
+            is_told = True
+        has_failed = own is None if last is None else last.failed
+        return _Account.NOTHING_MORE if is_told and has_failed else _Account.UNKNOWN
 
     def _may_have_done(self, call: SiteCall, task: Task) -> bool:
         """Whether `task` may be what became of `call`: whether it tells of its peer is unknown
@@ -178,7 +177,7 @@ class Evidence:
         self._in_vain_since = None
         began_at = self._case.side(self._appliance.name).start_time or 0
         ends = [task.end_time for task in tasks if task.is_over and task.end_time is not None]
-        self._keeps_tasks = self._keeps_tasks or min(ends, default=began_at) < began_at
+        self._keeps_tasks = min(ends, default=began_at) < began_at
         return tasks
 
     def _is_in_vain(self) -> bool:
