@@ -6,13 +6,13 @@ from math import inf
 import pytest
 
 from service.domain.events import PairingEvent, SideEvent
-from service.domain.pairing import PairingState
+from service.domain.pairing import Operation, PairingState
 from service.engine.case import Case
 from service.observe.events import LogEvent, PairingEnded, PairingMoved
 from service.observe.logging import listening
 from service.store.journal import PATIENCE_S
 from tests.simulation.weather import CallFault
-from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, scene
+from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
 
 SOON_S = 2 * POLICY.note_s + 0.1
 
@@ -109,3 +109,23 @@ def test_what_the_database_was_not_there_for_is_found_out_again_too() -> None:
         here.stage.database.heal()
         assert here.until_over(400.0).state is PairingState.SUCCEEDED
         assert here.calls(ONE, "POST") == here.calls(OTHER, "POST") == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "before", "seen", "most"),
+    [
+        (Operation.PAIR, Operation.PAIR, "PeerFound", 1),
+        (Operation.UNPAIR, Operation.PAIR, "SideUnpaired", 5),
+        (Operation.UNPAIR, Operation.UNPAIR, "PeerGone", 1),
+    ],
+)
+def test_what_was_seen_of_a_side_costs_no_transaction_either(
+    operation: Operation, before: Operation, seen: str, most: int
+) -> None:
+    wanted = a_pairing(operation=before), a_pairing(at_s=100.0, operation=operation)
+    with scene(*wanted) as here:
+        here.until(lambda: len(here.tables.pairings) == 2)
+        sizes = transactions(here)
+        assert here.until_over().state is PairingState.SUCCEEDED
+        assert here.events.count(seen) == 2
+        assert len(sizes) <= most

@@ -197,3 +197,16 @@ def test_what_a_lost_call_of_ours_made_is_undone_though_the_next_one_met_it() ->
 def is_asked_twice(here: Scene) -> bool:
     """Whether the call to ONE was made again."""
     return here.calls(ONE, "POST") == 2
+
+
+def test_who_was_paired_before_the_next_try_is_not_called_again() -> None:
+    """However young the list is that the first look read."""
+    with scene() as here:
+        here.befall(ONE, "POST", "/sites", CallFault.UNREACHABLE, times=1)
+        here.until(lambda: "RequestDeferred" in here.events)
+        here.turn(ONE, task_ms=(1, 1), queued_ms=0)
+        here.stage.call_by_hand(ONE, OTHER, pairs=True)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.SUCCEEDED
+        assert pairing.sides[0].state is SideState.ALREADY_PAIRED
+        assert here.events.count("PairRequested") == 2

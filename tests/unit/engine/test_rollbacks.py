@@ -180,6 +180,22 @@ def test_what_a_task_does_of_which_no_answer_told_is_undone_when_it_has() -> Non
         assert not here.world.appliances[ONE].peers
 
 
+def test_what_a_lost_call_may_still_do_is_waited_for_though_the_next_one_is_through() -> None:
+    with scene() as here:
+        here.turn(ONE, task_ms=[60_000, 60_000])
+        here.turn(OTHER, task_ms=[30_000, 30_000])
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.befall(
+            ONE, "GET", "/tasks", CallFault.REFUSED, when=lambda: here.calls(ONE, "POST") < 2
+        )
+        here.befall(ONE, "POST", "/sites", CallFault.ANSWER_LOST, times=1)
+        here.until(lambda: "CallLost" in here.events)
+        here.turn(ONE, task_ms=[80, 220])
+        here.until(lambda: here.calls(ONE, "DELETE") == 1)
+        assert here.calls(ONE, "POST") == 2
+        assert here.loop.instant > 60.0
+
+
 def test_who_was_not_paired_again_in_time_is_not_undone_though_nobody_is_listed() -> None:
     with scene(a_pairing(), UNPAIR) as here:
         here.until(lambda: len(here.tables.pairings) == 2)

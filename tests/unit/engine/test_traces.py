@@ -10,7 +10,7 @@ from service.observe.events import LogEvent
 from service.observe.logging import listening
 from simulator import fault
 from tests.simulation.weather import CallFault
-from tests.unit.engine.scene import ONE, OTHER, POLICY, a_pairing, scene
+from tests.unit.engine.scene import ONE, OTHER, POLICY, THIRD, a_pairing, scene
 
 LAG_MS = 8_000
 KEPT = a_pairing(on_failure=OnFailure.KEEP)
@@ -35,6 +35,24 @@ def test_and_what_a_canceled_unpairing_has_removed() -> None:
         assert here.until_over().state is PairingState.CANCELED
         assert [side.state for side in here.pairing.sides] == [SideState.SUCCEEDED] * 2
         assert not here.world.appliances[ONE].kept_list
+        assert here.loop.instant < 100.0 + POLICY.verify_timeout_s
+
+
+def test_and_what_a_canceled_repair_has_changed() -> None:
+    repair = a_pairing(
+        at_s=100.0, operation=Operation.REPAIR, on_failure=OnFailure.KEEP, cancel_s=1.0
+    )
+    with scene(PAIR, repair) as here:
+        here.until(lambda: len(here.tables.pairings) == 2)
+        (record,) = here.world.appliances[ONE].peers.values()
+        record.thumbprint = here.world.appliances[THIRD].api_thumbprint
+        here.turn(ONE, list_lag_ms=LAG_MS)
+        pairing = here.until_over()
+        assert pairing.state is PairingState.CANCELED
+        assert here.calls(ONE, "PUT") == 1
+        assert here.loop.instant < 100.0 + POLICY.verify_timeout_s
+        (listed,) = here.world.appliances[ONE].kept_list
+        assert listed.thumbprint == here.world.appliances[OTHER].api_thumbprint
 
 
 def test_who_comes_next_finds_what_one_with_a_failed_side_keeps() -> None:

@@ -5,7 +5,7 @@ import pytest
 from service.domain.pairing import Operation, PairingState, SideState
 from simulator import fault
 from tests.simulation.weather import CallFault
-from tests.unit.engine.scene import ONE, OTHER, Scene, a_pairing, scene
+from tests.unit.engine.scene import ONE, OTHER, POLICY, Scene, a_pairing, scene
 
 PAIR = a_pairing()
 
@@ -27,10 +27,15 @@ def test_what_a_task_did_that_cannot_be_read_is_seen_in_the_list(operation: Oper
         assert pairing.state is PairingState.SUCCEEDED
 
 
-def test_a_task_that_cannot_be_read_and_runs_long_is_not_asked_for_again() -> None:
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_task_that_cannot_be_read_and_runs_long_is_not_asked_for_again(
+    *, is_listed: bool
+) -> None:
     with scene() as here:
         here.turn(ONE, task_ms=(400_000, 400_000))
         blur_tasks(here, ONE)
+        if not is_listed:
+            here.befall(ONE, "GET", "/tasks", CallFault.REFUSED)
         assert here.until_over().state is PairingState.SUCCEEDED
         assert here.calls(ONE, "POST") == 1
 
@@ -62,3 +67,13 @@ def test_what_is_undone_by_a_task_that_cannot_be_read_is_seen_in_the_list() -> N
         assert pairing.state is PairingState.FAILED
         assert {side.state for side in pairing.sides} == {SideState.ROLLED_BACK, SideState.FAILED}
         assert here.loop.instant - began_at < 250.0
+
+
+def test_what_a_task_made_is_undone_at_once_though_it_cannot_be_read_any_more() -> None:
+    with scene() as here:
+        here.spoil(OTHER, fault("task_fails", method="POST", path="/sites"))
+        here.until(lambda: "RollbackStarted" in here.events)
+        blur_tasks(here, ONE)
+        began_at = here.loop.instant
+        here.until(lambda: here.calls(ONE, "DELETE") == 1)
+        assert here.loop.instant - began_at < POLICY.settle_s
