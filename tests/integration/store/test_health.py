@@ -17,6 +17,7 @@ from service.store.health import Health
 from service.store.leases import Heartbeat
 from service.store.notify import Listener
 from service.store.pairings import Pairings
+from tests.integration.store.history import over
 from tests.integration.store.values import (
     AUTHOR,
     NOW,
@@ -134,6 +135,23 @@ async def test_on_the_way_back_it_goes_on_where_either_of_the_two_opens(
     assert await waiting(sql) == [one]
     await health.reopen(name(other))
     assert len(await claim(database)) == (phase == "ROLLING_BACK")
+
+
+async def test_what_the_two_had_before_keeps_none_from_going_on_its_way_back(
+    database: Database, sql: "Connection"
+) -> None:
+    await register(database, "a", "b")
+    await over(database, ("a", "b"), NOW)
+    [pairing] = await accepted_now(database, ("a", "b"))
+    await sql.execute(
+        "update pairing set state = 'RUNNING', phase = 'ROLLING_BACK', waits_for = 'b', "
+        "deadline = 9e12::bigint where id = $1",
+        pairing.id,
+    )
+    health = Health(database)
+    await health.report({A: DOWN, B: DOWN})
+    await health.reopen(A)
+    assert await waiting(sql) == ["", ""]
 
 
 async def test_what_is_set_aside_keeps_its_state_and_its_deadline(database: Database) -> None:
