@@ -80,6 +80,14 @@ def test_what_another_worker_could_drive_is_left_to_it() -> None:
         here.until(lambda: owned(here) == [PairingState.RUNNING] * 2, here.loop.instant + 3)
 
 
+def test_who_was_full_claims_again_as_soon_as_there_is_room() -> None:
+    narrow = replace(POLICY, window=1, idle_s=600.0)
+    with scene(a_pairing(0, 1), a_pairing(0, 2), a_pairing(1, 2), policy=narrow) as here:
+        here.until(lambda: len(owned(here)) == 2)
+        here.until(lambda: len(here.tables.pairings) == 3)
+        assert here.until_over(within_s=60).state is PairingState.SUCCEEDED
+
+
 def test_who_waits_for_a_slot_as_its_worker_stops_is_free_at_once() -> None:
     narrow = replace(POLICY, window=1)
     with scene(a_pairing(0, 1), a_pairing(0, 2), policy=narrow, task_ms=(9_000, 9_000)) as here:
