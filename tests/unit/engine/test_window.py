@@ -3,7 +3,10 @@
 from dataclasses import replace
 from itertools import combinations
 
-from service.domain.pairing import OnFailure, PairingState
+import pytest
+
+from service.domain.ids import WorkerId
+from service.domain.pairing import Claimed, OnFailure, PairingState
 from tests.simulation.tables import Written
 from tests.simulation.weather import CallFault
 from tests.unit.engine.scene import ONE, OTHER, POLICY, THIRD, Scene, a_pairing, scene
@@ -86,6 +89,25 @@ def test_who_was_full_claims_again_as_soon_as_there_is_room() -> None:
         here.until(lambda: len(owned(here)) == 2)
         here.until(lambda: len(here.tables.pairings) == 3)
         assert here.until_over(within_s=60).state is PairingState.SUCCEEDED
+
+
+def test_who_was_full_claims_by_the_lot_and_who_was_not_leaves_the_database_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    narrow = replace(POLICY, window=24, idle_s=600.0)
+    many = [a_pairing(*couple) for couple in combinations(range(10), 2)]
+    with scene(*many, policy=narrow, appliances=10) as here:
+        here.until(lambda: len(here.tables.pairings) == len(many))
+        claim, limits = here.tables.claim, list[int]()
+
+        def count(worker: WorkerId, limit: int) -> Claimed:
+            limits.append(limit)
+            return claim(worker, limit)
+
+        monkeypatch.setattr(here.tables, "claim", count)
+        here.until_over()
+        assert min(limits) >= narrow.lot
+        assert sum(limits[:-1]) <= len(many), "who could have had more asks no more"
 
 
 def test_who_waits_for_a_slot_as_its_worker_stops_is_free_at_once() -> None:
