@@ -4,8 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
-from service.cli.appliances import Registration, _password, add, told_health, told_user
+from service.cli.appliances import Registration, _add, _password, add, told_health, told_user
+from service.cli.remote import answered
 from service.cli.status import Exit
 
 WELL = {"breaker": "closed", "lastError": None, "login": "ok", "loginError": None}
@@ -47,3 +50,21 @@ def test_a_password_that_is_no_text_or_cannot_be_asked_for_is_refused(
         management_url="", api_url="", api_thumbprint="", user="root", password_file=file
     )
     assert add("site-1", registration) == Exit.REFUSED
+
+
+async def test_while_its_limit_cannot_be_read_an_appliance_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Registered without its limit it would have the default one."""
+    asked = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.method)
+        status = 503 if request.method == "GET" else 200
+        return web.json_response({}, status=status, headers={"operationID": "x"})
+
+    async with RawTestServer(answer) as server:
+        monkeypatch.setenv("SITEPAIR_URL", str(server.make_url("")))
+        monkeypatch.setenv("SITEPAIR_TOKEN", "a token of no use")
+        assert await answered(_add("site-1", {}, None)) == Exit.UNREACHABLE
+    assert asked == ["GET"]
