@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import resource
 import signal
 from pathlib import Path
 
 import aiohttp
 import asyncpg
 import pytest
+from yarl import URL
 
 from service import __version__
 from service.api import appliances
@@ -15,7 +17,7 @@ from service.store.cluster import Cluster
 from service.store.lockfile import LockFile
 from simulator import fault
 from simulator.handle import SimulatedAppliance
-from tests.integration.cli.commands import Ended, sitepair, start
+from tests.integration.cli.commands import SITEPAIR, Ended, sitepair, start
 from tests.support.ipv6 import has_ipv6
 from tests.support.service import ServiceUnderTest, are_paired
 
@@ -332,6 +334,32 @@ async def test_a_process_may_have_one_of_the_two_roles(database_url: str, tmp_pa
         assert (said["roles"], process.returncode) == ([role], 0)
     both = await sitepair("serve", "--api-only", "--worker-only", **environment)
     assert (both.status, both.out) == (2, ""), both
+
+
+async def test_serve_has_all_descriptors_that_it_may_have_and_says_when_they_are_used_up(
+    database_url: str, tmp_path: Path
+) -> None:
+    environment = {
+        "SITEPAIR_DATABASE_URL": database_url,
+        "SITEPAIR_DATA_DIR": str(tmp_path),
+        "SITEPAIR_LISTEN": "127.0.0.1:0",
+    }
+    few = ["sh", "-c", 'ulimit -Sn 256 && exec "$@"', "sh", *SITEPAIR]
+    process = await start(["serve", "--api-only"], environment, few)
+    url = URL(await until_served(process))
+    assert process.stderr is not None
+    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard
+
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, hard))  # Which it has already.
+    _, caller = await asyncio.open_connection(url.host, url.port)
+    while (told := json.loads(await process.stderr.readline()))["event"] == "store_troubled":
+        pass
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    caller.close()
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert (told["event"], process.returncode) == ("accept_failed", 0), told
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
