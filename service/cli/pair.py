@@ -113,7 +113,7 @@ async def _retry(path: str, how: Following) -> Exit:
     async with remote() as service:
         pairing = await service.call("POST", path)
         is_well = _undone if is_left_behind(pairing) else _succeeded
-        if how.wait and is_left_behind(pairing):
+        if is_left_behind(pairing):
             tell(_LOOKS_FIRST)
         return await _end(service, pairing, how, is_well)
 

@@ -34,7 +34,7 @@ class Exit(IntEnum):
 
 def run(work: Coroutine[Any, Any, Exit], otherwise: Exit = Exit.FAILED) -> Exit:
     """Run a command to its end; its errors are told on stderr, and those that have no status of
-    their own end with `otherwise`. SIGTERM ends it like Ctrl-C."""
+    their own end with `otherwise`. SIGTERM ends it like Ctrl-C, which raises KeyboardInterrupt."""
     try:
         with asyncio.Runner(loop_factory=SuspendAwareLoop) as runner:
             return runner.run(_interruptible(work))
@@ -44,7 +44,7 @@ def run(work: Coroutine[Any, Any, Exit], otherwise: Exit = Exit.FAILED) -> Exit:
     except SitepairError as error:
         tell(str(error))
         return _status_of(error, otherwise)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         return Exit.INTERRUPTED
 
 
