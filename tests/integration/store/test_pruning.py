@@ -264,6 +264,20 @@ async def test_no_month_is_dropped_behind_the_back_of_who_follows_chains(
     assert await Pruner(database)._drop(january) == Pruned(months=("event_2020_01",))
 
 
+async def test_what_is_written_late_while_its_month_should_go_stays(
+    database: Database, sql: "Connection"
+) -> None:
+    registration, _ = await appliances_at(database, JANUARY).put(spec("d"), AUTHOR)
+    async with sql.transaction():
+        await record(sql, chain=registration.id, seq=2, kind="ApplianceUpdated", appliance="d")
+        await sql.execute("update event set at = '2020-01-20' where seq = 2")
+        pruning_now = asyncio.create_task(prune(database, FEBRUARY))
+        await until_blocked(sql)
+    assert (await pruning_now).months == ("event_2020_01",)
+    theirs = "select count(*) from event where chain = $1"
+    assert await sql.fetchval(theirs, registration.id) == 2
+
+
 async def test_the_chain_of_an_appliance_that_is_there_stays_whatever_is_in_it(
     database: Database, sql: "Connection"
 ) -> None:
