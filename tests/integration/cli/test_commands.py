@@ -409,7 +409,9 @@ async def test_all_that_a_service_says_to_a_log_is_json(
     while said[-1]["event"] != "service_started":
         said.append(json.loads(await process.stderr.readline()))
     process.send_signal(signal.SIGTERM)
-    await process.communicate()
+    _, rest = await process.communicate()
+    *_, last = [json.loads(line) for line in rest.splitlines()]
+    assert (last["event"], process.returncode) == ("service_stopped", 0), rest
     kept = tmp_path / "admin.token"
     assert said[-1].get("bearer_file") == (None if token else str(kept))
     assert kept.exists() != bool(token)

@@ -269,7 +269,7 @@ async def test_what_is_written_late_while_its_month_should_go_stays(
 ) -> None:
     registration, _ = await appliances_at(database, JANUARY).put(spec("d"), AUTHOR)
     async with sql.transaction():
-        await record(sql, chain=registration.id, seq=2, kind="ApplianceUpdated", appliance="d")
+        await record(sql, chain=registration.id, seq=2, kind="ApplianceRegistered", appliance="d")
         await sql.execute("update event set at = '2020-01-20' where seq = 2")
         pruning_now = asyncio.create_task(prune(database, FEBRUARY))
         await until_blocked(sql)
