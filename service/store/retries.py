@@ -110,4 +110,4 @@ def _reopened(before: Pairing, author: Author, now: int) -> Change:
     for event in events:
         after, entry = advance(after, event, at=now, actor=author.user)
         entries.append(entry)
-    return Change(after, tuple(entries), release=True)
+    return Change(after, tuple(entries))

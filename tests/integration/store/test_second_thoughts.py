@@ -305,18 +305,27 @@ async def test_a_retry_of_what_was_left_is_written_again_when_that_was_cut_off(
     assert await Pairings(database).get(left.id) == retried
 
 
-async def test_of_two_who_retry_at_once_one_does(database: Database) -> None:
+async def test_of_two_who_retry_at_once_one_does(
+    database: Database, sql: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
     pairing, *_ = await claimed(database, ("a", "b"))
     async with journal_on(database) as journal:
         begun = started(pairing)
         await journal.append(begun)
         await journal.append(failed(begun.pairing))
         retries = Retries(database, journal, now)
-        ends = await asyncio.gather(
-            *(retries.retry(pairing.id, caller) for caller in (CALLER, AUTHOR)),
-            return_exceptions=True,
-        )
+        async with sql.transaction():
+            # Both have seen that it is over before either goes on.
+            await sql.execute("lock table appliance in access exclusive mode")
+            both = [
+                asyncio.ensure_future(retries.retry(pairing.id, caller))
+                for caller in (CALLER, AUTHOR)
+            ]
+            await until_blocked(sql, len(both))
+        ends = await asyncio.gather(*both, return_exceptions=True)
     assert sorted(type(end).__name__ for end in ends) == ["NotRetryable", "Pairing"]
+    entries = await Pairings(database).events(pairing.id)
+    assert [each.type for each in entries].count("PairingRetried") == 1
 
 
 async def test_a_pairing_that_is_under_way_or_succeeded_cannot_be_retried(
