@@ -10,7 +10,7 @@ import pytest
 
 from service.domain.errors import StoreUnavailable, UnknownPairing
 from service.domain.ids import ApplianceName, PairingId
-from service.store import pruning
+from service.store import partitions, pruning
 from service.store.appliances import Appliances
 from service.store.audit import Audit, AuditFilter, Recorded
 from service.store.bulk import Item, Unacceptable
@@ -189,6 +189,20 @@ async def test_two_at_once_remove_everything_once(
     assert sorted(both.months) == ["event_2020_01", "event_2020_02"]
     assert (await prune(database, MARCH)) == Pruned()
     assert len(await chains(database)) == 3
+
+
+async def test_a_month_that_somebody_else_drops_at_this_moment_is_theirs(
+    database: Database, sql: "Connection", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "_LOCK_S", 60.0)
+    async with database.transaction() as connection:
+        january, *_ = await months(connection)
+    async with sql.transaction():
+        await sql.execute("select pg_advisory_xact_lock($1)", partitions._LOCK)
+        await sql.execute(f"drop table {january.name}")
+        dropping = asyncio.create_task(Pruner(database)._drop(january))
+        await until_blocked(sql)
+    assert await dropping == Pruned()
 
 
 async def test_one_that_somebody_changes_is_left_to_them(
