@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -415,6 +416,29 @@ async def test_all_that_a_service_says_to_a_log_is_json(
     kept = tmp_path / "admin.token"
     assert said[-1].get("bearer_file") == (None if token else str(kept))
     assert kept.exists() != bool(token)
+
+
+async def test_a_service_says_no_more_than_it_is_asked_to(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as place:
+        host, port = place.sockets[0].getsockname()
+    environment = {
+        "SITEPAIR_DATABASE_URL": database_url,
+        "SITEPAIR_DATA_DIR": str(tmp_path),
+        "SITEPAIR_LISTEN": f"{host}:{port}",
+        "SITEPAIR_LOG_LEVEL": "WARNING",
+    }
+    process = await start(["serve"], environment)
+    async with aiohttp.ClientSession() as session:
+        while process.returncode is None:
+            with suppress(aiohttp.ClientConnectorError):
+                async with session.get(f"http://{host}:{port}/healthz"):
+                    break
+            await asyncio.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = await process.communicate()
+    assert (out, err, process.returncode) == (b"", b"", 0)
 
 
 async def test_simulate_tells_where_its_appliances_are(tmp_path: Path) -> None:
