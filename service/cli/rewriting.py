@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+_OPEN_ALREADY = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}
+"""Opened anew, such a file would begin from its start, and what was written to it be lost."""
+
 
 def refuse_unwritable(path: Path) -> None:
     """Raise OSError if `path` cannot be `rewritten` as things stand; they stay so."""
@@ -29,7 +32,7 @@ def rewritten(path: Path) -> Iterator[TextIO]:
     """Text that takes the place of what is at `path` when the block ends well. A pipe or a device
     is written to as it is. Raises OSError."""
     if path.exists() and not is_replaceable(path):
-        with path.open("w", encoding="utf-8", newline="") as out:
+        with _as_it_is(path) as out:
             yield out
         return
     draft = _draft(path)
@@ -48,6 +51,12 @@ def is_replaceable(path: Path) -> bool:
     # /dev/stdout is another name of what is open already, wherever that leads.
     is_ours = path.is_file() or not path.exists()
     return is_ours and Path("/dev") not in path.absolute().parents
+
+
+def _as_it_is(path: Path) -> TextIO:
+    if path in _OPEN_ALREADY:
+        return os.fdopen(os.dup(_OPEN_ALREADY[path]), "w", encoding="utf-8", newline="")
+    return path.open("w", encoding="utf-8", newline="")
 
 
 def _draft(path: Path) -> Path:

@@ -51,6 +51,17 @@ def test_what_is_no_file_is_written_to_as_it_is() -> None:
     os.close(reader)
 
 
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_what_is_open_already_is_written_on(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Here it leads to a file."""
+    descriptor = {"stdout": 1, "stderr": 2}[name]
+    os.write(descriptor, b"before, ")
+    with rewritten(Path("/dev", name)) as out:
+        out.write("again, ")
+    os.write(descriptor, b"after")
+    assert "".join(capfd.readouterr()) == "before, again, after"
+
+
 def test_a_place_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         refuse_unwritable(tmp_path / "nowhere" / "again.csv")
