@@ -54,7 +54,7 @@ def prune(
     """
     age = age_from(older_than)
     if age is None:
-        tell(f"--older-than takes days or weeks, like 90d or 12w, not {older_than!r}.")
+        tell(f"--older-than takes 1 to 9999 days or weeks, like 90d or 12w, not {older_than!r}.")
         return Exit.REFUSED
     return run(_prune(age, dry_run=dry_run, as_json=as_json))
 

@@ -75,7 +75,7 @@ async def test_an_age_that_is_none_is_refused_before_anything_is_touched(
 ) -> None:
     ended = await sitepair("prune", "--older-than", "3mo", **environment)
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err == "--older-than takes days or weeks, like 90d or 12w, not '3mo'.\n"
+    assert ended.err == "--older-than takes 1 to 9999 days or weeks, like 90d or 12w, not '3mo'.\n"
     report = await sitepair("prune", "--older-than", "52w", "--dry-run", "--json", **environment)
     assert json.loads(report.out)["pairings"] == 2
 
