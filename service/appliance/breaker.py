@@ -80,6 +80,11 @@ class Breaker:
         """Why it opened, as long as only this process knows that."""
         return self._cause if self._opened_here_at is not None else None
 
+    @property
+    def refusal(self) -> ApiError | None:
+        """What is told to whom it turns away; None unless it is open."""
+        return self._closed(self._cause).error if self._cause is not None else None
+
     def check(self) -> None:
         """Raise ApplianceClosed if it is open, but not for a probe."""
         if self._cause is not None and _PROBE.get() is None:

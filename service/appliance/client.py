@@ -125,6 +125,11 @@ class ApplianceClient:
         """Whether the credentials were refused when they were last wanted here."""
         return self._session.is_refused
 
+    @property
+    def closed(self) -> ApiError | None:
+        """Why nobody calls it now; None unless that is so."""
+        return self.breaker.refusal
+
     def share(self, workers: int) -> None:
         """Take this worker's part of `max_in_flight`, of which each of so many workers has an equal
         one, but one change at least."""

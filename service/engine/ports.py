@@ -90,6 +90,10 @@ class Appliance(Protocol):
         """Whether it refused the credentials when they were last wanted. They may be right by now:
         only a call tells."""
 
+    @property
+    def closed(self) -> ApiError | None:
+        """Why nobody calls it, as far as is known here; None unless it does not answer."""
+
     def peers(self, since: float = inf, until: float = inf) -> Awaitable[Sequence[Peer]]:
         """Its peers as of a moment after this call began or, if that was earlier, after `since`
         (loop time). Shared by all who ask at once. Raises TimeoutError at `until` (loop time)."""

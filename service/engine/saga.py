@@ -53,8 +53,9 @@ async def go_forward(
     """Both sides, then the look from both ends. None when it succeeded or has to wait."""
     if case.pairing.phase is Phase.PAIRING:
         for appliance in (here, there):
-            # It hardly gets anywhere: the other side would be called for nothing, and undone.
-            if appliance.is_refused:
+            # It hardly gets anywhere: the other side would be called for nothing, and undone. Or it
+            # is what the time ran out for: the other side would be blamed.
+            if appliance.is_refused or (appliance.closed is not None and case.left_s <= 0):
                 await SideSaga(case, appliance, policy).run()
         async with asyncio.TaskGroup() as both_sides:
             # Two tasks, so that a cancellation reaches both at once.

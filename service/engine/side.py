@@ -98,9 +98,9 @@ class SideSaga:
             await self._fail(elsewhere)
         while not (self._side.is_over or self._is_pointless() or self._name in self._case.closed):
             if self._case.left_s <= 0:
+                trouble = self._side.error or self._site.closed
+                heard = self._heard or (trouble.msg if trouble is not None else "")
                 timeout_s = self._case.pairing.timeout_s
-                trouble = self._side.error.msg if self._side.error is not None else ""
-                heard = self._heard or trouble
                 await self._fail(deadline_exceeded(self._doing(), timeout_s, heard))
                 return
             try:

@@ -45,6 +45,11 @@ class Site:
         """Where it is called."""
         return self._appliance.url
 
+    @property
+    def closed(self) -> ApiError | None:
+        """Why it is not called now; None if it is."""
+        return self._appliance.closed
+
     def moved(self) -> ApiError | None:
         """Why what the side's last call did is not to be looked for there; None unless the name
         means something else by now."""

@@ -28,6 +28,7 @@ class Refusing:
     name = A
     url = ENDPOINT_A.api_url
     is_refused = False
+    closed = None
 
     def __init__(self, refusal: ApplianceError, good: Collection[int] = ()) -> None:
         self._refusal = refusal
