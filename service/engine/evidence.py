@@ -41,7 +41,7 @@ class Evidence:
         """Whether a task that may be ours was seen to succeed, or is gone and nobody saw its end:
         appliances may forget tasks at any time (h4-api 3.6), what they told holds."""
         self._keeps_tasks = False
-        """Whether the last list has a task that ended before this side began: ours would be in it,
+        """Whether a list at hand has a task that ended before this side began: ours would be there,
         too. Else what is not there may be forgotten (h4-api 3.6)."""
         self._gathered_at = -inf
         """When the look at the peers that follows was about to begin: what it shows is no newer."""
@@ -100,7 +100,7 @@ class Evidence:
 
     async def _outlast(self, calls: Sequence[SiteCall], own: TaskId | None) -> _Account:
         last = await self._end_of(own) if own is not None else None
-        is_listed = True
+        is_listed, self._keeps_tasks = True, False
         for call in calls:
             ended = await self._ends(call)
             if ended is None:
@@ -177,7 +177,7 @@ class Evidence:
         self._in_vain_since = None
         began_at = self._case.side(self._appliance.name).start_time or 0
         ends = [task.end_time for task in tasks if task.is_over and task.end_time is not None]
-        self._keeps_tasks = min(ends, default=began_at) < began_at
+        self._keeps_tasks = self._keeps_tasks or min(ends, default=began_at) < began_at
         return tasks
 
     def _is_in_vain(self) -> bool:
