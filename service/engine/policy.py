@@ -20,10 +20,11 @@ LAST_LOOK_S: Seconds = 5.0
 class Policy:
     """Waiting times in seconds, and limits. `jitter` gives numbers in [0, 1).
 
-    `window` is how many pairings one worker drives at once, `claim_size` how many it takes at a
-    time. As long as no other worker lives it owns a few more, which wait for their slots so that
-    those are never idle for as long as a claim takes; once it was full, it claims again when a lot
-    would fit.
+    `window` is how many pairings one worker drives at once. It begins them in lots of `lot_size`,
+    or of a quarter of the window if that is less; of what was under way before, with a worker that
+    is dead, it takes `claim_size` at a time. As long as no other worker lives it owns a few more,
+    which wait for their slots so that those are never idle for as long as a claim takes; once it
+    was full, it claims again when a lot would fit.
     `verify_timeout_s` is how long the appliances may take to list what was done and to clear their
     communication errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two
     looks that must both miss what a call whose answer was lost should have done, before it is made
@@ -42,6 +43,7 @@ class Policy:
     """
 
     window: int = 20_000
+    lot_size: int = 128
     claim_size: int = 500
     idle_s: float = 5.0
     verify_timeout_s: float = 60.0
@@ -64,8 +66,9 @@ class Policy:
 
     @property
     def lot(self) -> int:
-        """How much has to be free, once all was full, before it is worth a claim."""
-        return max(1, min(self.claim_size, self.window // 4))
+        """How many are begun together; and, once all was full, how much has to be free before it is
+        worth a claim."""
+        return max(1, min(self.lot_size, self.window // 4))
 
     @property
     def ahead(self) -> int:

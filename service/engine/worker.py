@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from math import inf
 
+from service.concurrency.leisure import leisure
 from service.concurrency.semaphore import FairSemaphore
 from service.domain.appliance import ApiError
 from service.domain.author import Author
@@ -17,7 +18,7 @@ from service.domain.errors import (
 )
 from service.domain.events import PairingHandedBack
 from service.domain.ids import PairingId, WorkerId
-from service.domain.pairing import Claimed
+from service.domain.pairing import Assignment, Claimed, PairingState
 from service.engine.breakers import BreakerKeeper
 from service.engine.case import Case, Driver
 from service.engine.defects import DEFECT
@@ -40,6 +41,9 @@ _BEGUN_AT_ONCE = 64
 _WRITTEN_AT_ONCE = 1000
 """Of thousands that are claimed, or noted, at one moment, each would hold what a step takes until
 all had come through it."""
+
+_BUSY_S = 1.0
+"""However busy the worker's process is, another lot is begun after this."""
 
 
 class Worker:
@@ -69,6 +73,7 @@ class Worker:
         self._slots = FairSemaphore(policy.window)
         self._driven = 0
         self._is_full = False
+        self._is_more_due = False
         self._is_alone = False
         self._doubts_until = -inf
         self._nudge = asyncio.Event()
@@ -100,7 +105,10 @@ class Worker:
                         tasks.create_task(self._drive(case), name="pairing", context=_on(case))
                         if number % _BEGUN_AT_ONCE == 0:
                             await asyncio.sleep(0)  # Those before get on first.
-                    await self._nudge.wait()
+                    if self._is_more_due:
+                        await leisure(_BUSY_S)
+                    else:
+                        await self._nudge.wait()
         finally:
             await self._leave()
 
@@ -158,21 +166,28 @@ class Worker:
             emit(PairingCrashed(), error=crash)
 
     async def _claim_all(self) -> Sequence[Case]:
-        """Claim as long as there is something due and room for it.
+        """Claim a lot, if there is room; and more, as long as some of it is under way already.
 
-        None is driven before all are owned: what a dead worker held is nobody's for the time of
-        the claims alone, however many they are.
+        None of that is driven before all are owned: what a dead worker held is nobody's for the
+        time of the claims alone, however many they are. What has not begun keeps its turn among
+        that of others until those before it have got on: all that is begun shares the processor.
         """
         cases: list[Case] = []
+        lot, is_more_due = self._policy.lot, False
+        # Less than a lot is not left over for another claim.
+        size = lot if self._room >= 2 * lot else self._room
         while self._room > 0:
-            claimed = await self._claim(min(self._room, self._policy.claim_size))
+            claimed = await self._claim(min(self._room, size))
             for assignment in claimed.assignments:
                 case = Case(assignment, self._ports.journal, self._driver)
                 self._cases[case.pairing.id] = case
                 cases.append(case)
-            if not claimed.has_more:
+            is_more_due = claimed.has_more
+            if not is_more_due or not any(map(_is_under_way, claimed.assignments)):
                 break
+            size = self._policy.claim_size
         self._is_full = self._room <= 0
+        self._is_more_due = is_more_due and not self._is_full
         return cases
 
     async def _claim(self, limit: int) -> Claimed:
@@ -262,3 +277,7 @@ class Worker:
 
 def _on(case: Case) -> Context:
     return context_for(WorkContext(case.pairing.operation_id, str(case.pairing.id)))
+
+
+def _is_under_way(assignment: Assignment) -> bool:
+    return assignment.pairing.state is PairingState.RUNNING

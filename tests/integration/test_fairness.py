@@ -11,6 +11,7 @@ from tests.support.contract import contract_client
 from tests.support.service import QUICK, ServiceUnderTest, fleet_of
 
 CROWDED = replace(QUICK, window=24)
+ROOMY = replace(QUICK, lot_size=16)
 
 
 async def batch(service: ServiceUnderTest, couples: Iterable[tuple[str, str]]) -> Any:
@@ -44,4 +45,23 @@ async def test_a_small_batch_behind_a_large_one_is_over_long_before_it(settings:
             answer = await service.call("GET", f"/v1/batches/{large['id']}")
             counts = answer.json["counts"]
             assert counts["SUCCEEDED"] < large["total"] / 2, counts
+            await service.call("POST", f"/v1/batches/{large['id']}/cancel")
+
+
+async def test_it_is_though_all_of_the_large_one_would_fit_into_the_window(
+    settings: Settings,
+) -> None:
+    """What is begun shares the processor: all of it at once would be over at the same time."""
+    async with fleet_of(54) as fleet, running(settings, policy=ROOMY) as up:
+        assert up.url is not None
+        async with contract_client(up.url, up.admin_token) as client:
+            service = ServiceUnderTest(up.url, up.admin_token, fleet, client)
+            names = await service.register()
+            few, many = names[:4], names[4:]
+            large = await batch(service, combinations(many, 2))
+            small = await batch(service, combinations(few, 2))
+            assert (await over(service, small))["counts"]["SUCCEEDED"] == 6
+            answer = await service.call("GET", f"/v1/batches/{large['id']}")
+            counts = answer.json["counts"]
+            assert counts["QUEUED"] > large["total"] / 2, counts
             await service.call("POST", f"/v1/batches/{large['id']}/cancel")

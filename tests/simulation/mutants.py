@@ -45,7 +45,7 @@ MUTANTS = {
                 "            await self._record(self._intent(step.call))\n",
             ),
         ),
-        seed=373,
+        seed=569,
     ),
     "epoch-unchecked": Mutant(
         "the journal's statement does not ask for the epoch",
@@ -56,7 +56,7 @@ MUTANTS = {
                 "if row is None:",
             ),
         ),
-        seed=290,
+        seed=734,
     ),
     "task-is-proof": Mutant(
         "a task that succeeded is taken for a pairing that works",
@@ -67,7 +67,7 @@ MUTANTS = {
                 "        return PeerVerified(side.appliance, b'{}')\n",
             ),
         ),
-        seed=2,
+        seed=10,
     ),
     "existing-rolled-back": Mutant(
         "what was there before the job is rolled back like what it made",
@@ -112,7 +112,7 @@ MUTANTS = {
                 "        if self._is_worth_a_login(request, outcome) and self is None:\n",
             ),
         ),
-        seed=4,
+        seed=8,
     ),
     "lost-answer-repeated": Mutant(
         "after a lost answer the call is made again, without settling what it did",
@@ -123,7 +123,7 @@ MUTANTS = {
                 "            return await self._defer(lost)\n",
             ),
         ),
-        seed=32,
+        seed=55,
     ),
     "permit-ignored": Mutant(
         "a call is sent whatever is left of the lease",
@@ -172,7 +172,7 @@ MUTANTS = {
                 "        return\n",
             ),
         ),
-        seed=2,
+        seed=9,
     ),
     "refusal-forgotten": Mutant(
         "a login that was refused is tried again",
@@ -196,7 +196,7 @@ MUTANTS = {
                 "        if False:\n",
             ),
         ),
-        seed=25,
+        seed=432,
     ),
     "unpark-forgotten": Mutant(
         "an appliance that answers again is not opened to the others",

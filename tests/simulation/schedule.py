@@ -232,9 +232,11 @@ def _clock(rng: random.Random) -> Clock:
 
 def _policy(rng: random.Random) -> Policy:
     lease_s, beat_s, call_s = rng.choice(((20.0, 1.5, 12.0), (10.0, 1.5, 5.0)))
+    window, at_once = rng.choice((20_000, 20_000, 2)), rng.choice((500, 1))
     return Policy(
-        window=rng.choice((20_000, 20_000, 2)),
-        claim_size=rng.choice((500, 1)),
+        window=window,
+        lot_size=at_once,
+        claim_size=at_once,
         verify_timeout_s=rng.choice((60.0, 15.0)),
         rollback_s=rng.choice((300, 60)),
         lease_s=lease_s,

@@ -23,6 +23,18 @@ def begun(here: Scene) -> int:
     return sum(len(row.entries) > 1 for row in here.tables.pairings.values())
 
 
+def claims(here: Scene, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How much each claim from now on asks for."""
+    claim, limits = here.tables.claim, list[int]()
+
+    def count(worker: WorkerId, limit: int) -> Claimed:
+        limits.append(limit)
+        return claim(worker, limit)
+
+    monkeypatch.setattr(here.tables, "claim", count)
+    return limits
+
+
 def test_a_few_more_than_the_window_holds_are_owned_and_wait_for_their_slot() -> None:
     narrow = replace(POLICY, window=1)
     with scene(a_pairing(0, 1), a_pairing(0, 2), a_pairing(1, 2), policy=narrow) as here:
@@ -51,6 +63,31 @@ def test_one_alone_passes_those_of_many_that_are_owned_and_wait_for_a_slot() -> 
         before = begun(here)
         here.until(lambda: "PairingStarted" in here.events)
         assert begun(here) - before < narrow.lot
+
+
+def test_who_comes_while_many_are_begun_does_not_wait_until_all_are() -> None:
+    policy = replace(POLICY, lot_size=4)
+    many = [a_pairing(*couple) for couple in combinations(range(10), 2)]
+    with scene(*many, a_pairing(10, 11, at_s=0.1), policy=policy, appliances=12) as here:
+        here.until(lambda: len(here.tables.pairings) == len(many) + 1)
+        before = len(owned(here))
+        assert before < len(many) - policy.lot
+        here.until(lambda: here.is_claimed)
+        assert len(owned(here)) <= before + 2 * policy.lot
+
+
+def test_what_was_under_way_is_owned_before_anything_is_driven(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In lots it would be nobody's for as long as others are begun."""
+    policy = replace(POLICY, lot_size=4)
+    many = [a_pairing(*couple) for couple in combinations(range(10), 2)]
+    with scene(*many, policy=policy, appliances=10, task_ms=(60_000, 60_000)) as here:
+        here.until(lambda: owned(here) == [PairingState.RUNNING] * len(many))
+        limits = claims(here, monkeypatch)
+        here.stage.start_another(here.stop())
+        here.until(lambda: len(owned(here)) == len(many))
+        assert limits == [policy.lot, policy.claim_size]
 
 
 def test_the_slot_is_the_next_ones_while_an_end_is_written() -> None:
@@ -98,13 +135,7 @@ def test_who_was_full_claims_by_the_lot_and_who_was_not_leaves_the_database_alon
     many = [a_pairing(*couple) for couple in combinations(range(10), 2)]
     with scene(*many, policy=narrow, appliances=10) as here:
         here.until(lambda: len(here.tables.pairings) == len(many))
-        claim, limits = here.tables.claim, list[int]()
-
-        def count(worker: WorkerId, limit: int) -> Claimed:
-            limits.append(limit)
-            return claim(worker, limit)
-
-        monkeypatch.setattr(here.tables, "claim", count)
+        limits = claims(here, monkeypatch)
         here.until_over()
         assert min(limits) >= narrow.lot
         assert sum(limits[:-1]) <= len(many), "who could have had more asks no more"
