@@ -21,10 +21,10 @@ class Policy:
     """Waiting times in seconds, and limits. `jitter` gives numbers in [0, 1).
 
     `window` is how many pairings one worker drives at once. It begins them in lots of `lot_size`,
-    or of a quarter of the window if that is less; of what was under way before, with a worker that
-    is dead, it takes `claim_size` at a time. As long as no other worker lives it owns a few more,
-    which wait for their slots so that those are never idle for as long as a claim takes; once it
-    was full, it claims again when a lot would fit.
+    or of a quarter of the window if that is less, and of more when it drives thousands. The most
+    that it takes at a time is `claim_size`, as of what a dead worker had under way. As long as no
+    other worker lives it owns a few more, which wait for their slots so that those are never idle
+    for as long as a claim takes; once it was full, it claims again when a lot would fit.
     `verify_timeout_s` is how long the appliances may take to list what was done and to clear their
     communication errors (refresh interval unknown, h4-api 2.3). `settle_s` lies between the two
     looks that must both miss what a call whose answer was lost should have done, before it is made
@@ -44,7 +44,7 @@ class Policy:
 
     window: int = 20_000
     lot_size: int = 128
-    claim_size: int = 500
+    claim_size: int = 1000
     idle_s: float = 5.0
     verify_timeout_s: float = 60.0
     settle_s: float = 2.0

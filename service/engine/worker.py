@@ -42,7 +42,10 @@ _WRITTEN_AT_ONCE = 1000
 """Of thousands that are claimed, or noted, at one moment, each would hold what a step takes until
 all had come through it."""
 
-_BUSY_S = 1.0
+_PART = 8
+"""A lot adds so small a part to what is driven, where that is much."""
+
+_BUSY_S = 0.5
 """However busy the worker's process is, another lot is begun after this."""
 
 
@@ -83,6 +86,11 @@ class Worker:
         # What others could drive at once is left to them.
         ahead = self._policy.ahead if self._is_alone else 0
         return self._policy.window + ahead - len(self._cases)
+
+    @property
+    def _lot(self) -> int:
+        # Of many that are driven, most wait for tasks that take long: there is time for more.
+        return max(self._policy.lot, min(self._driven // _PART, self._policy.claim_size))
 
     @property
     def figures(self) -> WorkerFigures:
@@ -173,7 +181,7 @@ class Worker:
         that of others until those before it have got on: all that is begun shares the processor.
         """
         cases: list[Case] = []
-        lot, is_more_due = self._policy.lot, False
+        lot, is_more_due = self._lot, False
         # Less than a lot is not left over for another claim.
         size = lot if self._room >= 2 * lot else self._room
         while self._room > 0:
