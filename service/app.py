@@ -93,6 +93,7 @@ async def running(
             patience = policy or Policy(verify_timeout_s=settings.verify_timeout_s)
             workers = await _start_worker(stack, store, patience) if worker else None
             url = await _start_http(stack, store, workers, api=api)
+            token = _admin_token(settings) if url is not None else ""
             token_path = None if settings.admin_token else _token_path(settings)
             emit(
                 ServiceStarted(
@@ -102,7 +103,6 @@ async def running(
                     bearer_file=str(token_path) if api and token_path is not None else None,
                 )
             )
-            token = _admin_token(settings) if url is not None else ""
             yield Running(url if api else None, token, token_path)
         emit(ServiceStopped(handed_back=workers.current.handed_back if workers is not None else 0))
     except BaseExceptionGroup as group:
