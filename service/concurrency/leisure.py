@@ -3,7 +3,7 @@
 import asyncio
 
 _REST_S = 0.005
-_LATE_S = 0.02
+_LATE_S = 0.01
 """A timer that rings so late has waited for many others who had something to do."""
 
 

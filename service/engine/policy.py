@@ -43,7 +43,7 @@ class Policy:
     """
 
     window: int = 20_000
-    lot_size: int = 128
+    lot_size: int = 64
     claim_size: int = 1000
     idle_s: float = 5.0
     verify_timeout_s: float = 60.0
