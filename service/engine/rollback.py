@@ -29,6 +29,7 @@ from service.domain.events import (
     SideRolledBack,
     TaskAccepted,
 )
+from service.domain.ids import TaskId
 from service.domain.pairing import UNDER_WAY, Side, SideState, SiteCall
 from service.engine.case import Case
 from service.engine.defects import NO_DEFECT, defect
@@ -52,6 +53,12 @@ class SideRollback:
         """What the appliance said last of the task that was waited for in vain."""
         self._is_unsent = False
         """Whether the last call is known not to have begun: a list cannot be late with it."""
+        self._outran: TaskId | SiteCall | None = None
+        """The side's own task, if it ran still when what it was to make was asked to go."""
+        if self._side.state in UNDER_WAY and self._side.undo is SiteCall.UNPAIR:
+            self._outran = SiteCall.PAIR  # One of those, if any: whoever asked has left no word.
+        self._may_come_back = False
+        """Whether it runs still."""
 
     @property
     def _side(self) -> Side:
@@ -99,10 +106,10 @@ class SideRollback:
         return _is_left(other) and other.appliance not in self._case.closed
 
     async def _end(self, undo: SiteCall) -> None:
-        """The time is over. What was asked to go, and is gone, is undone, though its task runs
-        still: that cannot bring it back."""
+        """The time is over. What was asked to go, and is gone, is undone, though the task of that
+        runs still: it cannot bring it back."""
         is_asked = undo is SiteCall.UNPAIR and self._side.state in UNDER_WAY
-        if is_asked and await self._is_gone():
+        if is_asked and not self._may_come_back and await self._is_gone():
             await self._record(SideRolledBack(self._name))
         else:
             await self._give_up(self._out_of_time())
@@ -154,7 +161,11 @@ class SideRollback:
 
     async def _look(self, undo: SiteCall) -> Seconds:
         step = await self._next(undo)
-        return self._policy.settle_s if self._may_be_late(step) else await self._act(step)
+        if step is None and self._outran is not None and self._side.state in UNDER_WAY:
+            step = await self._left_at_last()
+        if self._may_come_back or self._may_be_late(step):
+            return self._policy.settle_s
+        return await self._act(step)
 
     async def _act(self, step: Call | SideEvent | None) -> Seconds:
         if not isinstance(step, Call):
@@ -174,6 +185,20 @@ class SideRollback:
         # A task that was given up, on the way forward or back, may run still.
         own = None if self._side.state is SideState.SUCCEEDED else self._side.task_id
         sighting = await self._site.look_after_tasks(*self._asked(undo), own=own)
+        if undo is SiteCall.UNPAIR and self._side.state is SideState.FAILED:
+            self._outran = own if self._site.is_outrun else None
+        return self._left(sighting)
+
+    async def _left_at_last(self) -> Call | SideEvent | None:
+        """What is left to be undone once that is over which was outrun: it may make anew what has
+        gone."""
+        if isinstance(self._outran, SiteCall):
+            sighting = await self._site.look_after_tasks(self._outran)
+        else:
+            sighting = await self._site.look_after_tasks(own=self._outran)
+        self._may_come_back = self._site.is_outrun
+        if self._may_come_back:
+            self._heard = "the call that is undone was not through yet, and may take effect again."
         return self._left(sighting)
 
     def _left(self, sighting: Sighting) -> Call | SideEvent | None:
@@ -260,10 +285,16 @@ class SideRollback:
         if task.failed and task.error is not None:
             return await self._try_again(undo, task.error)
         late_s = self._policy.verify_timeout_s
-        if self._left(await self._site.look_after_tasks()) is None:
+        step = await self._left_at_last()
+        if self._may_come_back:
+            return self._policy.settle_s
+        if step is None:
             return await self._record(SideRolledBack(self._name))
         if not self._site.is_missed(late_s, late_s):
             return self._policy.settle_s
+        if self._outran is not None:
+            self._outran = None
+            return await self._act(step)
         text = f"Task {task.id} is {task.state}, and nothing changed."
         return await self._give_up(ApiError("RollbackWithoutEffect", text, (task.id,)))
 

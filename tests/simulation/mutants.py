@@ -45,7 +45,7 @@ MUTANTS = {
                 "            await self._record(self._intent(step.call))\n",
             ),
         ),
-        seed=569,
+        seed=803,
     ),
     "epoch-unchecked": Mutant(
         "the journal's statement does not ask for the epoch",
@@ -56,7 +56,7 @@ MUTANTS = {
                 "if row is None:",
             ),
         ),
-        seed=734,
+        seed=1428,
     ),
     "task-is-proof": Mutant(
         "a task that succeeded is taken for a pairing that works",
