@@ -126,7 +126,9 @@ class SideRollback:
         text = (
             f"Gave up undoing what was done on '{self._name}': the {rollback_s} s for it are over."
         )
-        if self._heard:
+        if self._may_come_back:
+            text += " It is gone, but what made it is not through yet, and may bring it back."
+        elif self._heard:
             text += f" Heard last: {self._heard}"
         return ApiError("DeadlineExceeded", text, (self._name, str(rollback_s)))
 
@@ -163,6 +165,8 @@ class SideRollback:
         step = await self._next(undo)
         if step is None and self._outran is not None and self._side.state in UNDER_WAY:
             step = await self._left_at_last()
+        else:
+            self._may_come_back = False
         if self._may_come_back or self._may_be_late(step):
             return self._policy.settle_s
         return await self._act(step)
@@ -197,8 +201,6 @@ class SideRollback:
         else:
             sighting = await self._site.look_after_tasks(own=self._outran)
         self._may_come_back = self._site.is_outrun
-        if self._may_come_back:
-            self._heard = "the call that is undone was not through yet, and may take effect again."
         return self._left(sighting)
 
     def _left(self, sighting: Sighting) -> Call | SideEvent | None:
@@ -290,6 +292,8 @@ class SideRollback:
             return self._policy.settle_s
         if step is None:
             return await self._record(SideRolledBack(self._name))
+        if self._outran is not None:
+            late_s = min(late_s, self._case.left_s)  # It is asked to go again, while there is time.
         if not self._site.is_missed(late_s, late_s):
             return self._policy.settle_s
         if self._outran is not None:

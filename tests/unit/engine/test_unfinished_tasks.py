@@ -71,15 +71,23 @@ UNANSWERED = (CallFault.ANSWER_LOST, CallFault.FAILS_AFTERWARDS)
 
 @pytest.mark.parametrize("is_listed", [True, False])
 @pytest.mark.parametrize("lost", [None, *UNANSWERED])
+@pytest.mark.parametrize("task_s", [200, 295], ids=["soon", "late"])
 def test_what_its_own_task_makes_anew_after_it_was_undone_is_undone_again(
-    lost: CallFault | None, *, is_listed: bool
+    task_s: int, lost: CallFault | None, *, is_listed: bool
 ) -> None:
-    with record_of_somebody_else(200) as here:
+    with record_of_somebody_else(task_s) as here:
         here.befall(ONE, "GET", "/tasks", CallFault.REFUSED, when=lambda: not is_listed)
         if lost is not None:
             here.befall(ONE, "DELETE", "/sites/.*", lost, times=1)
         side, _ = here.until_over().sides
         assert here.calls(ONE, "DELETE") == 2
+        assert side.state is SideState.ROLLED_BACK
+        assert not here.world.appliances[ONE].peers
+
+
+def test_nor_does_that_stay_for_want_of_time() -> None:
+    with record_of_somebody_else(320) as here:
+        side, _ = here.until_over().sides
         assert side.state is SideState.ROLLED_BACK
         assert not here.world.appliances[ONE].peers
 
@@ -92,7 +100,7 @@ def test_that_it_may_do_so_when_the_time_is_over_is_said(lost: CallFault | None)
         side, _ = here.until_over().sides
         assert side.state is SideState.ROLLBACK_FAILED
         assert side.error is not None
-        assert side.error.msg.endswith("was not through yet, and may take effect again.")
+        assert side.error.msg.endswith("what made it is not through yet, and may bring it back.")
 
 
 def test_whoever_goes_on_with_the_rollback_outlasts_it_as_well() -> None:
