@@ -12,8 +12,7 @@ from bench.postgres import Postgres
 from bench.processes import simulator
 from bench.report import command, tell
 
-DEFAULTS = Options(rounds=1, appliances=201, pairings=20_000, in_flight=20_000)
-SMALLER = Options(rounds=1, appliances=101, pairings=5_000, in_flight=5_000)
+DEFAULTS = Options(rounds=2, appliances=201, pairings=20_000, in_flight=20_000)
 
 _TASKS = "task_ms=[28000,32000]"
 _KB = 1024

@@ -35,10 +35,10 @@ PARTS: Mapping[str, Part] = {
     "versus": Part(versus.measure, versus.DEFAULTS),
     "calls": Part(calls.measure, calls.DEFAULTS),
     "idle": Part(idle.measure, replace(idle.DEFAULTS, pairings=10)),
-    "ending": Part(ending.measure, replace(ending.DEFAULTS, rounds=2)),
-    "crowd": Part(crowd.measure, crowd.SMALLER),
+    "ending": Part(ending.measure, ending.DEFAULTS),
+    "crowd": Part(crowd.measure, crowd.DEFAULTS),
     "asking": Part(asking.measure, asking.DEFAULTS),
-    "batches": Part(batches.measure, replace(batches.DEFAULTS, rounds=3)),
+    "batches": Part(batches.measure, batches.DEFAULTS),
     "history": Part(history.measure_in_short, history.DEFAULTS),
     "takeover": Part(takeover.measure, takeover.DEFAULTS),
 }
