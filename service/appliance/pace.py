@@ -19,7 +19,9 @@ class Pace:
     How long an appliance's tasks take is learnt as TCP learns how long an answer takes (RFC 6298):
     a running mean and a running deviation, which begin as those of `others`. Where they are quick,
     the first look comes when most are over, for one before that is a call for nothing. Where they
-    are slow, a young one counts like one of a quarter of the mean.
+    are slow, it comes early, for a task may fail at once; the next one comes when the first of
+    them end, and while they do a deviation after each other. Then the pauses grow again. Where no
+    two take equally long, a young one counts like one of a quarter of the mean.
 
     In a crowd the rounds at all appliances keep to one beat, `floor_s` apart. So both sides of most
     pairings are seen over at the same time, all who were seen over look at the lists together, and
@@ -46,8 +48,16 @@ class Pace:
 
     def pause_s(self, age_s: float, waiting: int) -> float:
         """How long to wait before the next look at a task of this age, with so many waited for."""
-        age_s = max(age_s, (self.mean_s or 0.0) / 4)
-        return min(self.cap_s, max(self.rest_s(waiting), self.share * age_s))
+        return min(self.cap_s, max(self.rest_s(waiting), self._patience_s(age_s)))
+
+    def _patience_s(self, age_s: float) -> float:
+        if self.mean_s is None:
+            return self.share * age_s
+        first_over_s = self.mean_s - 2 * self.deviation_s
+        if age_s < first_over_s:
+            return first_over_s - age_s
+        likely_over_s = max(self.deviation_s, age_s - self.mean_s)
+        return min(likely_over_s, self.share * max(age_s, self.mean_s / 4))
 
     def rest_s(self, waiting: int) -> float:
         """The least pause between two rounds, with so many tasks waited for; the beat may halve

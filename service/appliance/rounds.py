@@ -256,7 +256,8 @@ class TaskRounds:
             trouble = troubles.get(watch.task_id)
             watch.saw(trouble, now)
             pause_s = self._pace.pause_s(began - watch.since, len(watches))
-            watch.due = now + (max(pause_s, self._pause_s(watch.vain)) if watch.vain else pause_s)
+            rest_s = max(pause_s, self._pause_s(watch.vain)) if watch.vain else pause_s
+            watch.due = max(watch.due, now + rest_s)
             if trouble is not None and now - watch.vain_since >= self._patience_s:
                 self._tell(watch.task_id, TaskUnreadable(trouble.error))
 

@@ -43,8 +43,58 @@ def test_where_tasks_take_long_a_young_one_is_not_hurried_after() -> None:
     for _ in range(50):
         pace.saw_end(30.0)
     assert 1.0 < pace.first_look_s() < 2.0
-    assert 1.0 < pace.pause_s(0.5, 1) < 2.0
+    assert pace.pause_s(0.5, 1) == 5.0
     assert len(looks_until(30.0, pace)) < len(looks_until(30.0, Pace()))
+
+
+USUAL = [(0.5, 0.8), (2.0, 3.0), (4.0, 12.0), (28.0, 32.0)]
+"""Seconds: the least and the most that tasks take."""
+
+
+def used_to(shortest_s: float, longest_s: float) -> Pace:
+    """After a hundred tasks that took so long."""
+    rng, pace = random.Random(4), Pace()  # noqa: S311 - a failure has to be repeatable
+    for _ in range(100):
+        pace.saw_end(rng.uniform(shortest_s, longest_s))
+    return pace
+
+
+@pytest.mark.parametrize(("shortest_s", "longest_s"), USUAL)
+def test_after_a_first_look_none_is_made_before_the_first_can_be_over(
+    shortest_s: float, longest_s: float
+) -> None:
+    pace = used_to(shortest_s, longest_s)
+    ages = looks_until(0.6 * shortest_s, pace)
+    assert ages[0] <= max(0.5, 0.05 * longest_s)
+    assert len(ages) <= 2 + shortest_s // pace.cap_s
+
+
+@pytest.mark.parametrize(("shortest_s", "longest_s"), USUAL)
+def test_who_takes_as_long_as_others_is_seen_over_soon(shortest_s: float, longest_s: float) -> None:
+    pace = used_to(shortest_s, longest_s)
+    steps = [shortest_s + (longest_s - shortest_s) * step / 50 for step in range(51)]
+    delays = [looks_until(end_s, pace)[-1] - end_s for end_s in steps]
+    assert sum(delays) / len(delays) <= max(0.05, pace.deviation_s) * 1.2
+    assert max(delays) <= max(0.1, 2.5 * pace.deviation_s)
+
+
+def test_who_takes_longer_than_others_is_looked_after_ever_more_seldom() -> None:
+    pace = Pace()
+    for _ in range(20):
+        pace.saw_end(10.0)
+    pauses = [later - earlier for earlier, later in pairwise(looks_until(60.0, pace)) if later > 10]
+    assert pauses[1] < 0.2
+    assert pauses[1:] == sorted(pauses[1:])
+    assert pauses[-1] == pace.cap_s
+    assert len(pauses) < 20
+
+
+def test_where_no_two_take_equally_long_a_young_one_is_looked_after_soon() -> None:
+    pace = Pace()
+    for took_s in [0.2, 8.0] * 20:
+        pace.saw_end(took_s)
+    assert pace.first_look_s() <= 0.5
+    assert 0.15 < pace.pause_s(0.1, 1) < 0.3
 
 
 def test_quick_tasks_after_slow_ones_bring_the_haste_back() -> None:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from service.appliance.exchange import Answer, Request
+from service.appliance.pace import Pace
 from service.appliance.rounds import TaskRounds
 from service.domain.appliance import ApiError, Task
 from service.domain.errors import (
@@ -32,6 +33,20 @@ def test_a_task_is_seen_over_at_the_next_look() -> None:
             task = await rounds.finished(ONE)
         assert task.succeeded
         assert appliance.times == pytest.approx([0.1, 0.3])
+
+    run(scene())
+
+
+def test_who_is_looked_at_along_with_another_is_not_looked_at_sooner_for_it() -> None:
+    async def scene() -> None:
+        appliance = H4Tasks({ONE: 0.3, TWO: 0.6})
+        pace = Pace(mean_s=0.3, deviation_s=0.05, seen=16)
+        async with waiting(appliance, pace=pace) as (rounds, _):
+            one = rounds.finished(ONE)
+            await asyncio.sleep(0.3)
+            two = rounds.finished(TWO)
+            await asyncio.gather(one, two)
+        assert appliance.times == pytest.approx([0.375, 0.675])
 
     run(scene())
 

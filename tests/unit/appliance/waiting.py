@@ -18,13 +18,16 @@ PATIENCE_S = 60.0
 
 @asynccontextmanager
 async def waiting(
-    appliance: H4Tasks, limits: Limits | None = None, patience_s: float = PATIENCE_S
+    appliance: H4Tasks,
+    limits: Limits | None = None,
+    patience_s: float = PATIENCE_S,
+    pace: Pace | None = None,
 ) -> AsyncIterator[tuple[TaskRounds, BackgroundTasks]]:
     """Rounds over `appliance`, and what they run in."""
     async with asyncio.TaskGroup() as group:
         tasks = BackgroundTasks(group)
         inquiry = TaskInquiry(appliance.ask, limits or Limits())
-        pace = Pace(lone_s=0.2, floor_s=0.2)
+        pace = pace or Pace(lone_s=0.2, floor_s=0.2)
         yield TaskRounds(inquiry, tasks, pace, lambda: 0.0, patience_s), tasks
         await tasks.close()
 
