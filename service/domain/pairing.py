@@ -191,6 +191,11 @@ class Pairing(Struct, frozen=True):
     batch: BatchId | None = None
 
     @property
+    def is_untouched(self) -> bool:
+        """Whether nothing came of it since it was accepted: no appliance was called for it."""
+        return self.position.seq <= 1
+
+    @property
     def is_over(self) -> bool:
         """Whether this is the end of it."""
         return self.state in OVER

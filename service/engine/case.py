@@ -67,7 +67,7 @@ class Case:
         "_journal",
         "_noted_at",
         "_notes",
-        "_owned_since",
+        "_quiet_since",
         "_written",
         "closed",
         "deadline",
@@ -76,12 +76,17 @@ class Case:
         "permit",
     )
 
-    def __init__(self, assignment: Assignment, journal: Journal, driver: Driver) -> None:
+    def __init__(
+        self, assignment: Assignment, journal: Journal, driver: Driver, quiet_since: float = inf
+    ) -> None:
+        """Since `quiet_since` (loop time), or since now if that is earlier, nobody but who drives
+        this case has called an appliance for these two."""
+        now = asyncio.get_running_loop().time()
         self.pairing: Pairing = assignment.pairing
-        self._owned_since = asyncio.get_running_loop().time()
+        self._quiet_since = min(quiet_since, now)
         self.endpoints = assignment.endpoints
         """In the order of its sides."""
-        self.deadline: float = self._owned_since + assignment.remaining_s
+        self.deadline: float = now + assignment.remaining_s
         self.closed: dict[ApplianceName, ApiError] = {}
         """Which of its appliances were found closed, and why."""
         self.permit = driver.permit
@@ -111,8 +116,8 @@ class Case:
     @property
     def fresh_since(self) -> float:
         """A list that was asked for after this moment (loop time) will do for the first look,
-        before any call: the pairing was owned here by then, and the list is not old."""
-        return max(self._owned_since, asyncio.get_running_loop().time() - FRESH_S)
+        before any call: what others did for these two is in it, and it is not old."""
+        return max(self._quiet_since, asyncio.get_running_loop().time() - FRESH_S)
 
     @property
     def is_promising(self) -> bool:

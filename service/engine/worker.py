@@ -19,6 +19,7 @@ from service.domain.errors import (
 from service.domain.events import PairingHandedBack
 from service.domain.ids import PairingId, WorkerId
 from service.domain.pairing import Assignment, Claimed, PairingState
+from service.engine.batches import KnownBatches
 from service.engine.breakers import BreakerKeeper
 from service.engine.case import Case, Driver
 from service.engine.defects import DEFECT
@@ -73,6 +74,7 @@ class Worker:
         self._policy = policy
         self._breakers = BreakerKeeper(ports, policy)
         self._cases: dict[PairingId, Case] = {}
+        self._batches = KnownBatches()
         self._slots = FairSemaphore(policy.window)
         self._driven = 0
         self._is_full = False
@@ -187,7 +189,8 @@ class Worker:
         while self._room > 0:
             claimed = await self._claim(min(self._room, size))
             for assignment in claimed.assignments:
-                case = Case(assignment, self._ports.journal, self._driver)
+                quiet_since = self._batches.quiet_since(assignment.pairing)
+                case = Case(assignment, self._ports.journal, self._driver, quiet_since)
                 self._cases[case.pairing.id] = case
                 cases.append(case)
             is_more_due = claimed.has_more

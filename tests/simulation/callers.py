@@ -8,7 +8,7 @@ from service.domain.advance import Change, advance
 from service.domain.author import Author
 from service.domain.errors import LeaseLost, RequestError, StoreUnavailable
 from service.domain.events import Entry, PairingAccepted, PairingRetried, SideReopened
-from service.domain.ids import ApplianceName, OperationId, PairingId
+from service.domain.ids import ApplianceName, BatchId, OperationId, PairingId
 from service.domain.pairing import OnFailure, Operation, Pairing, Side
 from service.store.journal import Journal
 from tests.simulation.database import Lane
@@ -119,6 +119,7 @@ class Callers:
             timeout_s=wanted.timeout_s,
             deadline=now + wanted.timeout_s * 1000,
             on_failure=wanted.on_failure,
+            batch=None if wanted.batch is None else BatchId(UUID(int=wanted.batch, version=4)),
         )
         self._tables.accept(
             pairing,

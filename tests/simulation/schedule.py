@@ -83,7 +83,8 @@ class Ambush:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One pairing that is asked for, and what its caller does later: cancels it after `cancel_s`,
-    or when it is rolled back; tries it again so often. Its `operation_id` is its own by default."""
+    or when it is rolled back; tries it again so often. Its `operation_id` is its own by default.
+    Those of one `batch` are asked for at the same moment."""
 
     at_s: float
     one: int
@@ -95,6 +96,7 @@ class Wanted:
     cancels_rollback: bool = False
     retries: int = 0
     operation_id: str | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,9 @@ def drawn(seed: int) -> Schedule:
     )
     more, patience_s = random.Random(f"more knobs {seed}"), schedule.policy.verify_timeout_s
     knobs = tuple([with_more(each, more, patience_s) for each in schedule.knobs])
-    return replace(schedule, knobs=knobs)
+    is_batch = random.Random(f"batch {seed}").random() < 0.3
+    wanted = _as_batch(schedule.wanted) if is_batch else schedule.wanted
+    return replace(schedule, knobs=knobs, wanted=wanted)
 
 
 def _how_many(draw: _Draw) -> int:
@@ -191,6 +195,13 @@ def _wanted(draw: _Draw, before: dict[tuple[int, int], Before], calm_s: float) -
         cancels_rollback=rng.random() < 0.15,
         retries=rng.choice((0, 0, 1, 2)),
     )
+
+
+def _as_batch(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
+    """Who would come within half a second of the first one is asked for together with them."""
+    soon_s = min([each.at_s for each in wanted]) + 0.5
+    first = [replace(each, at_s=soon_s, batch=1) for each in wanted if each.at_s <= soon_s]
+    return (*first, *[each for each in wanted if each.at_s > soon_s])
 
 
 def _befallen(draw: _Draw, workers: int, calm_s: float) -> tuple[Befallen, ...]:
