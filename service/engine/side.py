@@ -148,8 +148,10 @@ class SideSaga:
             # A task of the attempt before, which nobody followed to its end, may run still; or one
             # of a call that was lost, which the appliance came to late.
             step = await self._step_after_tasks()
-            if isinstance(step, Call) and not self._site.is_missed(AT_ONCE, AT_ONCE):
-                return self._policy.settle_s  # It runs still.
+            # A call of that attempt may come late yet: what it was told is not known any more.
+            wait_s = self._policy.settle_s if self._is_reopened else AT_ONCE
+            if isinstance(step, Call) and not self._site.is_missed(wait_s, wait_s):
+                return self._policy.settle_s
             self._is_reopened = False
         else:
             step = next_step(self._operation, self._side, await self._site.look(since))

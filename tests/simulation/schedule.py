@@ -157,7 +157,7 @@ def drawn(seed: int) -> Schedule:
     more, patience_s = random.Random(f"more knobs {seed}"), schedule.policy.verify_timeout_s
     knobs = tuple([with_more(each, more, patience_s) for each in schedule.knobs])
     is_batch = random.Random(f"batch {seed}").random() < 0.3
-    wanted = _as_batch(schedule.wanted) if is_batch else schedule.wanted
+    wanted = _as_batch(schedule.wanted, calm_s) if is_batch else schedule.wanted
     return replace(schedule, knobs=knobs, wanted=wanted)
 
 
@@ -197,9 +197,9 @@ def _wanted(draw: _Draw, before: dict[tuple[int, int], Before], calm_s: float) -
     )
 
 
-def _as_batch(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
+def _as_batch(wanted: Sequence[Wanted], calm_s: float) -> tuple[Wanted, ...]:
     """Who would come within half a second of the first one is asked for together with them."""
-    soon_s = min([each.at_s for each in wanted]) + 0.5
+    soon_s = min(min([each.at_s for each in wanted]) + 0.5, calm_s)
     first = [replace(each, at_s=soon_s, batch=1) for each in wanted if each.at_s <= soon_s]
     return (*first, *[each for each in wanted if each.at_s > soon_s])
 
